@@ -1,0 +1,40 @@
+PY ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Options for pip, such as --index-url with the address of PyTorch's CPU-only wheels.
+PIP_ARGS ?=
+PYTEST_ARGS ?= -n 2
+
+.PHONY: demo test test-slow lint types format bench clean
+
+demo: $(VENV)/.ok
+	$(BIN)/python -m ssir.demo
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
+test-slow: $(VENV)/.ok
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
+
+lint: $(VENV)/.ok
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ok
+	$(BIN)/mypy
+
+format: $(VENV)/.ok
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ok
+	$(BIN)/ssir bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ok: pyproject.toml constraints.txt
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test,dev]'
+	touch $@

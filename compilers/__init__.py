@@ -1,0 +1,1 @@
+"""Lowering: from the IR to something that runs."""

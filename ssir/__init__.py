@@ -1,0 +1,3 @@
+"""SSIR: every sequence model is a graph of state-space systems."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The front half of the language: YAML text to a checked Spec."""
