@@ -79,10 +79,10 @@ class Diagnostic:
         """The diagnostic as plain text: position, message, the source line underlined, notes and help."""
         place = f"{self.span}: " if self.span else ""
         lines = [f"{place}error[{self.code}]: {_printable(self.message)}"]
-        margin = "  "
+        margin = "  = "
         if self.span:
             lines += _frame(self.span)
-            margin = " " * (len(str(self.span.line)) + 3)
+            margin = " " * (len(str(self.span.line)) + 2) + "= "
         labelled = [("note", note) for note in self.notes]
         if self.help:
             labelled.append(("help", self.help))

@@ -111,9 +111,11 @@ def read(text: str, name: str) -> Document:
         pass
     except yaml.MarkedYAMLError as error:
         _explain(error, source, report)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # An escape in a quoted text that stands for no character reaches Python's chr.
+    except yaml.YAMLError as error:
         report.error("SSIR001", f"this is not YAML: {error}", source.span(reader.at, reader.at))
+    except (ValueError, OverflowError):
+        message = "a quoted text after this holds an escape for a character that does not exist"
+        report.error("SSIR001", message, source.span(reader.at, reader.at))
     except (RecursionError, MemoryError):
         report.error("SSIR004", "the file is too large or too deeply nested to read", source.span(0, 0))
     report.raise_if_any()
@@ -367,7 +369,7 @@ _EXPLANATIONS = (
     ("tag handle", "problem", "SSIR003", "tags are not allowed", "a text that starts with '!' wants quotes"),
 )  # fmt: skip
 _CONTEXTS = (
-    ("alias", "SSIR003", "aliases are not allowed", "a text that starts with '*' wants quotes"),
+    ("alias", "SSIR003", "aliases are not allowed", "a text that starts with '*' or with '[' wants quotes"),
     ("anchor", "SSIR003", "anchors are not allowed", "a text that starts with '&' wants quotes"),
     ("tag", "SSIR003", "tags are not allowed", "a text that starts with '!' wants quotes"),
     ("directive", "SSIR003", "directives are not allowed", "a text that starts with '%' wants quotes"),
@@ -391,14 +393,10 @@ def _explain(error: yaml.MarkedYAMLError, source: Source, report: Report) -> Non
                 break
     mark = marks[which]
     start = min(mark.index, len(source.text)) if mark else 0
-    if (
-        "flow" in context
-        and which == "problem"
-        and start
-        and source.text[start] in "[{"
-        and source.text[start - 1] not in _WHITE
-    ):
-        message = "between braces or brackets a bracket or a comma ends a value, and this one has to go on"
+    # At the end of the text there is no character.
+    before, here = source.text[start - 1 : start], source.text[start : start + 1]
+    if "flow" in context and which == "problem" and here in ("[", "{") and before.strip():
+        message = f"'{here}' ends a value here, as a comma does, and this one has to go on"
     report.error(code, message, source.span(start, start + 1), help=help)
 
 
