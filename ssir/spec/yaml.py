@@ -77,6 +77,17 @@ class Document:
             return self.source.span(place.start, place.end)
         return self.source.span(*(place.key or ((place.start, place.end) if path else (place.start, place.start))))
 
+    def has(self, path: Path) -> bool:
+        """Whether something stands at `path`."""
+        return path in self._places
+
+    def value(self, path: Path) -> Any:
+        """The plain data at `path`."""
+        data = self.data
+        for part in path:
+            data = data[part]
+        return data
+
     def text(self, path: Path) -> str:
         """The scalar at `path` as it was written, before it became a number or a boolean."""
         return str(self._scalar(path).value)
@@ -331,7 +342,7 @@ def kind(value: Any) -> str:
     """What a piece of plain data is, in words."""
     match value:
         case None:
-            return "empty"
+            return "nothing"
         case bool():
             return f"the boolean {str(value).lower()}"
         case int() | float():
