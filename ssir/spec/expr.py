@@ -190,22 +190,22 @@ _TOKEN = re.compile(
 
 # What other languages have and this one has not: what it is, and what to write.
 _FOREIGN = {
-    "//": ("'//' is not an operator", "write floor(a / b)"),
-    "@": ("'@' is not an operator", "write dot(a, b, over=axis), or linear(a, axis) for a learned map"),
-    "^": ("'^' is not an operator", "a power is written a ** b"),
-    "&": ("'&' is not an operator", "choose with where(condition, a, b)"),
-    "|": ("'|' is not an operator", "choose with where(condition, a, b)"),
-    "!": ("'!' is not an operator", "unequal is written !=; choose with where(condition, a, b)"),
-    "~": ("'~' is not an operator", "choose with where(condition, a, b)"),
-    "?": ("'?' is not an operator", "choose with where(condition, a, b)"),
-    "&&": ("'&&' is not an operator", "choose with where(condition, a, b)"),
-    "||": ("'||' is not an operator", "choose with where(condition, a, b)"),
-    "<>": ("'<>' is not an operator", "unequal is written !="),
+    "//": ("`//` is not an operator", "write floor(a / b)"),
+    "@": ("`@` is not an operator", "write dot(a, b, over=axis), or linear(a, axis) for a learned map"),
+    "^": ("`^` is not an operator", "a power is written a ** b"),
+    "&": ("`&` is not an operator", "choose with where(condition, a, b)"),
+    "|": ("`|` is not an operator", "choose with where(condition, a, b)"),
+    "!": ("`!` is not an operator", "unequal is written !=; choose with where(condition, a, b)"),
+    "~": ("`~` is not an operator", "choose with where(condition, a, b)"),
+    "?": ("`?` is not an operator", "choose with where(condition, a, b)"),
+    "&&": ("`&&` is not an operator", "choose with where(condition, a, b)"),
+    "||": ("`||` is not an operator", "choose with where(condition, a, b)"),
+    "<>": ("`<>` is not an operator", "unequal is written !="),
     ":=": ("names cannot be given inside an expression", "give the value a key of its own in the graph"),
-    ":": ("':' has no meaning in an expression", "parts of a value are taken with slice or select"),
+    ":": ("`:` has no meaning in an expression", "parts of a value are taken with slice or select"),
     "{": ("there are no sets or mappings in an expression", "lists are written [a, b]"),
     "}": ("there are no sets or mappings in an expression", "lists are written [a, b]"),
-    ";": ("an expression has no ';'", "give each value a key of its own in the graph"),
+    ";": ("an expression has no `;`", "give each value a key of its own in the graph"),
     "#": ("an expression has no comments", "put the comment on a line of its own, outside the value"),
     ".": ("there are no attributes", "every operation is called by its name: f(x)"),
 }
@@ -258,7 +258,7 @@ def _tokens(text: str) -> tuple[list[_Token], ExprError | None]:
 def _fault(found: re.Match[str]) -> ExprError | None:
     start, end = found.span()
     if found.lastgroup == "foreign":
-        message, help = _FOREIGN.get(found.group(), (f"'{found.group()}' is not an operator", None))
+        message, help = _FOREIGN.get(found.group(), (f"`{found.group()}` is not an operator", None))
         return ExprError(message, start, end, help)
     if found.lastgroup == "name" and end - start > MAX_NAME:
         return ExprError(f"a name of {end - start} characters; at most {MAX_NAME} are allowed", start, end)
@@ -281,13 +281,13 @@ def _foreign(text: str, at: int) -> ExprError:
         end = text.find(char, at + 1) + 1 or len(text)
         return ExprError("there are no strings in an expression", at, end, "write names and numbers without quotes")
     if char.isascii():
-        return ExprError(f"'{char}' has no meaning in an expression", at, at + 1)
+        return ExprError(f"`{char}` has no meaning in an expression", at, at + 1)
     name = unicodedata.name(char, "a character without a name").lower()
     plain = unicodedata.normalize("NFKC", char.translate(_LOOKALIKES))
     # A superscript is no digit, though it normalizes to one.
     known = _TOKEN.fullmatch(plain) and unicodedata.category(char) != "No"
     help = f"write {plain}" if known else "names are made of a to z, A to Z, 0 to 9 and _"
-    return ExprError(f"'{char}' (U+{ord(char):04X}, {name}) has no meaning in an expression", at, at + 1, help)
+    return ExprError(f"`{char}` (U+{ord(char):04X}, {name}) has no meaning in an expression", at, at + 1, help)
 
 
 class _Parser:
@@ -310,7 +310,7 @@ class _Parser:
             raise ExprError("an expression is expected, and there is nothing", 0, len(self.text))
         expr = self.expression(_COMPARISON)
         if self.token.text in (")", "]"):
-            self.fail(f"'{self.token.text}' closes nothing", f"remove '{self.token.text}'")
+            self.fail(f"`{self.token.text}` closes nothing", f"remove `{self.token.text}`")
         if self.token.kind != "end":
             self.misplaced()
         return expr
@@ -383,21 +383,21 @@ class _Parser:
     def call(self, function: _Token) -> Call:
         opener = self.advance()
         if function.text in ("true", "false"):
-            raise ExprError(f"'{function.text}' cannot be called", function.start, function.end)
+            raise ExprError(f"`{function.text}` cannot be called", function.start, function.end)
         args: list[Expr] = []
         kwargs: dict[str, tuple[str, Expr, int, int]] = {}
         while self.another(opener, ")", not args and not kwargs):
             name = self.token
             if name.kind == "name" and self.tokens[self.at + 1].text == "=":
                 if name.text in kwargs:
-                    self.fail(f"'{name.text}' is given twice", "remove one of the two")
+                    self.fail(f"`{name.text}` is given twice", "remove one of the two")
                 self.at += 2
                 kwargs[name.text] = (name.text, self.nested(opener, _COMPARISON), name.start, name.end)
                 continue
             value = self.nested(opener, _COMPARISON)
             if kwargs:
                 message = "an argument without a name follows one with a name"
-                help = f"put it before '{next(iter(kwargs))}=', or give it its name"
+                help = f"put it before `{next(iter(kwargs))}=`, or give it its name"
                 raise ExprError(message, value.start, value.end, help)
             args.append(value)
         end = self.close(opener, ")")
@@ -414,7 +414,7 @@ class _Parser:
         if self.token.kind == "end":
             self.unclosed(opener)
         if self.token.text in (",", ")", "]"):
-            raise ExprError("nothing follows this ','", comma.start, comma.end, "remove the comma")
+            raise ExprError("nothing follows this `,`", comma.start, comma.end, "remove the comma")
         return True
 
     def close(self, opener: _Token, closer: str) -> int:
@@ -423,7 +423,7 @@ class _Parser:
         if self.token.kind == "end":
             self.unclosed(opener)
         if self.token.text in (")", "]"):
-            self.fail(f"'{self.token.text}' does not close '{opener.text}'", f"write '{closer}'")
+            self.fail(f"`{self.token.text}` does not close `{opener.text}`", f"write `{closer}`")
         self.misplaced()
 
     def advance(self) -> _Token:
@@ -442,7 +442,7 @@ class _Parser:
 
     def unclosed(self, opener: _Token) -> NoReturn:
         closer = ")" if opener.text == "(" else "]"
-        raise ExprError(f"'{opener.text}' is never closed", opener.start, opener.end, f"add '{closer}'")
+        raise ExprError(f"`{opener.text}` is never closed", opener.start, opener.end, f"add `{closer}`")
 
     def lacking(self) -> NoReturn:
         """There is no value where one has to be."""
@@ -451,24 +451,24 @@ class _Parser:
             before = self.tokens[self.at - 1]
             if before.text in ("(", "["):
                 self.unclosed(before)
-            message = f"a value is expected after '{before.text}', and the expression ends"
+            message = f"a value is expected after `{before.text}`, and the expression ends"
             raise ExprError(message, before.start, before.end)
         if token.text == "=":
-            self.fail("a value is expected before '='", "an argument is named as f(name=value); equality is ==")
+            self.fail("a value is expected before `=`", "an argument is named as f(name=value); equality is ==")
         if token.text == ",":
-            self.fail("nothing stands before this ','", "remove the comma")
-        self.fail(f"a value is expected before '{token.text}'")
+            self.fail("nothing stands before this `,`", "remove the comma")
+        self.fail(f"a value is expected before `{token.text}`")
 
     def misplaced(self) -> NoReturn:
         """Something other than an operator follows a complete value."""
         token, before = self.token, self.tokens[self.at - 1]
         if token.text == ",":
-            self.fail("',' is allowed only between arguments and between items of a list", "a list is written [a, b]")
+            self.fail("`,` is allowed only between arguments and between items of a list", "a list is written [a, b]")
         if token.text == "=":
-            self.fail("'=' stands only after the name of an argument", "equality is ==")
+            self.fail("`=` stands only after the name of an argument", "equality is ==")
         for word in (token, before):
             if word.text in _WORDS:
-                raise ExprError(f"'{word.text}' is not an operator here", word.start, word.end, _WORDS[word.text])
+                raise ExprError(f"`{word.text}` is not an operator here", word.start, word.end, _WORDS[word.text])
         if before.kind == "number" and before.end == token.start:
-            self.fail(f"'{token.text}' does not belong to a number", _NUMBER_HELP)
-        self.fail(f"an operator is expected between '{before.text}' and '{token.text}'", "to multiply, write *")
+            self.fail(f"`{token.text}` does not belong to a number", _NUMBER_HELP)
+        self.fail(f"an operator is expected between `{before.text}` and `{token.text}`", "to multiply, write *")

@@ -51,6 +51,8 @@ _BOUNDS = {
     "too_short": ("min_length", "at least {} items"),
     "too_long": ("max_length", "at most {} items"),
 }
+_NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]"
+_NAME = "a name: letters, digits and _, at most 64, the first no digit"
 _CHOICES = {"literal_error": "expected", "enum": "expected", "union_tag_invalid": "expected_tags"}
 
 
@@ -127,7 +129,8 @@ class _Fault:
             return str(self.detail["ctx"][_CHOICES[self.type]])
         if self.type in _BOUNDS:
             key, words = _BOUNDS[self.type]
-            return words.format(self.detail["ctx"][key])
+            bound = str(self.detail["ctx"][key])
+            return _NAME if bound.startswith(_NAME_PATTERN) else words.format(bound)
         return _EXPECTED.get(self.type)
 
 
@@ -164,16 +167,17 @@ def _tell_unknown(fault: _Fault, document: Document, model: type[BaseModel], rep
     *parents, name = fault.detail["loc"]
     keys = _keys(model, parents)
     meant = nearest(str(name), keys)
-    help = f"did you mean '{meant}'?" if meant else f"the keys here are {', '.join(keys)}" if keys else None
-    report.error("SSIR006", f"unknown key '{name}'", document.span(fault.path, key=True), help=help)
+    listed = ", ".join(f"`{key}`" for key in keys)
+    help = f"did you mean `{meant}`?" if meant else f"the keys here are {listed}" if keys else None
+    report.error("SSIR006", f"unknown key `{name}`", document.span(fault.path, key=True), help=help)
     return meant or ""
 
 
 def _tell_missing(fault: _Fault, document: Document, report: Report) -> None:
     path, name = fault.path, fault.lacking
-    where = f" in '{path[-1]}'" if path and isinstance(path[-1], str) else ""
+    where = f" in `{path[-1]}`" if path and isinstance(path[-1], str) else ""
     span = document.span(path, key=True)
-    report.error("SSIR007", f"the key '{name}' is missing{where}", span, help=f"add `{name}: ...`")
+    report.error("SSIR007", f"the key `{name}` is missing{where}", span, help=f"add `{name}: ...`")
 
 
 def _tell_misfit(path: Path, on_key: bool, faults: list[_Fault], document: Document, report: Report) -> None:
@@ -184,7 +188,7 @@ def _tell_misfit(path: Path, on_key: bool, faults: list[_Fault], document: Docum
     value = path[-1] if on_key else document.value(path)
     choices = [choice for fault in faults if fault.type in _CHOICES for choice in re.findall("'([^']*)'", expected)]
     meant = nearest(value, choices) if isinstance(value, str) else None
-    help = f"did you mean '{meant}'?" if meant else None
+    help = f"did you mean `{meant}`?" if meant else None
     report.error("SSIR005", f"expected {expected}, found {kind(value)}", document.span(path, key=on_key), help=help)
 
 

@@ -222,7 +222,7 @@ class _Reader:
                     self.error(event, "SSIR001", "a second document begins here", "a file holds one document")
                     raise _Stop
                 if event.tags or event.version not in (None, (1, 2)):
-                    self.error(event, "SSIR003", "directives are not allowed", "remove the lines that start with '%'")
+                    self.error(event, "SSIR003", "directives are not allowed", "remove the lines that start with `%`")
             elif not isinstance(event, StreamStartEvent | DocumentEndEvent):
                 data = self.value(event, (), None, flow=False)
         if not self.nodes:
@@ -266,7 +266,7 @@ class _Reader:
             key = self.key(event, path, flow)
             # After a comma that cut a value, what looks like keys is the rest of that value.
             if key in first and not (flow and len(self.report.diagnostics) > before):
-                message = f"the key '{key}' is given twice; first on line {first[key].line}"
+                message = f"the key `{key}` is given twice; first on line {first[key].line}"
                 self.error(event, "SSIR002", message, "remove one of the two, or rename it")
             first.setdefault(key, self.source.span(*where))
             data[key] = self.value(self.next(), (*path, key), where, flow)
@@ -285,7 +285,7 @@ class _Reader:
         if event.style is None and event.value == "<<":
             self.error(event, "SSIR003", "merge keys are not allowed", "write the keys out")
         elif not isinstance(value, str):
-            help = f"put it in quotes: '{event.value}'" if event.value else "write a name before the ':'"
+            help = f"put it in quotes: '{event.value}'" if event.value else "write a name before the `:`"
             self.error(event, "SSIR005", f"a key has to be text, and this is {kind(value)}", help)
         return str(event.value)
 
@@ -316,18 +316,18 @@ class _Reader:
                 return real
             self.error(event, "SSIR004", "a number too large to hold")
         elif _NOT_FINITE.fullmatch(text):
-            self.error(event, "SSIR004", f"'{text}' is not a finite number", "in quotes, it is text")
+            self.error(event, "SSIR004", f"`{text}` is not a finite number", "in quotes, it is text")
         return text
 
     def refuse_decoration(self, event: Event) -> None:
         if isinstance(event, AliasEvent):
-            help = "repeat the value; a text that starts with '*' wants quotes"
+            help = "repeat the value; a text that starts with `*` wants quotes"
             self.error(event, "SSIR003", "aliases are not allowed", help)
         elif isinstance(event, NodeEvent) and event.anchor is not None:
-            help = "remove it; a text that starts with '&' wants quotes"
+            help = "remove it; a text that starts with `&` wants quotes"
             self.error(event, "SSIR003", "anchors are not allowed", help)
         if getattr(event, "tag", None) is not None:
-            self.error(event, "SSIR003", "tags are not allowed", "remove it; a text that starts with '!' wants quotes")
+            self.error(event, "SSIR003", "tags are not allowed", "remove it; a text that starts with `!` wants quotes")
 
     def refuse_cut(self, event: Event) -> None:
         """In braces or brackets, a comma ends a value, so that `f(a, b)` arrives as `f(a`."""
@@ -335,7 +335,7 @@ class _Reader:
             return
         following = self.source.text[_extent(event)[1] :].lstrip(_WHITE)[:1]
         if event.value.count("(") > event.value.count(")") and following == ",":
-            self.error(event, "SSIR001", f"a comma ends this value here: '{event.value}'", _IN_FLOW)
+            self.error(event, "SSIR001", f"a comma ends this value here: `{event.value}`", _IN_FLOW)
 
 
 def kind(value: Any) -> str:
@@ -359,9 +359,9 @@ _IN_FLOW = "between braces or brackets put an expression in quotes, or write one
 
 # PyYAML's words, and ours; the second column says which of its two marks is the place of the fault.
 _EXPLANATIONS = (
-    ("mapping values are not allowed", "problem", "SSIR001", "a ':' is not expected here",
-     "put a text with ': ' in it in quotes, and check the indentation"),
-    ("could not find expected ':'", "context", "SSIR001", "this key has no ':'", "write `key: value`"),
+    ("mapping values are not allowed", "problem", "SSIR001", "a `:` is not expected here",
+     "put a text with `: ` in it in quotes, and check the indentation"),
+    ("could not find expected ':'", "context", "SSIR001", "this key has no `:`", "write `key: value`"),
     (r"character '\\t' that cannot start", "problem", "SSIR001", "a tab does not indent", "indent with spaces"),
     ("that cannot start any token", "problem", "SSIR001", "a value cannot start like this", "put it in quotes"),
     ("but found '<block sequence start>'|sequence entries are not allowed", "problem", "SSIR001",
@@ -377,14 +377,14 @@ _EXPLANATIONS = (
     ("expected the node content", "problem", "SSIR001", "a value is expected before this", "put a text in quotes"),
     ("expected '<document start>'", "problem", "SSIR001", "this comes after the end of the document",
      "check the indentation"),
-    ("tag handle", "problem", "SSIR003", "tags are not allowed", "a text that starts with '!' wants quotes"),
+    ("tag handle", "problem", "SSIR003", "tags are not allowed", "a text that starts with `!` wants quotes"),
 )  # fmt: skip
 _CONTEXTS = (
-    ("alias", "SSIR003", "aliases are not allowed", "a text that starts with '*' or with '[' wants quotes"),
-    ("anchor", "SSIR003", "anchors are not allowed", "a text that starts with '&' wants quotes"),
-    ("tag", "SSIR003", "tags are not allowed", "a text that starts with '!' wants quotes"),
-    ("directive", "SSIR003", "directives are not allowed", "a text that starts with '%' wants quotes"),
-    ("block scalar", "SSIR001", "'|' and '>' start a text on the lines below", "put the value in quotes"),
+    ("alias", "SSIR003", "aliases are not allowed", "a text that starts with `*` or with `[` wants quotes"),
+    ("anchor", "SSIR003", "anchors are not allowed", "a text that starts with `&` wants quotes"),
+    ("tag", "SSIR003", "tags are not allowed", "a text that starts with `!` wants quotes"),
+    ("directive", "SSIR003", "directives are not allowed", "a text that starts with `%` wants quotes"),
+    ("block scalar", "SSIR001", "`|` and `>` start a text on the lines below", "put the value in quotes"),
 )
 
 
@@ -407,7 +407,7 @@ def _explain(error: yaml.MarkedYAMLError, source: Source, report: Report) -> Non
     # At the end of the text there is no character.
     before, here = source.text[start - 1 : start], source.text[start : start + 1]
     if "flow" in context and which == "problem" and here in ("[", "{") and before.strip():
-        message = f"'{here}' ends a value here, as a comma does, and this one has to go on"
+        message = f"`{here}` ends a value here, as a comma does, and this one has to go on"
     report.error(code, message, source.span(start, start + 1), help=help)
 
 
