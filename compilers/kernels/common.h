@@ -1,0 +1,77 @@
+/* Shared by all kernels: REAL is float or double, given by the build. */
+#ifndef COMMON_H
+#define COMMON_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#define THREADS omp_get_num_threads()
+#define THREAD omp_get_thread_num()
+#else
+#define THREADS 1
+#define THREAD 0
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define IS_FLOAT (sizeof(REAL) == 4)
+#define LANES ((int)(64 / sizeof(REAL)))
+#define PTR(type, address) ((type *)(intptr_t)(address))
+
+typedef REAL vec __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+
+INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Threads worth starting: below some 30 microseconds of work per thread the start costs more than it gives. */
+INLINE int worth(int64_t work, int64_t per_thread, int64_t threads) {
+    int64_t useful = work / per_thread;
+    return (int)(useful < 1 ? 1 : min64(useful, threads));
+}
+
+/* exp, in a form that compilers vectorise: 2^n * P(r), |r| <= ln2/2; 0 below the normal range; NaN stays. Within 1 ulp or so. */
+INLINE float expf_poly(float x) {
+    float y = -87.3f > x ? -87.3f : x;
+    y = 88.7f < y ? 88.7f : y;
+    float shifted = y * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23 rounds to an integer, kept in the low bits */
+    int32_t n;
+    memcpy(&n, &shifted, 4);
+    float whole = shifted - 12582912.0f;
+    float r = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = (p * r) * r + r + 1.0f;
+    /* n reaches 128 where exp still fits: half of the scale goes into each of two factors */
+    int32_t low = (n - 0x4B400000) >> 1, high = (n - 0x4B400000) - low;
+    int32_t low_bits = (low + 127) << 23, high_bits = (high + 127) << 23;
+    float low_scale, high_scale;
+    memcpy(&low_scale, &low_bits, 4);
+    memcpy(&high_scale, &high_bits, 4);
+    p = (p * low_scale) * high_scale;
+    p = x < -87.3f ? 0.0f : p;
+    return x > 88.72f ? INFINITY : p;
+}
+
+INLINE REAL exp_(REAL x) { return IS_FLOAT ? (REAL)expf_poly((float)x) : (REAL)exp((double)x); }
+
+INLINE REAL sigmoid_(REAL x) { return (REAL)1 / ((REAL)1 + exp_(-x)); }
+
+/* 1 - 2 / (exp(2x) + 1) cancels near 0, where the odd polynomial takes over. */
+INLINE REAL tanh_(REAL x) {
+    if (!IS_FLOAT) return (REAL)tanh((double)x);
+    float z = (float)x, s = z * z;
+    float p = -5.70498872745e-3f;
+    p = p * s + 2.06390887954e-2f;
+    p = p * s - 5.37397155531e-2f;
+    p = p * s + 1.33314422036e-1f;
+    p = p * s - 3.33332819422e-1f;
+    float near = p * s * z + z;
+    float far = 1.0f - 2.0f / (expf_poly(2.0f * z) + 1.0f);
+    return (REAL)(z < 0.625f && z > -0.625f ? near : far);
+}
+
+#endif

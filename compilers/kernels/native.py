@@ -1,0 +1,197 @@
+"""Compiles the C files of this folder once per machine and calls them on tensors.
+
+Nothing happens on import. The first kernel that wants native code compiles all `.c` files, one library per real type,
+into a private cache directory; where that is impossible `available()` is false, `reason()` says why, and every kernel
+uses its PyTorch twin.
+`SSIR_NATIVE=0` turns native code off.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+REAL = {torch.float32: "float", torch.float64: "double"}
+FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+# Tried in this order: a compiler may lack 512-bit vectors, OpenMP (Apple's clang) or -march=native.
+VARIANTS = (
+    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    ("-march=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd"),
+    ("-fopenmp",),
+    (),
+)
+
+
+class NativeError(Exception):
+    """Why native code cannot be had here."""
+
+
+def available() -> bool:
+    """Whether kernels run as compiled C here."""
+    return library(torch.float32) is not None
+
+
+def reason() -> str:
+    """Why native code is not available; empty where it is."""
+    library(torch.float32)
+    return _failures.get(torch.float32, "")
+
+
+def usable(*tensors: Tensor | None) -> bool:
+    """Whether native code can take these tensors: plain CPU tensors of one real type (or bool), no tracing."""
+    dtype: torch.dtype | None = None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if not plain(tensor):
+            return False
+        if tensor.dtype != torch.bool:
+            dtype = dtype or tensor.dtype
+            if tensor.dtype != dtype:
+                return False
+    return dtype in REAL and not tracing() and library(dtype) is not None
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether the tensor is what it seems: no subclass, and its numbers lie in main memory as they are."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or not tensor.is_cpu:
+        return False
+    return tensor.layout == torch.strided and not tensor.is_neg()
+
+
+def tracing() -> bool:
+    """Whether a compiler or a function transform is watching, which cannot see into native code."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
+    """Call C function `name`: contiguous tensors go as pointers, None as NULL, integers as they are; last, the threads."""
+    values = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
+    _function(dtype, name, len(values) + 1)(*values, torch.get_num_threads())
+
+
+_failures: dict[torch.dtype, str] = {}
+
+
+@functools.cache
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The library for one real type, compiled if need be; None where that failed."""
+    try:
+        return ctypes.CDLL(str(_build(REAL[dtype])))
+    except (NativeError, OSError, subprocess.SubprocessError) as error:
+        _failures[dtype] = str(error) or type(error).__name__
+        return None
+
+
+@functools.cache
+def _function(dtype: torch.dtype, name: str, arity: int) -> "ctypes._NamedFuncPointer":
+    loaded = library(dtype)
+    if loaded is None:
+        raise NativeError(_failures[dtype])
+    function: ctypes._NamedFuncPointer = getattr(loaded, name)
+    function.restype = None
+    # A pointer fits into an int64 and travels like one wherever these kernels are built.
+    function.argtypes = [ctypes.c_int64] * arity
+    return function
+
+
+def _build(real: str) -> Path:
+    """The path of the shared library for `real`, from the cache or freshly compiled."""
+    if os.environ.get("SSIR_NATIVE") == "0":
+        raise NativeError("turned off by SSIR_NATIVE=0")
+    if os.name != "posix" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        raise NativeError("native kernels need a 64-bit POSIX system")
+    compiler = _compiler()
+    sources = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
+    digest = hashlib.sha256(repr((real, FLAGS, VARIANTS, _cpu(), *map(_identity, compiler))).encode())
+    for source in sources:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    target = _cache_directory() / f"kernels-{real}-{digest.hexdigest()[:32]}.so"
+    if not _is_private(target, stat.S_ISREG):
+        _compile(compiler, real, [source for source in sources if source.suffix == ".c"], target)
+    return target
+
+
+def _compile(compiler: list[str], real: str, sources: list[Path], target: Path) -> None:
+    problem = ""
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        output = Path(scratch) / target.name
+        for variant in VARIANTS:
+            command = [*compiler, *FLAGS, *variant, f"-DREAL={real}", *map(str, sources), "-o", str(output), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode == 0:
+                output.chmod(0o700)
+                output.replace(target)  # atomic, so that a concurrent process sees a whole library or none
+                return
+            problem = problem or done.stderr.strip()
+    raise NativeError(f"{shlex.join(compiler)} failed: {problem[:2000]}")
+
+
+def _compiler() -> list[str]:
+    wanted = shlex.split(os.environ.get("CC", ""))
+    for command in (wanted, ["cc"], ["gcc"], ["clang"]):
+        path = shutil.which(command[0]) if command else None
+        if path:
+            return [path, *command[1:]]
+    raise NativeError("no C compiler found; set CC or install cc, gcc or clang")
+
+
+def _identity(word: str) -> str:
+    """A word of the compiler command; for an executable also what changes with an update of it."""
+    path = Path(word)
+    if not path.is_absolute() or not path.exists():
+        return word
+    real = path.resolve()
+    status = real.stat()
+    return f"{real}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _cpu() -> str:
+    """What -march=native looks at."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    described = {line.partition(":")[0].strip(): line for line in lines}
+    keys = ("model name", "cpu family", "model", "flags", "Features", "CPU part")
+    return "\n".join([platform.machine(), platform.processor(), *(described.get(key, "") for key in keys)])
+
+
+def _cache_directory() -> Path:
+    """A directory that only this user can write to: elsewhere somebody could plant a library."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = base / "ssir" / "native"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return Path(_scratch().name)
+    if not _is_private(directory, stat.S_ISDIR) or not os.access(directory, os.W_OK):
+        return Path(_scratch().name)
+    return directory
+
+
+@functools.cache
+def _scratch() -> "tempfile.TemporaryDirectory[str]":
+    """For this process only, where there is no trustworthy cache; removed at exit."""
+    return tempfile.TemporaryDirectory(prefix="ssir-native-")
+
+
+def _is_private(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether `path` exists, is no link, belongs to this user and nobody else can touch it."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return kind(status.st_mode) and status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
