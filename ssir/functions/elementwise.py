@@ -1,0 +1,69 @@
+"""Elementwise functions: one entry of the result from one entry of each operand, broadcast by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ssir.ir.graph import Node
+from ssir.ir.ops import UNARY
+from ssir.registry import Registry
+from ssir.spec.build import UNKNOWN, Site
+
+_REAL_OF_COMPLEX = {"real", "imag", "abs"}
+
+
+def _unary(op: str) -> Callable[..., Node]:
+    def call(cx: Site, a: Node) -> Node:
+        if a.type.dtype == "complex" and op in _REAL_OF_COMPLEX:
+            return cx.elementwise(op, (a,), "real")
+        return cx.elementwise(op, (a,))
+
+    call.__name__ = op
+    call.__doc__ = f"{op} of every entry; the axes stay."
+    return call
+
+
+def where(cx: Site, condition: Node, a: Node, b: Node) -> Node:
+    """a where the condition holds, else b."""
+    if condition.type.dtype not in ("bool", UNKNOWN):
+        cx.fail("SSIR019", "the condition is not a comparison", "condition", help="write where(a > b, ...)")
+    return cx.elementwise("where", (condition, a, b))
+
+
+def maximum(cx: Site, a: Node, b: Node) -> Node:
+    """The larger of a and b, entry by entry."""
+    return cx.elementwise("maximum", (a, b))
+
+
+def minimum(cx: Site, a: Node, b: Node) -> Node:
+    """The smaller of a and b, entry by entry."""
+    return cx.elementwise("minimum", (a, b))
+
+
+def clamp(cx: Site, a: Node, low: float | None = None, high: float | None = None) -> Node:
+    """a kept between low and high."""
+    return cx.elementwise("clamp", (a,), low=low, high=high)
+
+
+def complex_(cx: Site, re: Node, im: Node) -> Node:
+    """re + i im."""
+    return cx.elementwise("complex", (re, im), "complex")
+
+
+def polar(cx: Site, r: Node, angle: Node) -> Node:
+    """r e^(i angle); the angle is in radians."""
+    return cx.elementwise("polar", (r, angle), "complex")
+
+
+def stop_gradient(cx: Site, a: Node) -> Node:
+    """a, through which no gradient flows."""
+    return cx.elementwise("detach", (a,))
+
+
+def register(registry: Registry) -> None:
+    for op in sorted(UNARY - {"detach"}):
+        registry.function(_unary(op))
+    for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient):
+        registry.function(call)
+
+

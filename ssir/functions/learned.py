@@ -1,0 +1,122 @@
+"""Parameters, and the functions that own some."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ssir.functions.kinds import Init
+from ssir.ir.graph import Axis, Node, Type
+from ssir.ir.ops import absent, promote
+from ssir.registry import Registry
+from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+
+def param(
+    cx: Site,
+    axes: tuple[Axis, ...],
+    init: Init = Init("zeros"),
+    decay: bool = True,
+    lr: float = 1.0,
+    dtype: Literal["float32", "float64"] | None = None,
+    name: str | None = None,
+) -> Node:
+    """A learned constant over these axes. decay and lr are its weight decay and its learning-rate factor in training."""
+    return cx.param("", axes, init, name, decay, lr, dtype)
+
+
+def _weight_of(cx: Site, tied: Node) -> Node:
+    weight = next((n for name in tied.inputs if (n := cx.builder.nodes[name]).op == "param"), tied)
+    if weight.op != "param":
+        cx.fail("SSIR023", "there is no weight to tie to here", "tie", help="name a node that is an embed or a linear")
+    return weight
+
+
+def linear(
+    cx: Site,
+    a: Node,
+    out: tuple[Axis, ...],
+    over: tuple[Axis, ...] | None = None,
+    per: tuple[Axis, ...] = (),
+    bias: bool = False,
+    tie: Node | None = None,
+    init: Init = Init("fan_in"),
+    bias_init: Init = Init("zeros"),
+    decay: bool = True,
+    lr: float = 1.0,
+    name: str | None = None,
+) -> Node:
+    """A learned linear map from the axes ``over`` of a (all, if left out) to the axes ``out``.
+
+    Along the axes ``per`` each entry has a weight of its own; along the rest the same weight serves. The weight has axes
+    [per..., out..., over...].
+    """
+    if is_unknown(a):
+        return cx.emit("linear", (a,), Type(dtype=UNKNOWN) if over or per else Type(out), out=(), over=(), per=())
+    if over is not None:
+        cx.over(a, over)
+    cx.over(a, per, "per")
+    kept = {axis.name for axis in per}
+    contracted = over if over is not None else tuple(axis for axis in a.type.axes if axis.name not in kept)
+    if not contracted:
+        cx.fail("SSIR014", "there is no axis to contract", help="name the axes with `over=`, or multiply by a `param` instead")
+    for axis in contracted:
+        if axis.size is None:
+            cx.fail("SSIR014", f"a learned map needs a finite axis, and `{axis.name}` is unbounded")
+    gone = {axis.name for axis in contracted}
+    rest = tuple(axis for axis in a.type.axes if axis.name not in gone)
+    for axis in out:
+        if axis.name in {r.name for r in rest}:
+            cx.fail("SSIR014", f"the value keeps an axis `{axis.name}`, so it cannot be made again", "out", help=f"rename it first, or contract it: over={axis.name}")
+    taken = {axis.name for axis in (*per, *out)}
+    inner = tuple(Axis(_apart(axis.name, taken), axis.size) for axis in contracted)
+    weight_axes = (*per, *out, *inner)
+    if tie is not None:
+        weight = _weight_of(cx, tie)
+        if weight.type.sizes != tuple(axis.size for axis in weight_axes):
+            cx.fail("SSIR023", f"the tied weight is {weight.type}, but [{', '.join(map(str, weight_axes))}] is needed", "tie")
+    else:
+        weight = cx.param("weight", weight_axes, init, None if name is None else f"{name}.weight", decay, lr)
+    operands = [a, weight]
+    if bias:
+        operands.append(cx.param("bias", (*per, *out), bias_init, None if name is None else f"{name}.bias", False, lr))
+    type = Type((*rest, *out), promote([a.type]), absent=absent([a.type], tuple(gone)))
+    return cx.emit(
+        "linear",
+        operands,
+        type,
+        over=tuple(axis.name for axis in contracted),
+        out=tuple(axis.name for axis in out),
+        per=tuple(axis.name for axis in per),
+        bias=bias,
+    )
+
+
+def _apart(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def embed(
+    cx: Site,
+    tokens: Node,
+    vocab: Axis,
+    out: tuple[Axis, ...],
+    init: Init = Init("normal(1)"),
+    decay: bool = False,
+    tie: Node | None = None,
+    name: str | None = None,
+) -> Node:
+    """The row of a learned table [vocab, out...] for each token (or other whole number)."""
+    if tokens.type.dtype != "int" and not is_unknown(tokens):
+        cx.fail("SSIR019", "only tokens, `position` and other whole numbers can be looked up", "tokens", help="declare the input as `token`")
+    if tie is not None:
+        weight = _weight_of(cx, tie)
+    else:
+        weight = cx.param("weight", (vocab, *out), init, None if name is None else f"{name}.weight", decay)
+    return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out)))
+
+
+def register(registry: Registry) -> None:
+    for call in (param, linear, embed):
+        registry.function(call)

@@ -1,0 +1,184 @@
+"""Everything that remembers is a state-space node; these functions write common ones."""
+
+from __future__ import annotations
+
+from ssir.functions.operators import lifted, shift
+from ssir.functions.shapes import expm, eye, solve
+from ssir.functions.kinds import Later
+from ssir.ir.graph import Axis, Node, Type
+from ssir.ir.ops import AxesError, absent, broadcast, promote
+from ssir.registry import Registry
+from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+ROLES = ("A", "B", "x", "C", "D", "initial")
+
+
+def system(
+    cx: Site,
+    axes: tuple[Axis, ...],
+    roles: dict[str, Node],
+    read: str = "after",
+    algebra: str = "plus_times",
+    name: str | None = None,
+) -> Node:
+    """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default."""
+    roles = {role: roles[role] for role in ROLES if role in roles}
+    operands = list(roles.values())
+    attributes = {"axes": tuple((a.name, a.size) for a in axes), "roles": tuple(roles), "read": read, "algebra": algebra}
+    if is_unknown(*operands):
+        return cx.emit("state", operands, Type(dtype=UNKNOWN), name, **attributes)
+    return cx.emit("state", operands, _type(cx, axes, roles, read), name, **attributes)
+
+
+def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str) -> Type:
+    inside = {axis.name: axis for axis in axes}
+    for role, node in roles.items():
+        if role == "x":
+            continue
+        for axis in node.type.axes:
+            if axis.name in inside and inside[axis.name].size != axis.size:
+                cx.fail("SSIR015", f"axis `{axis.name}` is {axis.size} in {role}, but {inside[axis.name].size} in the state", role)
+            if axis.name not in inside and role in ("A", "initial"):
+                cx.fail("SSIR014", f"{role} has an axis `{axis.name}` that the state lacks: the state is [{', '.join(inside)}]", role, help=f"add `{axis.name}` to the axes of the state, or use it up before")
+    x = roles.get("x")
+    given = set(x.type.names) if x is not None else set()
+    b = roles.get("B")
+    b_names = set(b.type.names) if b is not None else set()
+    for axis_name in given - inside.keys() - b_names:
+        cx.fail(
+            "SSIR014",
+            f"the input has an axis `{axis_name}` that the state lacks: the state is [{', '.join(inside)}]",
+            "x",
+            help=f"add `{axis_name}` to the axes of the state, or let B contract it",
+        )
+    for axis_name in b_names - inside.keys() - given:
+        cx.fail("SSIR014", f"B has an axis `{axis_name}` that neither the state nor the input has", "B")
+    expansion = [name for name in inside if name not in given]
+    c, d = roles.get("C"), roles.get("D")
+    lag = 0 if read == "after" else 1
+    missing = tuple((name, lag) for name in _shifted(cx, roles.get("A")) if "initial" not in roles)
+    state = Type(axes, promote([n.type for n in roles.values()]), absent=tuple(sorted(missing)))
+    used: list[str] = []
+    parts = [state]
+    if c is not None:
+        used = [name for name in expansion if name in c.type.names]
+        parts.append(c.type)
+    try:
+        whole = Type(tuple(a for a in broadcast(reversed(parts)) if a.name not in used), absent=absent(parts, used))
+        outputs = [whole]
+        if d is not None:
+            outputs += [n.type for n in (d, x) if n is not None]
+        result = broadcast(outputs)
+    except AxesError as error:
+        cx.fail("SSIR015", str(error))
+    return Type(result, promote([state, *(n.type for n in roles.values())]), absent=absent([whole]))
+
+
+def _shifted(cx: Site, a: Node | None) -> list[str]:
+    if a is None or not a.op.startswith("op."):
+        return []
+    if a.op == "op.shift":
+        return [a.attrs["axis"]]
+    return [name for operand in a.inputs for name in _shifted(cx, cx.builder.nodes[operand])]
+
+
+def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> Node:
+    """x as it was a number of steps ago; before that ``initial`` (0). x may be computed from this."""
+    first = {"initial": initial} if initial is not None else {}
+    if is_unknown(x):
+        return cx.emit("state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="before", algebra="plus_times")
+    if steps < 1:
+        cx.fail("SSIR018", f"a delay takes at least one step, not {steps}", "steps")
+    if steps == 1:
+        zero = lifted(cx, cx.number(0))
+        return system(cx, x.type.axes, {"A": zero, "x": x, **first}, "before")
+    slots = Axis("_steps", steps)
+    register = system(cx, (slots, *x.type.axes), {"A": shift(cx, slots), "x": x, **first}, "before", name="register")
+    rest = Type(x.type.axes, register.type.dtype)
+    return cx.emit("select", (register, cx.number(steps - 1)), rest, axis=slots.name)
+
+
+def window(cx: Site, x: Node, slot: Axis) -> Node:
+    """The last inputs, the newest in slot 0: a shift register read whole."""
+    if is_unknown(x):
+        return cx.emit("state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="after", algebra="plus_times")
+    return system(cx, (slot, *x.type.axes), {"A": shift(cx, slot), "x": x})
+
+
+def hold(cx: Site, x: Node, every: int) -> Node:
+    """Sample and hold: x at positions 0, every, 2 every, ..., kept until the next."""
+    if is_unknown(x):
+        return x
+    zero = cx.number(0)
+    phase = cx.elementwise("mod", (cx.emit("position", (), Type(dtype="int"), "position"), cx.number(every)), name="phase")
+    fresh = cx.elementwise("eq", (phase, zero), "bool", name="fresh")
+    take = cx.elementwise("where", (fresh, cx.number(1), zero), name="take")
+    keep = cx.elementwise("where", (fresh, zero, cx.number(1)), name="keep")
+    return system(cx, x.type.axes, {"A": lifted(cx, keep), "B": take, "x": x})
+
+
+def context(cx: Site, x: Node, slot: Axis) -> Node:
+    """The whole sequence, future included, along an unbounded axis: for encoders. Its graph has no step form."""
+    if is_unknown(x):
+        return x
+    if slot.size is not None:
+        cx.fail("SSIR014", f"`{slot.name}` has a size, but a whole sequence has none beforehand", "slot", help=f"declare `{slot.name}: unbounded` in dims")
+    return cx.emit("context", (x,), Type((slot, *x.type.axes), x.type.dtype), axis=slot.name)
+
+
+def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:
+    """A and B sampled with step dt. zoh: exp(dt A), A^-1 (exp(dt A) - 1) B; bilinear: (1 - dt A / 2)^-1 (1 + dt A / 2),
+    (1 - dt A / 2)^-1 dt B; euler: 1 + dt A, dt B."""
+    one = cx.number(1)
+    b = b if b is not None else one
+    if a.op == "op.dense":
+        return _discretized_dense(cx, a, b, method, dt)
+    if a.type.operator:
+        cx.fail("SSIR019", "only a diagonal or a dense A can be discretised", "A", help="write the discrete A yourself")
+    z = cx.elementwise("mul", (dt, a), name="dt_A")
+    if method == "zoh":
+        small = cx.elementwise("div", (cx.elementwise("expm1", (z,)), a), name="phi")
+        return lifted(cx, cx.elementwise("exp", (z,))), cx.elementwise("mul", (small, b))
+    if method == "bilinear":
+        half = cx.elementwise("mul", (z, cx.number(0.5)))
+        below = cx.elementwise("sub", (one, half))
+        grown = cx.elementwise("div", (cx.elementwise("add", (one, half)), below))
+        return lifted(cx, grown), cx.elementwise("mul", (cx.elementwise("div", (dt, below)), b))
+    return lifted(cx, cx.elementwise("add", (one, z))), cx.elementwise("mul", (dt, b))
+
+
+def _discretized_dense(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tuple[Node, Node]:
+    n = cx.builder.nodes[a.inputs[0]].type.axis(a.attrs["over"])
+    m = cx.builder.nodes[a.inputs[0]]
+    unit = eye(cx, (n, Axis(f"{n.name}_", n.size)))
+    z = cx.elementwise("mul", (dt, m))
+    if n.name not in b.type.names:
+        cx.fail("SSIR014", f"B lacks the axis `{n.name}` of the dense A", "B")
+    step = cx.elementwise("mul", (dt, b))
+    if method == "euler":
+        return _dense(cx, cx.elementwise("add", (unit, z)), n), step
+    if method == "bilinear":
+        half = cx.elementwise("mul", (z, cx.number(0.5)))
+        below = cx.elementwise("sub", (unit, half))
+        return _dense(cx, solve(cx, below, cx.elementwise("add", (unit, half)), n), n), solve(cx, below, step, n)
+    grown = expm(cx, z, n)
+    change = cx.elementwise("sub", (grown, unit))
+    return _dense(cx, grown, n), solve(cx, m, _apply(cx, change, b, n), n)
+
+
+def _apply(cx: Site, m: Node, v: Node, n: Axis) -> Node:
+    double = Axis(f"{n.name}_", n.size)
+    column = cx.emit("rename", (v,), Type(tuple(double if x == n else x for x in v.type.axes), v.type.dtype), axes=((n.name, double.name),))
+    axes = tuple(x for x in broadcast([m.type, column.type]) if x != double)
+    return cx.emit("dot", (m, column), Type(axes, promote([m.type, v.type])), over=(double.name,))
+
+
+def _dense(cx: Site, m: Node, n: Axis) -> Node:
+    double = Axis(f"{n.name}_", n.size)
+    return cx.emit("op.dense", (m,), Type(tuple(x for x in m.type.axes if x != double), m.type.dtype, operator=True), over=n.name)
+
+
+def register(registry: Registry) -> None:
+    for call in (delay, window, hold, context):
+        registry.function(call)
+

@@ -1,0 +1,197 @@
+"""The IR: an immutable graph of typed nodes.
+
+    graph   ::= inputs, outputs, nodes, bodies          bodies: the graphs that a stack repeats
+    node    ::= name op(input names) {attributes} : type @ source position
+    type    ::= [axis:size, ...] dtype dependence       the batch and time axes are never written
+
+    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype}  arange{axis}  eye{axes}
+                 position  start  layer
+    elementwise  add sub mul div pow mod maximum minimum  lt le gt ge eq ne  where  neg  exp log ... (FUNCTIONS in ops.py)
+                 complex polar real imag conj
+    reductions   sum mean max min softmax{over}  dot{over}  rms_norm layer_norm l2_norm{over, eps}
+    learned      linear{over, out, per}(a, weight[, bias])  embed(tokens, weight)
+    shapes       rename{axes}  split{axis, into}  merge{axes, into}  concat{axis}  pack{axis}  slice{axis, start, stop, axis_out}
+                 select{axis}(a, index)  expand{axes}
+    matrices     matmul{over}  expm{over}  solve{over}
+    rotation     rotate{over, pairs}(a, angle)
+    memory       state{axes, roles, read, algebra}      the only memory; inputs by role: A B x C D initial
+    operators    op.diag(a) op.shift{axis} op.outer{over}(a, b) op.dense{over}(m) op.rotate{over}(angle)
+                 op.add op.sub op.mul op.neg            only reachable through the A of a state
+    sequence     context{axis}(a)                       the whole sequence, future included
+    composition  stack{pattern, carried, shared}(x, carried..., with...)   part{index}(stack): one of several outputs
+
+Nodes refer to each other by name, so a cycle through a memory needs no special node. Plugins add operations by the same door
+(ssir.registry); the core's are listed in ssir.ir.ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import networkx as nx
+
+from ssir.errors import Span
+
+
+class Dependence(IntEnum):
+    """What a value may change with; a larger one includes the smaller."""
+
+    CONSTANT = 0
+    POSITION = 1
+    INPUT = 2
+    STATE = 3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named axis; size None is unbounded (the slots of a memory that grows, or a whole sequence)."""
+
+    name: str
+    size: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{'*' if self.size is None else self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """Axes in physical order (batch and time in front are implied), dtype and dependence.
+
+    ``absent`` names the axes whose slots may not have been reached by an input yet, with the number of
+    inputs by which they lag (0: slot s is there when s <= position; 1: when s < position).
+    """
+
+    axes: tuple[Axis, ...] = ()
+    dtype: str = "real"  # real, complex, bool, int
+    dependence: Dependence = Dependence.CONSTANT
+    absent: tuple[tuple[str, int], ...] = ()
+    operator: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+    def axis(self, name: str) -> Axis:
+        return next(axis for axis in self.axes if axis.name == name)
+
+    def numel(self) -> int:
+        """The number of entries per batch entry and time step; an unbounded axis counts as one."""
+        n = 1
+        for axis in self.axes:
+            n *= axis.size or 1
+        return n
+
+    def __str__(self) -> str:
+        marks = "".join(f" absent({name}, {lag})" for name, lag in self.absent)
+        kind = " operator" if self.operator else ""
+        return f"[{', '.join(map(str, self.axes))}] {self.dtype} {self.dependence}{marks}{kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. ``attrs`` holds hashable values only; ``at`` is where the spec says it."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    type: Type
+    at: Span | None = field(default=None, compare=False)
+
+    def role(self, role: str) -> str | None:
+        """The node that plays a role (A, B, x, C, D, initial) of a state."""
+        roles: tuple[str, ...] = self.attrs["roles"]
+        return self.inputs[roles.index(role)] if role in roles else None
+
+    def with_(self, **changes: Any) -> Node:
+        return replace(self, **changes)
+
+
+def attrs(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A component with everything inlined but its stacks.
+
+    ``outputs`` pairs a label with a node. ``bodies`` holds, by name, the graphs that stacks repeat: their inputs are the value that
+    runs through the stack, the carried ones, then those given ``with:``; their outputs are the first and the carried ones.
+    """
+
+    name: str
+    nodes: Mapping[str, Node]
+    outputs: tuple[tuple[str, str], ...]
+    bodies: Mapping[str, Graph] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return tuple(node for node in self if node.op == "input")
+
+    @property
+    def states(self) -> tuple[Node, ...]:
+        return tuple(node for node in self if node.op == "state")
+
+    @property
+    def params(self) -> tuple[Node, ...]:
+        return tuple(node for node in self if node.op == "param")
+
+    def operands(self, node: Node) -> tuple[Node, ...]:
+        return tuple(self.nodes[name] for name in node.inputs)
+
+    @cached_property
+    def nx(self) -> nx.DiGraph[str]:
+        """The networkx view: an edge for each use, from operand to user."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for node in self:
+            graph.add_node(node.name, node=node)
+        for node in self:
+            graph.add_edges_from((name, node.name) for name in node.inputs)
+        return graph
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: tuple(self.nx.successors(name)) for name in self.nodes}
+
+    @cached_property
+    def cycles(self) -> tuple[frozenset[str], ...]:
+        """The groups of nodes that lie on a common cycle (strongly connected, more than one node or a self-loop)."""
+        found = [
+            frozenset(group)
+            for group in nx.strongly_connected_components(self.nx)
+            if len(group) > 1 or self.nx.has_edge(*(2 * tuple(group)))
+        ]
+        order = {name: i for i, name in enumerate(self.nodes)}
+        return tuple(sorted(found, key=lambda group: min(order[name] for name in group)))
+
+    @cached_property
+    def cycle_of(self) -> Mapping[str, frozenset[str]]:
+        """For each node on a cycle, the nodes on it."""
+        return {name: group for group in self.cycles for name in group}
+
+    def with_nodes(self, nodes: Iterable[Node], outputs: tuple[tuple[str, str], ...] | None = None) -> Graph:
+        return replace(self, nodes={node.name: node for node in nodes}, outputs=self.outputs if outputs is None else outputs)
+
+    def walk(self) -> Iterator[Graph]:
+        """This graph, then every body below it."""
+        yield self
+        for body in self.bodies.values():
+            yield from body.walk()

@@ -1,0 +1,98 @@
+"""Checks that a graph is well formed:
+
+1. every operand and every output is a node of the graph; names are keys;
+2. operators are used only by operators and as the A of a state, and every state has known roles, one operand each;
+3. a cycle passes through a memory read before its input arrives;
+4. a stack's pattern names bodies, whose inputs and outputs fit;
+5. no dependence is smaller than an operand's (once dependences are inferred).
+"""
+
+from __future__ import annotations
+
+import networkx as nx
+
+from ssir.errors import SSIRError
+from ssir.ir.graph import Graph, Node
+
+ROLES = ("A", "B", "x", "C", "D", "initial", "logA")
+
+
+class IllFormed(SSIRError):
+    """A graph that no spec gives: a fault of a pass or a plugin."""
+
+
+def verify(graph: Graph, after: str | None = None) -> None:
+    """Raise IllFormed with the first fault, naming the pass it came after."""
+    where = f" after the pass `{after}`" if after else ""
+    for one in graph.walk():
+        fault = _fault(one)
+        if fault:
+            raise IllFormed(f"ill-formed graph `{one.name}`{where}: {fault}")
+
+
+def _fault(graph: Graph) -> str | None:
+    for name, node in graph.nodes.items():
+        if name != node.name:
+            return f"`{node.name}` is filed as `{name}`"
+        for operand in node.inputs:
+            if operand not in graph.nodes:
+                return f"`{name}` uses `{operand}`, which is not there"
+        fault = _roles(graph, node) or _operators(graph, node) or _stack(graph, node)
+        if fault:
+            return fault
+    for label, name in graph.outputs:
+        if name not in graph.nodes:
+            return f"the output `{label}` is `{name}`, which is not there"
+    return _memoryless_cycle(graph)
+
+
+def _roles(graph: Graph, node: Node) -> str | None:
+    if node.op != "state":
+        return None
+    roles = node.attrs["roles"]
+    if len(roles) != len(node.inputs) or len(set(roles)) != len(roles) or not set(roles) <= set(ROLES):
+        return f"`{node.name}` has roles {roles} for {len(node.inputs)} operands"
+    a = node.role("A")
+    return f"the A of `{node.name}` is no operator" if a and not graph[a].type.operator else None
+
+
+def _operators(graph: Graph, node: Node) -> str | None:
+    for operand in graph.operands(node):
+        fits = node.op.startswith("op.") or (node.op == "state" and node.role("A") == operand.name)
+        if operand.type.operator and not fits:
+            return f"`{node.name}` uses the operator `{operand.name}` as a value"
+    return None
+
+
+def _stack(graph: Graph, node: Node) -> str | None:
+    if node.op != "stack":
+        return None
+    labels = (*node.attrs["carried"], *node.attrs["given"])
+    if len(node.inputs) != 1 + len(labels):
+        return f"`{node.name}` has {len(node.inputs)} operands for {1 + len(labels)} inputs"
+    for name in set(node.attrs["pattern"]):
+        if name not in graph.bodies:
+            return f"`{node.name}` repeats `{name}`, which is not there"
+        missing = {n.name for n in graph.bodies[name].inputs[1:]} - set(labels)
+        if missing:
+            return f"`{name}` needs {sorted(missing)}, which `{node.name}` does not give"
+    return None
+
+
+def remembered_edges(graph: Graph) -> set[tuple[str, str]]:
+    """The edges that reach into the next step: what a state read `before` keeps."""
+    edges = set()
+    for node in graph.states:
+        if node.attrs["read"] == "before":
+            now = {node.role("C"), node.role("initial")} | ({node.role("D"), node.role("x")} if node.role("D") else set())
+            edges |= {(name, node.name) for name in node.inputs if name not in now}
+    return edges
+
+
+def _memoryless_cycle(graph: Graph) -> str | None:
+    instant = nx.DiGraph(graph.nx)
+    instant.remove_edges_from(remembered_edges(graph))
+    if nx.is_directed_acyclic_graph(instant):
+        return None
+    cycle = nx.find_cycle(instant)
+    return "a cycle without memory: " + " -> ".join(edge[0] for edge in cycle)

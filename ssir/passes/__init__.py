@@ -1,0 +1,34 @@
+"""The passes: functions from IR to IR, in the one order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ssir.ir.graph import Graph
+from ssir.ir.verify import verify
+from ssir.passes.dead import drop_dead
+from ssir.passes.dependence import infer_dependence
+from ssir.passes.fold import fold_constants
+from ssir.passes.gates import find_log_gates
+from ssir.passes.merge import merge_equal
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("fold constants", fold_constants),
+    ("merge equal nodes", merge_equal),
+    ("infer dependence", infer_dependence),
+    ("find log A", find_log_gates),
+    ("drop dead nodes", drop_dead),
+)
+
+
+def run(graph: Graph, until: str | None = None, check: bool = False) -> Graph:
+    """The graph after all passes, or after the one named; ``check`` runs the verifier after each."""
+    for name, one in PASSES:
+        graph = one(graph)
+        if check:
+            verify(graph, after=name)
+        if name == until:
+            break
+    return graph

@@ -1,0 +1,56 @@
+"""Finds out what every value may change with: constant < position < input < state.
+
+A value on a cycle depends on the state. Off a cycle, what a memory gives is a signal like any other: it changes with whatever
+its coefficients and its input change with, and at least with the position. A body is done with what its stack gives it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ssir.ir.graph import Dependence, Graph, Node
+
+_OF_POSITION = frozenset({"position", "start", "state"})
+
+
+def infer_dependence(graph: Graph) -> Graph:
+    return _infer(graph, {node.name: Dependence.INPUT for node in graph.inputs})
+
+
+def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
+    found = {node.name: given.get(node.name, Dependence.POSITION if node.op in _OF_POSITION else Dependence.CONSTANT) for node in graph}
+    if graph.cycles:
+        found |= dict.fromkeys(graph.cycle_of, Dependence.STATE)
+    todo = list(graph.nodes)
+    while todo:
+        name = todo.pop(0)
+        for user in graph.users[name]:
+            signal = min(found[name], Dependence.INPUT)
+            if found[user] < signal:
+                found[user] = signal
+                todo.append(user)
+    changed = False
+    nodes: list[Node] = []
+    bodies = dict(graph.bodies)
+    for node in graph:
+        dependence = found[node.name]
+        if node.type.dependence != dependence:
+            node = node.with_(type=replace(node.type, dependence=dependence))
+            changed = True
+        nodes.append(node)
+        if node.op == "stack":
+            for name in set(node.attrs["pattern"]):
+                body = graph.bodies[name]
+                labels = [*node.attrs["carried"], *node.attrs["given"]]
+                arguments = dict(zip(labels, node.inputs[1:], strict=True))
+                first, *rest = body.inputs
+                outer = {first.name: Dependence.INPUT, **{n.name: _argument(found, node, arguments, n.name) for n in rest}}
+                bodies[name] = _infer(body, outer)
+                changed = changed or bodies[name] is not body
+    return replace(graph.with_nodes(nodes), bodies=bodies) if changed else graph
+
+
+def _argument(found: dict[str, Dependence], stack: Node, arguments: dict[str, str], name: str) -> Dependence:
+    if name in stack.attrs["carried"]:
+        return Dependence.INPUT
+    return min(found[arguments[name]], Dependence.INPUT)

@@ -1,0 +1,73 @@
+"""Gives a state whose A is diagonal and positive the logarithm of A as a further operand, the role ``logA``, found by rewriting:
+exp(z) gives z, sigmoid(z) gives logsigmoid(z), a product gives a sum. The chunked forms need it exactly.
+
+    s = state(A = op.diag(exp(z)))   ->   s = state(A = op.diag(exp(z)), logA = z)
+
+Non-goals: operators that are not diagonal; complex A.
+"""
+
+from __future__ import annotations
+
+from ssir.ir.graph import Graph, Node, Type, attrs
+from ssir.passes.ranges import interval
+from ssir.passes.rewrite import bottom_up
+
+_THROUGH = frozenset({"rename", "split", "merge", "slice", "select", "expand"})
+
+
+def find_log_gates(graph: Graph) -> Graph:
+    return bottom_up(graph, _one)
+
+
+def _one(graph: Graph) -> Graph:
+    nodes = dict(graph.nodes)
+    for node in graph.states:
+        a = node.role("A")
+        if a is None or node.role("logA") or graph[a].op != "op.diag" or node.attrs["algebra"] != "plus_times":
+            continue
+        gate = graph[graph[a].inputs[0]]
+        if gate.op == "const" or gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0:
+            continue
+        log = _Log(graph, nodes).of(gate)
+        nodes[node.name] = node.with_(inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")}))
+    return graph if len(nodes) == len(graph.nodes) and all(nodes[n.name] is n for n in graph) else graph.with_nodes(nodes.values())
+
+
+class _Log:
+    def __init__(self, graph: Graph, nodes: dict[str, Node]) -> None:
+        self.graph, self.nodes = graph, nodes
+
+    def make(self, like: Node, op: str, *inputs: Node, **values: object) -> Node:
+        same = next((n for n in self.nodes.values() if n.op == op and n.inputs == tuple(i.name for i in inputs) and n.attrs == values), None)
+        if same is not None and op != "const":
+            return same
+        name, n = f"{like.name}.log", 1
+        while name in self.nodes:
+            n += 1
+            name = f"{like.name}.log_{n}"
+        node = Node(name, op, tuple(i.name for i in inputs), attrs(**values), like.type if inputs else Type(), like.at)
+        self.nodes[name] = node
+        return node
+
+    def of(self, node: Node) -> Node:
+        """The logarithm of a value that is not negative."""
+        operands = self.graph.operands(node) if node.name in self.graph.nodes else ()
+        positive = [interval(self.graph, operand.name)[0] >= 0 for operand in operands]
+        match node.op:
+            case "exp":
+                return operands[0] if operands[0].type.axes == node.type.axes else self.make(node, "log", node)
+            case "sigmoid":
+                return self.make(node, "logsigmoid", operands[0])
+            case "mul" | "div" if all(positive):
+                left, right = self.of(operands[0]), self.of(operands[1])
+                return self.make(node, "add" if node.op == "mul" else "sub", left, right)
+            case "pow" if positive[0]:
+                return self.make(node, "mul", self.of(operands[0]), operands[1])
+            case "sqrt":
+                return self.make(node, "mul", self.of(operands[0]), self.make(node, "const", value=0.5))
+            case "sub" if operands[0].op == "const" and operands[0].attrs["value"] == 1 and operands[1].op == "sigmoid":
+                inner = self.graph[operands[1].inputs[0]]
+                return self.make(operands[1], "logsigmoid", self.make(inner, "neg", inner))
+            case op if op in _THROUGH and len(operands) == 1:
+                return self.make(node, op, self.of(operands[0]), **node.attrs)
+        return self.make(node, "log", node)

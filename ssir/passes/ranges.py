@@ -1,0 +1,96 @@
+"""Where values lie, as far as it can be proved: an interval for each node. An analysis, used by the gates and the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from ssir.ir.graph import Graph, Node
+
+Interval = tuple[float, float]
+ANYTHING: Interval = (-math.inf, math.inf)
+
+_FIXED: Mapping[str, Interval] = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "relu": (0.0, math.inf),
+    "square": (0.0, math.inf),
+    "sqrt": (0.0, math.inf),
+    "rsqrt": (0.0, math.inf),
+    "abs": (0.0, math.inf),
+    "logsigmoid": (-math.inf, 0.0),
+    "sin": (-1.0, 1.0),
+    "cos": (-1.0, 1.0),
+    "l2_norm": (-1.0, 1.0),
+    "position": (0.0, math.inf),
+    "start": (0.0, 1.0),
+    "layer": (0.0, math.inf),
+}
+_SAME = frozenset({"rename", "split", "merge", "slice", "select", "expand", "detach"})
+
+
+def _times(a: float, b: float) -> float:
+    return 0.0 if a == 0 or b == 0 else a * b
+
+
+def _mul(a: Interval, b: Interval) -> Interval:
+    corners = [_times(x, y) for x in a for y in b]
+    return min(corners), max(corners)
+
+
+def _exp(x: float) -> float:
+    return math.inf if x > 700 else math.exp(x)
+
+
+_RULES: Mapping[str, Callable[..., Interval]] = {
+    "neg": lambda a: (-a[1], -a[0]),
+    "exp": lambda a: (_exp(a[0]), _exp(a[1])),
+    "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    "sub": lambda a, b: (a[0] - b[1], a[1] - b[0]),
+    "mul": _mul,
+    "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+}
+
+
+def interval(graph: Graph, name: str) -> Interval:
+    """The interval that a real value lies in, both ends included."""
+    return _interval(graph, name, frozenset())
+
+
+def _interval(graph: Graph, name: str, above: frozenset[str]) -> Interval:
+    node = graph[name]
+    if name in above or node.type.dtype == "complex":
+        return ANYTHING
+    known = _known(node)
+    if known is not None:
+        return known
+
+    @cache
+    def operand(i: int) -> Interval:
+        return _interval(graph, node.inputs[i], above | {name})
+
+    if node.op in _SAME:
+        return operand(0)
+    if node.op in ("where", "concat", "pack"):
+        parts = [operand(i) for i in range(1 if node.op == "where" else 0, len(node.inputs))]
+        return min(p[0] for p in parts), max(p[1] for p in parts)
+    if node.op == "clamp":
+        low, high = node.attrs["low"], node.attrs["high"]
+        a = operand(0)
+        return max(a[0], -math.inf if low is None else low), min(a[1], math.inf if high is None else high)
+    if node.op in _RULES:
+        found = _RULES[node.op](*(operand(i) for i in range(len(node.inputs))))
+        return ANYTHING if any(math.isnan(x) for x in found) else found
+    return ANYTHING
+
+
+def _known(node: Node) -> Interval | None:
+    if node.op == "const":
+        return float(node.attrs["value"]), float(node.attrs["value"])
+    if node.op == "arange":
+        return 0.0, float((node.type.axes[0].size or 1) - 1)
+    return _FIXED.get(node.op)

@@ -1,0 +1,433 @@
+"""The meaning of a graph: one time step after another.
+
+    h[t] = A[t] h[t-1] + B[t] x[t]
+    y[t] = C[t] h[t]   + D[t] x[t]
+
+Every other way of computing a graph is judged by this one, with which it shares no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ssir.ir.graph import Graph, Node, Type
+from ssir.reference.ops import Step, evaluate, fit, present, zeroed
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class _Clock:
+    """The moment: ``position`` [batch] counts steps since the start or the last reset."""
+
+    position: Tensor
+    reset: Tensor | None
+
+
+@dataclass
+class Interpreter:
+    """Runs a graph with given parameters, by full name. Everything is computed in the dtype of the parameters.
+
+    States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
+    with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch].
+    """
+
+    graph: Graph
+    params: Mapping[str, Tensor]
+    dtype: torch.dtype = torch.float64
+
+    def run(self, inputs: Mapping[str, Tensor], state: State | None = None, reset: Tensor | None = None) -> tuple[dict[str, Tensor], State]:
+        """Outputs by label, [batch, time, *axes], and the state after the last step.
+
+        inputs: [batch, time, *axes] by name. reset: [batch, time], true where memory is cleared before the step.
+        """
+        first = next(iter(inputs.values()))
+        batch, time = first.shape[:2]
+        memory: State = dict(state or {})
+        position = memory.pop("position", torch.zeros(batch, dtype=torch.long))
+        clock = [position]
+        for t in range(time):
+            here = clock[-1] if reset is None else torch.where(reset[:, t], 0, clock[-1])
+            clock[-1] = here
+            clock.append(here + 1)
+        moments = [_Clock(clock[t], None if reset is None else reset[:, t]) for t in range(time)]
+        root = _Frame(self, self.graph, "", 0, batch)
+        outputs, memory = root.sequence(inputs, memory, moments)
+        return outputs, {**memory, "position": clock[-1]}
+
+
+@dataclass
+class _Frame:
+    """One graph with its place in the whole: the prefix of its names and its layer."""
+
+    whole: Interpreter
+    graph: Graph
+    prefix: str
+    layer: int
+    batch: int
+    frames: dict[tuple[str, int], _Frame] = field(default_factory=dict)
+
+    def child(self, stack: Node, layer: int) -> _Frame:
+        key = (stack.name, layer)
+        if key not in self.frames:
+            body = self.graph.bodies[stack.attrs["pattern"][layer]]
+            self.frames[key] = _Frame(self.whole, body, f"{self.prefix}{stack.name}.{layer}.", layer, self.batch)
+        return self.frames[key]
+
+    def sequence(self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock]) -> tuple[dict[str, Tensor], State]:
+        """All time steps. What reads the whole sequence (context, and stacks with one inside) is computed first, in order."""
+        whole: dict[str, Tensor] = {}
+        barriers = [node for node in self.graph if node.op == "context" or (node.op == "stack" and self._has_context(node))]
+        order = {name: i for i, name in enumerate(_order(self.graph))}
+        for barrier in sorted(barriers, key=lambda node: order[node.name]):
+            values, _ = self._loop(inputs, dict(memory), moments, whole, list(barrier.inputs), commit=False)
+            if barrier.op == "context":
+                whole[barrier.name] = values[barrier.inputs[0]]
+                continue
+            x, *others = (values[name] for name in barrier.inputs)
+            carried = dict(zip((*barrier.attrs["carried"], *barrier.attrs["given"]), others, strict=True))
+            for layer in range(len(barrier.attrs["pattern"])):
+                frame = self.child(barrier, layer)
+                outputs, memory = frame.sequence(_bind(frame.graph, x, carried), memory, moments)
+                x = _main(frame.graph, outputs, barrier.type)
+                carried |= {name: value for name, value in outputs.items() if name in barrier.attrs["carried"]}
+            whole[barrier.name] = x
+            for name in barrier.attrs["carried"]:
+                whole[f"{barrier.name}/{name}"] = carried[name]
+        wanted = [name for _, name in self.graph.outputs]
+        values, memory = self._loop(inputs, memory, moments, whole, wanted, commit=True)
+        return {label: values[name] for label, name in self.graph.outputs}, memory
+
+    def _has_context(self, stack: Node) -> bool:
+        bodies = {self.graph.bodies[name].name: self.graph.bodies[name] for name in stack.attrs["pattern"]}
+        return any(node.op == "context" for body in bodies.values() for graph in body.walk() for node in graph)
+
+    def _loop(
+        self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock], whole: dict[str, Tensor], wanted: list[str], commit: bool
+    ) -> tuple[dict[str, Tensor], State]:
+        found: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        for t, moment in enumerate(moments):
+            step = _Step(self, {name: x[:, t] for name, x in inputs.items()}, memory, moment, whole, t)
+            for name in wanted:
+                value = step.value(name)
+                found[name].append(value.expand(self.batch, *value.shape[1:]))
+            memory = step.after(commit)
+        return {name: torch.stack(values, 1) for name, values in found.items()}, memory
+
+
+def _order(graph: Graph) -> list[str]:
+    """Names so that operands come before users, memories aside."""
+    seen: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name in seen or name in path:
+            return
+        path.add(name)
+        for operand in graph[name].inputs:
+            visit(operand)
+        path.discard(name)
+        seen[name] = None
+
+    path: set[str] = set()
+    for node in graph:
+        visit(node.name)
+    return list(seen)
+
+
+def _bind(graph: Graph, x: Tensor, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    first, *rest = graph.inputs
+    return {first.name: x, **{node.name: others[node.name] for node in rest}}
+
+
+def _main(graph: Graph, outputs: Mapping[str, Tensor], type: Type) -> Tensor:
+    """The first output of a layer, its axes in the order of the stack's."""
+    label, name = graph.outputs[0]
+    own = graph[name].type.names
+    x = outputs[label]
+    if own == type.names:
+        return x
+    lead = x.dim() - len(own)
+    return x.permute(*range(lead), *(lead + own.index(axis) for axis in type.names))
+
+
+class _Step:
+    """One time step of a frame. Values are found on demand; new memory waits until ``after``."""
+
+    def __init__(self, frame: _Frame, inputs: Mapping[str, Tensor], memory: State, moment: _Clock, whole: Mapping[str, Tensor], t: int) -> None:
+        self.frame, self.inputs, self.memory, self.moment, self.whole, self.t = frame, inputs, memory, moment, whole, t
+        self.graph = frame.graph
+        self.dtype = frame.whole.dtype
+        self.values: dict[str, Tensor] = {}
+        self.fresh: State = {}
+        self.layers: dict[str, list[_Step]] = {}
+        self.moment_of_ops = Step(moment.position, frame.layer, self.dtype)
+
+    def value(self, name: str) -> Tensor:
+        """[batch or 1, *axes]."""
+        if name not in self.values:
+            self.values[name] = self._value(self.graph[name])
+        return self.values[name]
+
+    def _value(self, node: Node) -> Tensor:
+        match node.op:
+            case "input":
+                x = self.inputs[node.name]
+                return x.to(self.dtype) if x.is_floating_point() else x
+            case "const":
+                return torch.tensor([node.attrs["value"]], dtype=self.dtype)
+            case "param":
+                key = node.attrs["key"] if node.attrs["shared"] else self.frame.prefix + node.attrs["key"]
+                return self.frame.whole.params[key].to(self.dtype if not self.frame.whole.params[key].is_complex() else torch.complex128)[None]
+            case "arange":
+                return torch.arange(node.type.axes[0].size or 0, dtype=self.dtype)[None]
+            case "eye":
+                return torch.eye(node.type.axes[0].size or 0, dtype=self.dtype)[None]
+            case "position":
+                return self.moment.position
+            case "start":
+                return self.moment.position == 0
+            case "layer":
+                return torch.tensor([self.frame.layer])
+            case "state":
+                return self._state(node)
+            case "context":
+                return self._context(node)
+            case "stack":
+                return self._stack(node)
+            case "part":
+                self.value(node.inputs[0])
+                return self.values[f"{node.inputs[0]}/{node.attrs['label']}"]
+        operands = [self.value(name) for name in node.inputs]
+        return evaluate(node, operands, [self.graph[name].type for name in node.inputs], self.moment_of_ops)
+
+    def _context(self, node: Node) -> Tensor:
+        sequence = self.whole[node.name]
+        return sequence
+
+    def _stack(self, node: Node) -> Tensor:
+        if node.name in self.whole:
+            for name in node.attrs["carried"]:
+                self.values[f"{node.name}/{name}"] = self.whole[f"{node.name}/{name}"][:, self.t]
+            return self.whole[node.name][:, self.t]
+        x, *others = (self.value(name) for name in node.inputs)
+        carried = dict(zip((*node.attrs["carried"], *node.attrs["given"]), others, strict=True))
+        steps: list[_Step] = []
+        for layer in range(len(node.attrs["pattern"])):
+            frame = self.frame.child(node, layer)
+            step = _Step(frame, _bind(frame.graph, x, carried), self.memory, self.moment, {}, self.t)
+            outputs = {label: step.value(name) for label, name in frame.graph.outputs}
+            x = _main(frame.graph, outputs, node.type)
+            carried |= {name: value for name, value in outputs.items() if name in node.attrs["carried"]}
+            steps.append(step)
+        self.layers[node.name] = steps
+        for name in node.attrs["carried"]:
+            self.values[f"{node.name}/{name}"] = carried[name]
+        return x
+
+    # Memory. Inside, a register holds its newest input first.
+
+    def _before(self, node: Node) -> Tensor:
+        """h[t-1]: [batch, *axes], cleared where there is a reset."""
+        start = self._initial(node)
+        kept = self.memory.get(self.frame.prefix + node.name)
+        slots = _register_axis(self.graph, node)
+        if kept is None:
+            h = start
+        else:
+            h = kept.to(start.dtype)
+            if slots is not None:
+                h = h.flip(1)
+                at = [name for name, _ in node.attrs["axes"]].index(slots) + 1
+                h = h.movedim(1, at)
+        if self.moment.reset is not None and kept is not None:
+            clear = self.moment.reset.reshape(-1, *[1] * (h.dim() - 1))
+            h = torch.where(clear, start if start.shape[1:] == h.shape[1:] else torch.zeros((), dtype=h.dtype), h)
+        return h
+
+    def _initial(self, node: Node) -> Tensor:
+        role = node.role("initial")
+        names = [name for name, _ in node.attrs["axes"]]
+        sizes = [size or 0 for _, size in node.attrs["axes"]]
+        types = [self.graph[name].type for name in node.inputs]
+        is_complex = any(type.dtype == "complex" for type in types)
+        dtype = torch.complex128 if is_complex else self.dtype
+        if role is not None:
+            value = fit(self.value(role), self.graph[role].type.names, names).to(dtype)
+        else:
+            value = torch.full((1,), -torch.inf if node.attrs["algebra"] == "max_plus" else 0.0, dtype=dtype).reshape(1, *[1] * len(sizes))
+        return value.expand(self.frame.batch, *sizes)
+
+    def _next(self, node: Node) -> Tensor:
+        """h[t] = A h[t-1] + B x, found once a step."""
+        key = self.frame.prefix + node.name
+        if key in self.fresh:
+            return self.fresh[key]
+        axes = tuple(name for name, _ in node.attrs["axes"])
+        h = self._before(node)
+        plus = node.attrs["algebra"] == "plus_times"
+        entering = self._entering(node, axes)
+        a = node.role("A")
+        slots = _register_axis(self.graph, node)
+        if slots is not None:
+            at = axes.index(slots) + 1
+            whole = torch.cat([entering.expand(*h.shape[:at], 1, *h.shape[at + 1 :]).to(h.dtype), h], at)
+            size = dict(node.attrs["axes"])[slots]
+            new = whole if size is None else whole.narrow(at, 0, size)
+        elif plus:
+            kept = h if a is None else self._apply(self.graph[a], h, axes)
+            new = kept + entering
+        else:
+            kept = h if a is None else h + fit(self.value(self.graph[a].inputs[0]), self.graph[self.graph[a].inputs[0]].type.names, axes)
+            new = torch.maximum(*torch.broadcast_tensors(kept, entering))
+        self.fresh[key] = new
+        return new
+
+    def _entering(self, node: Node, axes: tuple[str, ...]) -> Tensor:
+        """B x over the axes of the state (a register's slots aside)."""
+        x_name, b_name = node.role("x"), node.role("B")
+        plus = node.attrs["algebra"] == "plus_times"
+        slots = _register_axis(self.graph, node)
+        inside = tuple(name for name in axes if name != slots) if slots else axes
+        x_names = self.graph[x_name].type.names if x_name else ()
+        b_names = self.graph[b_name].type.names if b_name else ()
+        used = [name for name in b_names if name in x_names and name not in axes]
+        names = [*inside, *used]
+        x = fit(self._real(x_name), x_names, names) if x_name else None
+        b = fit(self._real(b_name), b_names, names) if b_name else None
+        if x is None and b is None:
+            both = torch.full((1,) + (1,) * len(inside), 1.0 if plus else 0.0, dtype=self.dtype)
+        elif x is None or b is None:
+            both = x if x is not None else b  # type: ignore[assignment]
+        else:
+            both = x * b if plus else x + b
+        dims = list(range(-len(used), 0))
+        if used:
+            both = both.sum(dims) if plus else both.amax(dims)
+        return both.unsqueeze(axes.index(slots) + 1) if slots else both
+
+    def _real(self, name: str) -> Tensor:
+        x = self.value(name)
+        return x if x.is_floating_point() or x.is_complex() else x.to(self.dtype)
+
+    def _apply(self, a: Node, h: Tensor, axes: tuple[str, ...]) -> Tensor:
+        """The operator a on h [batch, *axes]."""
+        operands = a.inputs
+        match a.op:
+            case "op.diag":
+                return h * fit(self._real(operands[0]), self.graph[operands[0]].type.names, axes)
+            case "op.neg":
+                return -self._apply(self.graph[operands[0]], h, axes)
+            case "op.add" | "op.sub":
+                left, right = (self._apply(self.graph[name], h, axes) for name in operands)
+                return left + right if a.op == "op.add" else left - right
+            case "op.mul":
+                return self._apply(self.graph[operands[0]], self._apply(self.graph[operands[1]], h, axes), axes)
+            case "op.outer":
+                left, right = (fit(self._real(name), self.graph[name].type.names, axes) for name in operands)
+                return left * (right * h).sum(axes.index(a.attrs["over"]) + 1, keepdim=True)
+            case "op.dense":
+                over = a.attrs["over"]
+                inside = [f"{name}_" if name == over else name for name in axes]
+                m = fit(self._real(operands[0]), self.graph[operands[0]].type.names, [*axes, f"{over}_"])
+                return (m * fit(h, inside, [*axes, f"{over}_"])).sum(-1)
+            case "op.rotate":
+                over = a.attrs["over"]
+                rest = [name for name in axes if name != over]
+                x = fit(h, axes, [*rest, over])
+                angle = fit(self._real(operands[0]), self.graph[operands[0]].type.names, [*rest, a.attrs["half"]])
+                first, second = x[..., 0::2], x[..., 1::2]
+                c, s = torch.cos(angle), torch.sin(angle)
+                y = torch.stack([first * c - second * s, first * s + second * c], -1).flatten(-2)
+                return fit(y, [*rest, over], axes)
+            case "op.shift":
+                at = axes.index(a.attrs["axis"]) + 1
+                moved = torch.zeros_like(h.narrow(at, 0, 1))
+                return torch.cat([moved, h.narrow(at, 0, h.shape[at] - 1)], at)
+        raise AssertionError(f"no operator {a.op}")
+
+    def _state(self, node: Node) -> Tensor:
+        """y[t]."""
+        axes = tuple(name for name, _ in node.attrs["axes"])
+        h = self._next(node) if node.attrs["read"] == "after" else self._before(node)
+        plus = node.attrs["algebra"] == "plus_times"
+        x_name, c_name, d_name = (node.role(role) for role in ("x", "C", "D"))
+        x_names = self.graph[x_name].type.names if x_name else ()
+        wanted = node.type.names
+        slots = _register_axis(self.graph, node)
+        y, names = h, axes
+        if c_name is not None:
+            c_names = self.graph[c_name].type.names
+            used = [name for name in axes if name not in x_names and name in c_names]
+            lag = 0 if node.attrs["read"] == "after" else 1
+            if slots in used and node.role("initial") is None:
+                there = fit(present(self.moment_of_ops, lag, h.shape[axes.index(slots) + 1]), [slots], axes)
+                y = torch.where(there, y, torch.zeros((), dtype=y.dtype))
+            rest = [name for name in wanted if name in axes or name in c_names]
+            frame = [*rest, *used]
+            c = fit(zeroed(self.moment_of_ops, self._real(c_name), self.graph[c_name].type, used), c_names, frame)
+            y = fit(y, axes, frame)
+            y = y * c if plus else y + c
+            if used:
+                dims = list(range(-len(used), 0))
+                y = y.sum(dims) if plus else y.amax(dims)
+            names = tuple(rest)
+        y = fit(y, names, wanted)
+        if d_name is not None:
+            d = fit(self._real(d_name), self.graph[d_name].type.names, wanted)
+            if x_name is not None:
+                x = fit(self._real(x_name), x_names, wanted)
+                d = d * x if plus else d + x
+            y = y + d if plus else torch.maximum(*torch.broadcast_tensors(y, d))
+        return y
+
+    def after(self, commit: bool) -> State:
+        """Memory after this step. Layers under a whole-sequence stack have been seen to already."""
+        memory = dict(self.memory)
+        wanted = [node for node in self.graph if node.op == "state"]
+        for node in self.graph:
+            if node.op == "stack" and commit and node.name not in self.whole:
+                self.value(node.name)
+        if not commit:
+            wanted = [node for node in wanted if self._reachable(node)]
+        for node in wanted:
+            new = self._next(node)
+            slots = _register_axis(self.graph, node)
+            if slots is not None:
+                at = [name for name, _ in node.attrs["axes"]].index(slots) + 1
+                new = new.movedim(at, 1).flip(1)
+            memory[self.frame.prefix + node.name] = new
+        for name, steps in self.layers.items():
+            del name
+            for step in steps:
+                memory |= {key: value for key, value in step.after(commit).items() if key.startswith(step.frame.prefix)}
+        return memory
+
+    def _reachable(self, node: Node) -> bool:
+        """Whether the next state can be known without what the whole sequence still owes."""
+        seen: set[str] = set()
+        todo = list(node.inputs)
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            other = self.graph[name]
+            if other.op == "context" and name not in self.whole:
+                return False
+            if other.op == "stack" and name not in self.whole and self.frame._has_context(other):
+                return False
+            todo.extend(other.inputs)
+        return True
+
+
+def _register_axis(graph: Graph, node: Node) -> str | None:
+    """The axis along which a state is a shift register, if its A is a bare shift."""
+    a = node.role("A")
+    if a is None or graph[a].op != "op.shift":
+        return None
+    axis: str = graph[a].attrs["axis"]
+    return axis

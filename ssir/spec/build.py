@@ -1,0 +1,133 @@
+"""What the functions of the language build with: a growing list of nodes, and the place in the spec that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ssir.errors import Diagnostic, Span, SpecError
+from ssir.ir.graph import Axis, Graph, Node, Type, attrs
+from ssir.ir.ops import AxesError, absent, broadcast, promote
+
+UNKNOWN = "unknown"
+
+
+def is_unknown(*nodes: Node) -> bool:
+    """Whether any of these stands on a cycle whose axes are still being inferred."""
+    return any(node.type.dtype == UNKNOWN for node in nodes)
+
+
+@dataclass
+class Builder:
+    """The nodes of one graph as they are made. Names are unique; parameters are made once a key."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    bodies: dict[str, Graph] = field(default_factory=dict)
+    reserved: set[str] = field(default_factory=set)
+
+    def fresh(self, name: str) -> str:
+        taken, n = name, 1
+        while taken in self.nodes or taken in self.reserved:
+            n += 1
+            taken = f"{name}_{n}"
+        return taken
+
+    def reserve(self, name: str) -> str:
+        """A unique name that the next node asked for under it gets."""
+        unique = self.fresh(name)
+        self.reserved.add(unique)
+        return unique
+
+    def add(self, name: str, op: str, inputs: Sequence[Node], type: Type, at: Span | None, **values: Any) -> Node:
+        if name in self.reserved:
+            self.reserved.discard(name)
+        node = Node(self.fresh(name), op, tuple(n.name for n in inputs), attrs(**values), type, at)
+        self.nodes[node.name] = node
+        return node
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where in a spec a function is called: makes nodes under the right name, and errors at the right place.
+
+    ``name`` is the path that a node made here gets; ``scope`` the path of the component; ``spans`` the places of the arguments.
+    """
+
+    builder: Builder
+    name: str
+    scope: str
+    shared: str | None
+    span: Span | None
+    spans: dict[str, Span]
+    elaborator: Any
+
+    def emit(self, op: str, inputs: Sequence[Node], type: Type, name: str | None = None, **values: Any) -> Node:
+        """A new node; its name is that of the place, or of the place and ``name``."""
+        return self.builder.add(f"{self.name}.{name}" if name else self.name, op, inputs, type, self.span, **values)
+
+    def fail(self, code: str, message: str, argument: str | None = None, help: str | None = None, notes: Sequence[str] = ()) -> NoReturn:
+        """Report a fault, underlining an argument or the whole call."""
+        span = self.spans.get(argument or "", self.span)
+        raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
+
+    def number(self, value: float) -> Node:
+        return self.emit("const", (), Type(), "const", value=value)
+
+    def param(
+        self,
+        leaf: str,
+        axes: Sequence[Axis],
+        init: str,
+        name: str | None = None,
+        decay: bool = True,
+        lr: float = 1.0,
+        dtype: str | None = None,
+    ) -> Node:
+        """A parameter: ``<place>.<leaf>``, or ``<component>.<name>`` where the spec names it by hand."""
+        own = f"{self.name}.{leaf}" if leaf else self.name
+        path = own if name is None else f"{self.scope}.{name}" if self.scope else name
+        key, absolute = path, False
+        if self.shared is not None:
+            root, _, prefix = self.shared.partition("=")
+            key, absolute = f"{root}{path[len(prefix) :]}", True
+        seen = next((n for n in self.builder.nodes.values() if n.op == "param" and n.attrs["key"] == key), None)
+        type = Type(tuple(axes))
+        if seen is not None:
+            if absolute and seen.type == type:
+                return seen
+            if absolute:
+                self.fail("SSIR023", f"calls that share `{root}` give `{key}` different axes", help="give shared calls inputs of the same axes")
+            if name is not None:
+                self.fail("SSIR024", f"two parameters are called `{key}`", "name", help="give each `name=` once in a component")
+        return self.builder.add(
+            path, "param", (), type, self.span, key=key, shared=absolute, init=init, decay=decay, lr=lr, dtype=dtype
+        )
+
+    def elementwise(self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any) -> Node:
+        """An elementwise operation: broadcast by name, absent slots and complexness carried over."""
+        known = [n.type for n in operands if n.type.dtype != UNKNOWN]
+        if len(known) < len(operands) and not known:
+            return self.emit(op, operands, Type(dtype=UNKNOWN), name, **values)
+        try:
+            axes = broadcast(known)
+        except AxesError as error:
+            self.fail("SSIR015", str(error), help="rename one of the axes, or give both the same size")
+        return self.emit(op, operands, Type(axes, dtype or promote(known), absent=absent(known)), name, **values)
+
+    def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
+        """Check that a value has these axes."""
+        for axis in axes:
+            if axis.name not in node.type.names:
+                has = ", ".join(str(a) for a in node.type.axes) or "no axes"
+                self.fail(
+                    "SSIR014",
+                    f"there is no axis `{axis.name}` here: the value has [{has}]" if node.type.axes else f"there is no axis `{axis.name}` here: the value has no axes",
+                    argument,
+                    help=f"name one of its axes: {', '.join(node.type.names)}" if node.type.axes else None,
+                )
+            with suppress(StopIteration):
+                found = node.type.axis(axis.name)
+                if found.size != axis.size:
+                    self.fail("SSIR015", f"axis `{axis.name}` is {found.size} here, not {axis.size}", argument)

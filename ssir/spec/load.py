@@ -1,0 +1,112 @@
+"""Finding a spec: a name of the zoo, NAME.component, a path, or PATH:component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+from ssir.errors import UsageError, nearest
+from ssir.ir.graph import Graph
+from ssir.registry import registry
+from ssir.spec import module as modules
+from ssir.spec.elaborate import elaborate
+from ssir.spec.module import Module
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """A component of a spec with its dims set; what everything else starts from."""
+
+    module: Module
+    component: str
+    overrides: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        whole = self.component == self.module.file.main
+        return self.module.file.name if whole else f"{self.module.file.name}.{self.component}"
+
+    @cached_property
+    def dims(self) -> Mapping[str, float | None]:
+        return modules.sized(self.module, self.overrides)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The IR, as it is written (no pass has run). Raises SpecError."""
+        return elaborate(self.module, self.component, self.overrides)
+
+
+def zoo() -> Iterator[tuple[str, Path]]:
+    """The specs that are installed: name and file, the project's first, then those of plugins."""
+    directories = [Path(str(files("ssir.zoo")))]
+    directories += [Path(directory) for _, directory in registry.all("zoo")]
+    for directory in directories:
+        for path in sorted(directory.rglob("*.yaml")):
+            yield path.stem, path
+
+
+def _find(name: str) -> Path:
+    known = dict(zoo())
+    if name not in known:
+        near = nearest(name, known)
+        raise UsageError(f"no spec is called `{name}`" + (f"; the nearest is `{near}`" if near else "; `ssir list` shows them"))
+    return known[name]
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def module_of(name: str, beside: Path | None = None, overrides: Mapping[str, float] | None = None) -> Module:
+    """The spec file of that name, or at that path, or beside another. Raises UsageError and SpecError."""
+    if _is_path(name):
+        return modules.open_file(Path(name), overrides)
+    if beside is not None:
+        for suffix in (".yaml", ".yml"):
+            if (beside / f"{name}{suffix}").is_file():
+                return modules.open_file(beside / f"{name}{suffix}", overrides)
+    return modules.open_file(_find(name), overrides)
+
+
+def load(name: str, size: str | None = None, **dims: float) -> Spec:
+    """A spec by name (``mamba``), by component (``mamba.mixer``), by path (``my.yaml``), or both (``my.yaml:mixer``).
+
+    ``size`` is one of the spec's named sizes; keywords set dims and constants. Raises UsageError for a name that does not
+    exist, SpecError for a spec that is wrong.
+    """
+    target, component = name, ""
+    if _is_path(name):
+        path, colon, rest = name.rpartition(":")
+        if colon and not _is_path(rest):
+            target, component = path, rest
+    elif "." in name:
+        target, _, component = name.partition(".")
+    module = module_of(target, overrides=None)
+    chosen: dict[str, float] = {}
+    if size is not None:
+        if size not in module.file.sizes:
+            near = nearest(size, module.file.sizes)
+            raise UsageError(f"`{target}` has no size `{size}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.sizes) or 'none'}"))
+        chosen = {key: float(value) for key, value in module.file.sizes[size].items()}
+    chosen |= dims
+    unknown = [key for key in chosen if key not in module.file.dims and key not in module.file.constants]
+    if unknown:
+        near = nearest(unknown[0], [*module.file.dims, *module.file.constants])
+        raise UsageError(f"`{target}` has no dim or constant `{unknown[0]}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}"))
+    for key in chosen:
+        if key in module.file.constants:
+            module.constants[key] = float(chosen[key])
+    component = component or module.file.main
+    if component not in module.file.components:
+        near = nearest(component, module.file.components)
+        raise UsageError(f"`{target}` has no component `{component}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.components)}"))
+    return Spec(module, component, {key: value for key, value in chosen.items() if key in module.file.dims})
+
+
+def loads(text: str, name: str = "<spec>", **dims: float) -> Spec:
+    """A spec from its text."""
+    module = modules.parse(text, name)
+    return Spec(module, module.file.main, dims)

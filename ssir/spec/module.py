@@ -1,0 +1,161 @@
+"""A spec file as read: its text, its shape, its dims and constants, and the components of other specs that it imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from ssir.errors import Diagnostic, Report, Span, SpecError, UsageError, nearest
+from ssir.spec import expr as syntax
+from ssir.spec.schema import Component, File
+from ssir.spec.static import StaticError, evaluate
+from ssir.spec.validate import validate
+from ssir.spec.yaml import Document, read, read_file
+
+Path = tuple[str | int, ...]
+Dims = dict[str, float | None]
+_LARGEST = 2**31
+
+
+def fail(code: str, message: str, span: Span | None, help: str | None = None) -> SpecError:
+    return SpecError([Diagnostic(code, message, span, (), help)])
+
+
+@dataclass(eq=False)
+class Module:
+    """One spec file. ``constants`` are those of the file, changed by what the user set."""
+
+    document: Document
+    file: File
+    constants: dict[str, float] = field(default_factory=dict)
+    imported: dict[str, Module] = field(default_factory=dict)
+    _trees: dict[Path, syntax.Expr] = field(default_factory=dict)
+
+    def component(self, name: str) -> Component:
+        if name not in self.file.components:
+            near = nearest(name, self.file.components)
+            span = self.document.span(("main",)) if name == self.file.main else None
+            raise fail("SSIR020", f"`{self.file.name}` has no component `{name}`", span, f"the nearest is `{near}`" if near else f"there are {', '.join(self.file.components)}")
+        return self.file.components[name]
+
+    def callable_names(self) -> list[str]:
+        return [*self.file.components, *self.file.imports]
+
+    def callee(self, name: str) -> tuple[Module, str] | None:
+        """The module and component that a called name stands for."""
+        if name in self.file.components:
+            return self, name
+        if name not in self.file.imports:
+            return None
+        target, span = self.file.imports[name], self.document.span(("imports", name))
+        spec, _, component = target.rpartition(".")
+        if not spec:
+            spec, component = target, ""
+        if spec not in self.imported:
+            try:
+                from ssir.spec.load import module_of
+
+                self.imported[spec] = module_of(spec, FilePath(self.document.source.name).parent)
+            except UsageError as error:
+                raise fail("SSIR020", str(error), span, "write NAME.component, with the name of a spec") from None
+        module = self.imported[spec]
+        component = component or module.file.main
+        if component not in module.file.components:
+            near = nearest(component, module.file.components)
+            raise fail("SSIR020", f"`{spec}` has no component `{component}`", span, f"the nearest is `{near}`" if near else None)
+        return module, component
+
+    def expression(self, path: Path) -> syntax.Expr:
+        """The tree of the expression at a path. Raises SpecError."""
+        if path not in self._trees:
+            text = self.document.text(path)
+            try:
+                self._trees[path] = syntax.parse(text)
+            except syntax.ExprError as error:
+                raise fail("SSIR010", error.message, self.document.locate(path, error.start, error.end), error.help) from None
+        return self._trees[path]
+
+    def overrides_of(self, dims: Mapping[str, float | None]) -> dict[str, float]:
+        """Which dims differ from what the file says by itself."""
+        own = sized(self, {})
+        written = {name for name, value in self.file.dims.items() if not isinstance(value, str) or value == "unbounded"}
+        free = {name: v for name, v in dims.items() if v is not None and own.get(name) != v}
+        derived = sized(self, {name: v for name, v in free.items() if name in written})
+        return {name: v for name, v in free.items() if name in written or derived.get(name) != v}
+
+
+def sized(module: Module, overrides: Mapping[str, float], span: Span | None = None) -> Dims:
+    """The dims of a spec with some of them set: arithmetic over earlier names is done anew.
+
+    Raises SpecError for a name that is no dim and for a size that is no whole number of at least 1.
+    """
+    document = module.document
+    for name in overrides:
+        if name not in module.file.dims and name not in module.file.constants:
+            near = nearest(name, [*module.file.dims, *module.file.constants])
+            raise fail("SSIR021", f"`{module.file.name}` has no dim or constant `{name}`", span, f"the nearest is `{near}`" if near else f"it has {', '.join(module.file.dims)}")
+    dims: Dims = {}
+    for name, given in module.file.dims.items():
+        path: Path = ("dims", name)
+        place = document.span(path)
+        if name in overrides:
+            value: float | None = overrides[name]
+        elif given == "unbounded":
+            value = None
+        else:
+            tree = module.expression(path)
+            try:
+                value = evaluate(tree, {**dims, **module.constants})
+            except StaticError as error:
+                later = [other for other in module.file.dims if other not in dims]
+                help = "a dim uses only those above it: move this one down" if isinstance(tree, syntax.Name) and tree.id in later else error.help
+                raise fail(error.code, error.message, document.locate(path, error.start, error.end), help) from None
+        if value is not None and value != int(value):
+            division = "/" in str(given)
+            raise fail("SSIR015" if division else "SSIR018", f"`{name}` is {value:g}, and a size is a whole number", place, "choose dims that divide, or round it: ceil(...)" if division else None)
+        if value is not None and not 0 < value <= _LARGEST:
+            raise fail("SSIR018", f"`{name}` is {value:g}: a size lies between 1 and {_LARGEST}", place)
+        dims[name] = None if value is None else int(value)
+    return dims
+
+
+def _constants(module: Module, overrides: Mapping[str, float]) -> dict[str, float]:
+    for name, value in module.file.constants.items():
+        path: Path = ("constants", name)
+        if name in overrides:
+            module.constants[name] = float(overrides[name])
+        elif isinstance(value, str):
+            try:
+                module.constants[name] = float(evaluate(module.expression(path), {**module.constants}))
+            except StaticError as error:
+                raise fail(error.code, error.message, module.document.locate(path, error.start, error.end), error.help) from None
+        else:
+            module.constants[name] = float(value)
+    return module.constants
+
+
+def parse(text: str, name: str, overrides: Mapping[str, float] | None = None) -> Module:
+    """A spec from its text. Raises SpecError."""
+    return _module(read(text, name), overrides or {})
+
+
+def open_file(path: FilePath, overrides: Mapping[str, float] | None = None) -> Module:
+    """A spec from a file. Raises SpecError."""
+    return _module(read_file(path), overrides or {})
+
+
+def _module(document: Document, overrides: Mapping[str, float]) -> Module:
+    report = Report()
+    file = validate(document, File, report)
+    report.raise_if_any()
+    assert file is not None
+    module = Module(document, file)
+    for name in file.dims:
+        if name in file.constants:
+            raise fail("SSIR024", f"`{name}` is a dim and a constant", document.span(("constants", name), key=True))
+    for name in file.imports:
+        if name in file.components:
+            raise fail("SSIR024", f"`{name}` is imported and a component", document.span(("imports", name), key=True))
+    _constants(module, overrides)
+    return module
