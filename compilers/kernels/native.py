@@ -77,7 +77,7 @@ def tracing() -> bool:
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-    """Call C function `name`: contiguous tensors go as pointers, None as NULL, integers as they are; last, the threads."""
+    """Call C function `name`: contiguous tensors go as pointers, None as NULL, integers as they are."""
     values = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
     _function(dtype, name, len(values) + 1)(*values, torch.get_num_threads())
 

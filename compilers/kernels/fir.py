@@ -1,0 +1,190 @@
+"""Causal filters of finite length: y[t] = bias + sum_j w[j] x[t-j].
+
+Short filters are summed directly (as compiled C on the CPU), long ones go through the FFT. A reset cuts the sequence:
+no tap reaches across it. The FFT knows no cuts, so there every segment is a sequence of its own.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import native
+from .support import data_type, state_type, twin_gradients
+
+NATIVE_TAPS = 8
+DIRECT_TAPS = 32  # from here on the FFT wins
+
+
+def fir(
+    x: Tensor,
+    w: Tensor,
+    history: Tensor | None = None,
+    reset: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y[t] = bias + sum_j w[j] x[t-j].
+
+    x: [B,T,*S]; w: [W,*S] with size 1 where it is shared, w[0] for the newest input; history: [B,W-1,*S], the inputs
+    before x (default 0), oldest first; reset: [B,T] bool; bias: broadcasts to [*S].
+    Returns y [B,T,*S] and the new history, in which inputs before a reset are 0.
+    """
+    dtype = data_type(x, w, bias)
+    kind = state_type(data_type(x, w, bias, history))
+    taps, batch, shape = w.shape[0], x.shape[0], x.shape[2:]
+    x, w = x.to(kind), w.to(kind)
+    past = x.new_zeros(batch, taps - 1, *shape) if history is None else history.to(kind)
+    bias = bias.to(kind) if bias is not None else None
+    if taps <= NATIVE_TAPS and native.usable(x, w, past, reset, bias):
+        y = _native_fir(x, w, bias, past, reset)
+    elif taps <= DIRECT_TAPS or x.shape[1] <= DIRECT_TAPS:
+        y = direct(x, w, bias, past, reset)
+    else:
+        y = by_fft(x, w, bias, past if history is not None else past[:, :0], reset)
+    return y.to(dtype), _remembered(x, past, reset)
+
+
+def direct(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
+    """One multiply-add of the whole sequence per tap; one sum over all taps per step, where the steps are fewer."""
+    time, before, ones = x.shape[1], history.shape[1], (1,) * (x.dim() - 2)
+    whole = torch.cat([history, x], 1)
+    since = _steps_since(reset, before) if reset is not None else None
+    if time < w.shape[0]:
+        age = torch.arange(before, -1, -1, device=x.device)
+        steps = []
+        for t in range(time):
+            window = whole[:, t : t + before + 1]
+            if since is not None:
+                window = torch.where((age <= since[:, t, None]).view(*window.shape[:2], *ones), window, 0)
+            steps.append((window * w.flip(0)).sum(1))
+        return torch.stack(steps, 1) if bias is None else torch.stack(steps, 1) + bias
+    y = torch.zeros_like(x) if bias is None else bias.expand(x.shape)
+    for j in range(w.shape[0]):
+        shifted = whole[:, before - j : before - j + time]
+        if since is not None and j:
+            shifted = torch.where((since >= j).view(*since.shape, *ones), shifted, 0)
+        y = torch.addcmul(y, shifted, w[j])
+    return y
+
+
+def by_fft(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
+    """Multiplication of spectra. `history` may be shorter than W-1."""
+    before = history.shape[1]
+    whole = torch.cat([history, x], 1)
+    if reset is None:
+        y = _convolve(whole, w)[:, before:]
+    else:
+        y = _convolve_segments(whole, w, F.pad(reset, (before, 0)))[:, before:]
+    return y if bias is None else y + bias
+
+
+def _convolve(x: Tensor, w: Tensor) -> Tensor:
+    """The first T steps of the convolution of x [B,T,*S] with w [W,*S]."""
+    time = x.shape[1]
+    w = w[:time]
+    size = _fast_size(time + w.shape[0] - 1)
+    if x.is_complex() or w.is_complex():
+        y: Tensor = torch.fft.ifft(torch.fft.fft(x, size, 1) * torch.fft.fft(w, size, 0), size, 1)
+    else:
+        y = torch.fft.irfft(torch.fft.rfft(x, size, 1) * torch.fft.rfft(w, size, 0), size, 1)
+    return y[:, :time]
+
+
+def _convolve_segments(x: Tensor, w: Tensor, cut: Tensor) -> Tensor:
+    """As `_convolve`, but every run of steps from a cut to the next is alone; runs of like lengths go together."""
+    batch, time = cut.shape
+    cut = cut.clone()
+    cut[:, 0] = True
+    starts = cut.flatten().nonzero().flatten()
+    ends = torch.cat([starts[1:], starts.new_tensor([batch * time])])
+    lengths = ends - starts
+    flat = x.flatten(0, 1)
+    y = torch.zeros_like(flat)
+    buckets = (lengths - 1).clamp(min=1).log2().floor()
+    for bucket in torch.unique(buckets):
+        here = buckets == bucket
+        offsets = torch.arange(int(lengths[here].max()), device=x.device)
+        inside = offsets < lengths[here, None]
+        index = torch.where(inside, starts[here, None] + offsets, 0)
+        mask = inside.view(*inside.shape, *(1,) * (x.dim() - 2))
+        pieces = _convolve(torch.where(mask, flat[index], 0), w)
+        y = y.index_put((index[inside],), pieces[inside])
+    return y.view(x.shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _fast_size(least: int) -> int:
+    """The smallest 2^i 3^j 5^k that is at least `least`."""
+    best = 1 << (least - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            best = min(best, three << max(0, (-(-least // three) - 1).bit_length()))
+            three *= 3
+        five *= 5
+    return best
+
+
+def _steps_since(reset: Tensor, before: int) -> Tensor:
+    """[B,T]: how many steps back the last reset lies; without one, more than any tap reaches."""
+    steps = torch.arange(reset.shape[1], device=reset.device)
+    last = torch.where(reset, steps, -1 - before).cummax(1).values
+    return steps - last
+
+
+def _remembered(x: Tensor, history: Tensor, reset: Tensor | None) -> Tensor:
+    """The last W-1 inputs, 0 where they lie before the last reset."""
+    time, before = x.shape[1], history.shape[1]
+    kept = x[:, time - before :] if time >= before else torch.cat([history[:, time:], x], 1)
+    if reset is None:
+        return kept
+    age = torch.arange(before, 0, -1, device=x.device) - 1  # of each kept input; 0 is the newest
+    alive = age <= _steps_since(reset, before)[:, -1:]
+    return torch.where(alive.view(*alive.shape, *(1,) * (x.dim() - 2)), kept, 0)
+
+
+class _Fir(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w, bias, history)
+        x, history, filters = x.contiguous(), history.contiguous(), _filters(x, w)
+        offset = bias.expand(x.shape[2:]).contiguous() if bias is not None else None
+        y = torch.empty_like(x)
+        reach = torch.empty(x.shape[:2], dtype=torch.uint8)
+        ctx.reset = reset.contiguous() if reset is not None else None
+        native.call("fir_forward", x.dtype, x, filters, offset, history, ctx.reset, y, reach, *_sizes(x, w))
+        ctx.reach = reach
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, bias, history = ctx.saved_tensors
+        reset = ctx.reset
+        if torch.is_grad_enabled():
+
+            def twin(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor) -> tuple[Tensor, ...]:
+                return (direct(x, w, bias, history, reset),)
+
+            return *twin_gradients(twin, (x, w, bias, history), ctx.needs_input_grad[:4], (grad,)), None
+        dbias = grad.sum((0, 1)).sum_to_size(bias.shape) if bias is not None else None
+        near, past, grad, filters = x.contiguous(), history.contiguous(), grad.contiguous(), _filters(x, w)
+        dx, dhistory = torch.empty_like(near), torch.empty_like(past)
+        dw = near.new_empty(x.shape[0], *filters.shape)
+        native.call("fir_backward", x.dtype, near, filters, past, ctx.reach, grad, dx, dw, dhistory, *_sizes(x, w))
+        return dx, dw.sum(0).sum_to_size(w.shape), dbias, dhistory, None
+
+
+def _filters(x: Tensor, w: Tensor) -> Tensor:
+    return w.expand(w.shape[0], *x.shape[2:]).contiguous()
+
+
+def _sizes(x: Tensor, w: Tensor) -> tuple[int, int, int, int]:
+    batch, time = x.shape[:2]
+    return batch, time, x[0, 0].numel(), w.shape[0]
+
+
+_native_fir = cast(Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor | None], Tensor], _Fir.apply)
