@@ -89,7 +89,7 @@ class Diagnostic:
         for label, text in labelled:
             first, *rest = text.split("\n")
             lines.append(f"{margin}{label}: {_printable(first)}")
-            lines += [f"{margin}      {_printable(line)}" for line in rest]
+            lines += [" " * len(f"{margin}{label}: ") + _printable(line) for line in rest]
         return "\n".join(lines)
 
 

@@ -142,16 +142,16 @@ def read_file(path: str | os.PathLike[str]) -> Document:
     except (OSError, ValueError) as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else _reason(error)
         _refuse_file(name, "SSIR020", f"cannot read {name}: {reason}")
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            _refuse_file(name, "SSIR020", f"cannot read {name}: it is a directory", "name a .yaml file in it")
-        if not stat.S_ISREG(mode):
-            _refuse_file(name, "SSIR020", f"cannot read {name}: it is not an ordinary file")
-        try:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "a directory" if stat.S_ISDIR(mode) else "not an ordinary file"
+        _refuse_file(name, "SSIR020", f"cannot read {name}: it is {what}", "name a YAML file")
+    try:
+        with os.fdopen(descriptor, "rb") as file:
             raw = file.read(MAX_BYTES + 4)
-        except OSError as error:
-            _refuse_file(name, "SSIR020", f"cannot read {name}: {_reason(error)}")
+    except OSError as error:
+        _refuse_file(name, "SSIR020", f"cannot read {name}: {_reason(error)}")
     if len(raw.removeprefix(b"\xef\xbb\xbf")) > MAX_BYTES:
         _refuse_file(name, "SSIR004", f"{name} is larger than {MAX_BYTES} bytes")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
