@@ -29,15 +29,12 @@ INLINE int worth(int64_t work, int64_t per_thread, int64_t threads) {
     return (int)(useful < 1 ? 1 : min64(useful, threads));
 }
 
-/* exp, in a form that compilers vectorise: 2^n * P(r), |r| <= ln2/2; 0 below the normal range; NaN stays. Within 1 ulp or so. */
+/* exp, in a form that compilers vectorise: 2^n * P(r), |r| <= ln2/2, within 1 ulp or so; NaN stays.
+   0 below the normal range, infinite from 88.37, where 2^n is just out of reach (exp overflows at 88.72). */
 INLINE float expf_poly(float x) {
-    float y = -87.3f > x ? -87.3f : x;
-    y = 88.7f < y ? 88.7f : y;
-    float shifted = y * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23 rounds to an integer, kept in the low bits */
-    int32_t n;
-    memcpy(&n, &shifted, 4);
+    float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23 rounds to an integer, kept in the low bits */
     float whole = shifted - 12582912.0f;
-    float r = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    float r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -45,15 +42,13 @@ INLINE float expf_poly(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = (p * r) * r + r + 1.0f;
-    /* n reaches 128 where exp still fits: half of the scale goes into each of two factors */
-    int32_t low = (n - 0x4B400000) >> 1, high = (n - 0x4B400000) - low;
-    int32_t low_bits = (low + 127) << 23, high_bits = (high + 127) << 23;
-    float low_scale, high_scale;
-    memcpy(&low_scale, &low_bits, 4);
-    memcpy(&high_scale, &high_bits, 4);
-    p = (p * low_scale) * high_scale;
+    uint32_t n, bits;
+    memcpy(&n, &shifted, 4);
+    memcpy(&bits, &p, 4);
+    bits += n << 23;
+    memcpy(&p, &bits, 4);
     p = x < -87.3f ? 0.0f : p;
-    return x > 88.72f ? INFINITY : p;
+    return x > 88.37f ? INFINITY : p;
 }
 
 INLINE REAL exp_(REAL x) { return IS_FLOAT ? (REAL)expf_poly((float)x) : (REAL)exp((double)x); }

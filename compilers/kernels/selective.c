@@ -1,0 +1,165 @@
+/* h[d,n] = exp(g[t,d] L[n,d]) h[d,n] + u[t,d] b[t,n];  y[t,d] = sum_n c[t,n] h[d,n]   (L and every state lie as [N,D])
+
+The states of all steps never exist at once: forward keeps the state at the start of every CHUNK steps, backward recomputes one chunk. */
+#include "common.h"
+#include <stdlib.h>
+
+#define BLOCK 128
+#define CHUNK 16
+
+typedef REAL lane_t[BLOCK];
+
+/* Keeps infinite gates out of 0 * inf; NaN passes. */
+INLINE REAL bounded(REAL x) {
+    const REAL most = (REAL)1e30;
+    x = -most > x ? -most : x;
+    return most < x ? most : x;
+}
+
+INLINE void load(REAL *restrict to, const REAL *from, int64_t size) {
+    for (int64_t d = 0; d < size; d++) to[d] = from[d];
+    for (int64_t d = size; d < BLOCK; d++) to[d] = 0;
+}
+
+INLINE void load_bounded(REAL *restrict to, const REAL *from, int64_t size) {
+    for (int64_t d = 0; d < size; d++) to[d] = bounded(from[d]);
+    for (int64_t d = size; d < BLOCK; d++) to[d] = 0;
+}
+
+INLINE void forward(const REAL *g, const REAL *rates, const REAL *u, const REAL *b, const REAL *c, const REAL *start,
+                    const uint8_t *reset, REAL *y, REAL *last, REAL *kept, int64_t batch, int64_t time, int64_t width, int64_t states,
+                    int threads, const int before) {
+    int64_t blocks = (width + BLOCK - 1) / BLOCK, chunks = (time + CHUNK - 1) / CHUNK;
+#pragma omp parallel num_threads(worth(batch * time * width * states, 65536, threads))
+    {
+        lane_t *h = malloc(sizeof(lane_t) * (size_t)states), *rate = malloc(sizeof(lane_t) * (size_t)states);
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t i = 0; i < batch; i++)
+            for (int64_t block = 0; block < blocks; block++) {
+                int64_t d0 = block * BLOCK, size = min64(BLOCK, width - d0);
+                for (int64_t n = 0; n < states; n++) {
+                    load_bounded(rate[n], rates + n * width + d0, size);
+                    load(h[n], start + (i * states + n) * width + d0, size);
+                }
+                for (int64_t t = 0; t < time; t++) {
+                    int64_t row = i * time + t;
+                    lane_t gate, drive, sum = {0};
+                    if (kept && t % CHUNK == 0)
+                        for (int64_t n = 0; n < states; n++)
+                            memcpy(kept + ((i * chunks + t / CHUNK) * states + n) * width + d0, h[n], (size_t)size * sizeof(REAL));
+                    if (reset && reset[row]) memset(h, 0, sizeof(lane_t) * (size_t)states);
+                    load_bounded(gate, g + row * width + d0, size);
+                    load(drive, u + row * width + d0, size);
+                    for (int64_t n = 0; n < states; n++) {
+                        REAL in = b[row * states + n], out = c[row * states + n];
+                        REAL *restrict state = h[n];
+                        const REAL *restrict slow = rate[n];
+                        for (int d = 0; d < BLOCK; d++) {
+                            REAL now = exp_(gate[d] * slow[d]) * state[d] + drive[d] * in;
+                            sum[d] += out * (before ? state[d] : now);
+                            state[d] = now;
+                        }
+                    }
+                    memcpy(y + row * width + d0, sum, (size_t)size * sizeof(REAL));
+                }
+                for (int64_t n = 0; n < states; n++) memcpy(last + (i * states + n) * width + d0, h[n], (size_t)size * sizeof(REAL));
+            }
+        free(h);
+        free(rate);
+    }
+}
+
+void selective_forward(int64_t g, int64_t rates, int64_t u, int64_t b, int64_t c, int64_t start, int64_t reset, int64_t y, int64_t last,
+                       int64_t kept, int64_t batch, int64_t time, int64_t width, int64_t states, int64_t before, int64_t threads) {
+    if (before)
+        forward(PTR(REAL, g), PTR(REAL, rates), PTR(REAL, u), PTR(REAL, b), PTR(REAL, c), PTR(REAL, start), PTR(uint8_t, reset),
+                PTR(REAL, y), PTR(REAL, last), PTR(REAL, kept), batch, time, width, states, (int)threads, 1);
+    else
+        forward(PTR(REAL, g), PTR(REAL, rates), PTR(REAL, u), PTR(REAL, b), PTR(REAL, c), PTR(REAL, start), PTR(uint8_t, reset),
+                PTR(REAL, y), PTR(REAL, last), PTR(REAL, kept), batch, time, width, states, (int)threads, 0);
+}
+
+/* flow enters as dL/dh[last] and leaves as dL/dstart. drates: [B,N,D], one share per batch row; db, dc: [threads,B,T,N], zero before. */
+void selective_backward(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int64_t c_, int64_t reset_, int64_t kept_, int64_t dy_,
+                        int64_t dg_, int64_t drates_, int64_t du_, int64_t db_, int64_t dc_, int64_t flow_, int64_t batch, int64_t time,
+                        int64_t width, int64_t states, int64_t before, int64_t threads) {
+    const REAL *g = PTR(REAL, g_), *rates = PTR(REAL, rates_), *u = PTR(REAL, u_), *b = PTR(REAL, b_), *c = PTR(REAL, c_);
+    const REAL *kept = PTR(REAL, kept_), *dy = PTR(REAL, dy_);
+    const uint8_t *reset = PTR(uint8_t, reset_);
+    REAL *dg = PTR(REAL, dg_), *drates = PTR(REAL, drates_), *du = PTR(REAL, du_), *flow = PTR(REAL, flow_);
+    int64_t blocks = (width + BLOCK - 1) / BLOCK, chunks = (time + CHUNK - 1) / CHUNK;
+    size_t row_size = sizeof(lane_t) * (size_t)states;
+#pragma omp parallel num_threads(worth(batch * time * width * states, 65536, threads))
+    {
+        lane_t *h = malloc(row_size), *rate = malloc(row_size), *delta = malloc(row_size), *drate = malloc(row_size);
+        lane_t *olds = malloc(row_size * CHUNK), *decays = malloc(row_size * CHUNK);
+        REAL *db = PTR(REAL, db_) + THREAD * batch * time * states, *dc = PTR(REAL, dc_) + THREAD * batch * time * states;
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t i = 0; i < batch; i++)
+            for (int64_t block = 0; block < blocks; block++) {
+                int64_t d0 = block * BLOCK, size = min64(BLOCK, width - d0);
+                memset(drate, 0, row_size);
+                for (int64_t n = 0; n < states; n++) {
+                    load_bounded(rate[n], rates + n * width + d0, size);
+                    load(delta[n], flow + (i * states + n) * width + d0, size);
+                }
+                for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+                    int64_t t0 = chunk * CHUNK, steps = min64(CHUNK, time - t0);
+                    lane_t gate, drive, grad;
+                    for (int64_t n = 0; n < states; n++) load(h[n], kept + ((i * chunks + chunk) * states + n) * width + d0, size);
+                    for (int64_t k = 0; k < steps; k++) {
+                        int64_t row = i * time + t0 + k;
+                        if (reset && reset[row]) memset(h, 0, row_size);
+                        load_bounded(gate, g + row * width + d0, size);
+                        load(drive, u + row * width + d0, size);
+                        for (int64_t n = 0; n < states; n++) {
+                            REAL in = b[row * states + n];
+                            REAL *restrict state = h[n], *restrict old = olds[k * states + n], *restrict decay = decays[k * states + n];
+                            const REAL *restrict slow = rate[n];
+                            for (int d = 0; d < BLOCK; d++) {
+                                old[d] = state[d];
+                                decay[d] = exp_(gate[d] * slow[d]);
+                                state[d] = decay[d] * state[d] + drive[d] * in;
+                            }
+                        }
+                    }
+                    for (int64_t k = steps - 1; k >= 0; k--) {
+                        int64_t row = i * time + t0 + k;
+                        lane_t dgate = {0}, ddrive = {0};
+                        load_bounded(gate, g + row * width + d0, size);
+                        load(drive, u + row * width + d0, size);
+                        load(grad, dy + row * width + d0, size);
+                        for (int64_t n = 0; n < states; n++) {
+                            REAL in = b[row * states + n], out = c[row * states + n], din = 0, dout = 0;
+                            const REAL *restrict old = olds[k * states + n], *restrict decay = decays[k * states + n];
+                            const REAL *restrict slow = rate[n];
+                            REAL *restrict back = delta[n], *restrict dslow = drate[n];
+                            const REAL at_new = before ? 0 : out, at_old = before ? out : 0, share_new = before ? 0 : 1;
+#pragma omp simd reduction(+ : din, dout)
+                            for (int d = 0; d < BLOCK; d++) {
+                                REAL kept_part = decay[d] * old[d], now = kept_part + drive[d] * in;
+                                REAL total = back[d] + at_new * grad[d], exponent = total * kept_part;
+                                dout += grad[d] * (share_new != 0 ? now : old[d]);
+                                din += total * drive[d];
+                                ddrive[d] += total * in;
+                                dgate[d] += exponent * slow[d];
+                                dslow[d] += exponent * gate[d];
+                                back[d] = decay[d] * total + at_old * grad[d];
+                            }
+                            db[row * states + n] += din;
+                            dc[row * states + n] += dout;
+                        }
+                        memcpy(dg + row * width + d0, dgate, (size_t)size * sizeof(REAL));
+                        memcpy(du + row * width + d0, ddrive, (size_t)size * sizeof(REAL));
+                        if (reset && reset[row]) memset(delta, 0, row_size);
+                    }
+                }
+                for (int64_t n = 0; n < states; n++) {
+                    int64_t at = (i * states + n) * width + d0;
+                    memcpy(flow + at, delta[n], (size_t)size * sizeof(REAL));
+                    memcpy(drates + at, drate[n], (size_t)size * sizeof(REAL));
+                }
+            }
+        free(h), free(rate), free(delta), free(drate), free(olds), free(decays);
+    }
+}
