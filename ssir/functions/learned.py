@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 from ssir.functions.kinds import Init
@@ -48,7 +49,7 @@ def linear(
     """A learned linear map from the axes ``over`` of a (all, if left out) to the axes ``out``.
 
     Along the axes ``per`` each entry has a weight of its own; along the rest the same weight serves. The weight has axes
-    [per..., out..., over...].
+    [per..., out..., over...]. The fan_in of a bias is that of its map.
     """
     if is_unknown(a):
         return cx.emit("linear", (a,), Type(dtype=UNKNOWN) if over or per else Type(out), out=(), over=(), per=())
@@ -78,6 +79,9 @@ def linear(
         weight = cx.param("weight", weight_axes, init, None if name is None else f"{name}.weight", decay, lr)
     operands = [a, weight]
     if bias:
+        if bias_init == "fan_in":
+            bound = prod(axis.size or 1 for axis in contracted) ** -0.5
+            bias_init = Init(f"uniform({-bound}, {bound})")
         operands.append(cx.param("bias", (*per, *out), bias_init, None if name is None else f"{name}.bias", False, lr))
     type = Type((*rest, *out), promote([a.type]), absent=absent([a.type], tuple(gone)))
     return cx.emit(
