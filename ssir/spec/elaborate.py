@@ -319,7 +319,7 @@ class _Instance:
             if name not in offered:
                 fail("SSIR013", f"the layer `{layer.name}` needs an input `{name}`", span, f"give it to every layer: with: {{{name}: ...}}")
         inputs = [(name, replace(offered[name].type, absent=()), span) for name in definition.input]
-        dims = _unified(layer.module, layer.name, layer.dims, layer.overrides, {name: type for name, type, _ in inputs}, {}, span)
+        dims = _unified(layer.module, layer.name, layer.dims, layer.overrides, {name: type for name, type, _ in inputs}, {}, span, layer.module is not self.module)
         callers = (*self.callers, (self.module.document.source.name, self.name))
         if (layer.module.document.source.name, layer.name) in callers:
             fail("SSIR017", f"the component `{layer.name}` is a layer of itself", span)
@@ -358,6 +358,7 @@ def _unified(
     types: Mapping[str, Type],
     spans: Mapping[str, Span],
     span: Span | None,
+    borrowed: bool,
 ) -> dict[str, float | None]:
     """The dims of a call: those of the spec, changed by the sizes of the axes of the arguments and by keyword."""
     definition = module.component(component)
@@ -380,7 +381,7 @@ def _unified(
                 if changes.get(axis.name, axis.size) != axis.size:
                     fail("SSIR015", f"`{axis.name}` is {axis.size} in `{name}`, but {changes[axis.name]} elsewhere in this call", place)
                 changes[axis.name] = axis.size
-    return sized(module, {**module.overrides_of(dims), **changes}, span) if changes else dims
+    return sized(module, {**module.overrides_of(dims), **changes}, span, whole=not borrowed) if changes else dims
 
 
 class _Text:
@@ -432,8 +433,9 @@ class _Text:
                 fail("SSIR013", "a layer is given only dims: its inputs come from the stack", self.span(tree.args[0]), "use `with:` for further inputs")
             overrides = {key: self._number(value) for key, value, _, _ in tree.kwargs}
             self._check_dims(module, component, tree, ())
-        base = instance.dims if module is instance.module else sized(module, {}, self.span())
-        dims = sized(module, {**module.overrides_of(base), **overrides}, self.span()) if overrides else dict(base)
+        borrowed = module is not instance.module
+        base = sized(module, {}, self.span()) if borrowed else instance.dims
+        dims = sized(module, {**module.overrides_of(base), **overrides}, self.span(), whole=not borrowed) if overrides else dict(base)
         return _Layer(module, component, dims, overrides)
 
     # The walk over the tree.
@@ -664,7 +666,7 @@ class _Text:
         inputs = {key: self._value(value, name) for key, value in given.items()}
         known = {key: node.type for key, node in inputs.items() if not is_unknown(node)}
         base = instance.dims if module is instance.module else sized(module, {}, place)
-        dims = _unified(module, component, base, overrides, known, {key: self.span(value) for key, value in given.items()}, place)
+        dims = _unified(module, component, base, overrides, known, {key: self.span(value) for key, value in given.items()}, place, module is not instance.module)
         shared = f"{share}={scope}" if share is not None else instance.shared
         call = _Instance(instance.graph, module, component, dims, inputs, scope, shared, callers)
         return call.outputs()

@@ -81,14 +81,15 @@ class Module:
         own = sized(self, {})
         written = {name for name, value in self.file.dims.items() if not isinstance(value, str) or value == "unbounded"}
         free = {name: v for name, v in dims.items() if v is not None and own.get(name) != v}
-        derived = sized(self, {name: v for name, v in free.items() if name in written})
+        derived = sized(self, {name: v for name, v in free.items() if name in written}, whole=False)
         return {name: v for name, v in free.items() if name in written or derived.get(name) != v}
 
 
-def sized(module: Module, overrides: Mapping[str, float], span: Span | None = None) -> Dims:
+def sized(module: Module, overrides: Mapping[str, float], span: Span | None = None, whole: bool = True) -> Dims:
     """The dims of a spec with some of them set: arithmetic over earlier names is done anew.
 
-    Raises SpecError for a name that is no dim and for a size that is no whole number of at least 1.
+    Raises SpecError for a name that is no dim and for a size that is no whole number of at least 1; with ``whole`` false
+    such a size stays, for where a component is borrowed: it may not use that dim.
     """
     document = module.document
     for name in overrides:
@@ -111,6 +112,9 @@ def sized(module: Module, overrides: Mapping[str, float], span: Span | None = No
                 later = [other for other in module.file.dims if other not in dims]
                 help = "a dim uses only those above it: move this one down" if isinstance(tree, syntax.Name) and tree.id in later else error.help
                 raise fail(error.code, error.message, document.locate(path, error.start, error.end), help) from None
+        if value is not None and value != int(value) and not whole:
+            dims[name] = value
+            continue
         if value is not None and value != int(value):
             division = "/" in str(given)
             raise fail("SSIR015" if division else "SSIR018", f"`{name}` is {value:g}, and a size is a whole number", place, "choose dims that divide, or round it: ceil(...)" if division else None)
