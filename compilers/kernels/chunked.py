@@ -1,0 +1,246 @@
+"""Linear attention with decay, in chunks: matmuls inside a chunk of steps, one small recurrence over the chunks.
+
+    S[t] = exp(g[t]) S[t-1] + k[t] v[t]^T        y[t] = q[t]^T S[t]      (read="before": q[t]^T S[t-1])
+
+with one gate per head (`scalar_decay`: RetNet, Mamba-2, mLSTM) or per head and key (`key_decay`: GLA, RWKV-6).
+
+What step j gives to step i is damped by exp(g[j+1] + ... + g[i]). These sums are built by doubling: two neighbouring
+blocks of s steps make one of 2s, where a pair (i in the second, j in the first) meets in the middle: (sum from j to the
+end of the first) + (sum from the start of the second to i). Gates are only ever added, never subtracted, so one very
+negative gate spoils no other sum, no exponent is positive where no gate is, and a reset is a gate of -inf.
+
+Shapes: B batch, N chunks, G groups of heads that share q and k, R heads in a group, C steps in a chunk, K keys, V values.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .support import data_type, state_type
+
+CHUNK = 64
+
+Read = Literal["after", "before"]
+
+
+def scalar_decay(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    """S[t] = exp(g[t]) S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t].
+
+    q, k: [B,T,G,K], where G divides H; v: [B,T,H,V]; g: [B,T,H], or [H] where it is constant, or None for no decay, at
+    most 0; h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least.
+    """
+    return _decay(q, k, v, g, h0, reset, read, by_key=False)
+
+
+def key_decay(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    """S[t] = diag(exp(g[t])) S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t]; as `scalar_decay` with g: [B,T,H,K] or [H,K]."""
+    return _decay(q, k, v, g, h0, reset, read, by_key=g is not None)
+
+
+def _decay(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    read: Read,
+    by_key: bool,
+) -> tuple[Tensor, Tensor]:
+    dtype = data_type(q, k, v, g)
+    kind = state_type(data_type(q, k, v, g, h0))
+    q, k, v = q.to(kind), k.to(kind), v.to(kind)
+    batch, time, heads = v.shape[:3]
+    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
+    if g is not None:
+        g = g.to(kind)
+    if reset is not None:
+        # Memory that is cleared before a step is memory that decays to nothing in it.
+        g = v.new_zeros(heads) if g is None else g
+        cut = reset[..., None, None] if by_key else reset[..., None]
+        g = torch.where(cut, -math.inf, g)
+        if read == "before":
+            q = torch.where(reset[..., None, None], 0, q)
+    constant = g is not None and g.dim() == (2 if by_key else 1)
+    if time == 1:
+        y, state = _step(q, k, v, g, state, read, by_key)
+    elif g is not None and constant:
+        # A chunk that is filled up with empty steps must not decay in them, so the rest has gates of its own.
+        whole = time - time % CHUNK
+        rest = g.expand(batch, time - whole, *g.shape)
+        ys = []
+        if whole:
+            y, state = _chunks(q[:, :whole], k[:, :whole], v[:, :whole], g, state, read, by_key)
+            ys.append(y)
+        if time > whole:
+            y, state = _chunks(q[:, whole:], k[:, whole:], v[:, whole:], rest, state, read, by_key)
+            ys.append(y)
+        y = torch.cat(ys, 1)
+    else:
+        y, state = _chunks(q, k, v, g, state, read, by_key)
+    return y.to(dtype), state
+
+
+def _step(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor, read: Read, by_key: bool
+) -> tuple[Tensor, Tensor]:
+    """One step, as in the equation."""
+    heads = v.shape[2]
+    q, k = (x[:, 0].repeat_interleave(heads // x.shape[2], 1) for x in (q, k))
+    new = k[..., None] * v[:, 0, :, None]
+    if g is not None:
+        gate = (g if g.dim() == (2 if by_key else 1) else g[:, 0]).exp()
+        new = new + (gate[..., None] if by_key else gate[..., None, None]) * state
+    else:
+        new = new + state
+    y = q[:, :, None] @ (new if read == "after" else state)
+    return y.transpose(1, 2), new
+
+
+def _chunks(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor, read: Read, by_key: bool
+) -> tuple[Tensor, Tensor]:
+    batch, time, heads, values = v.shape
+    groups, keys = k.shape[2:]
+    size = min(CHUNK, 1 << (time - 1).bit_length())
+    sizes = (groups, heads // groups)
+    q, k = _split(q, size, (groups, 1)), _split(k, size, (groups, 1))  # [B,N,G,1,C,K]
+    v = _split(v, size, sizes)  # [B,N,G,R,C,V]
+    if g is not None and g.dim() > (2 if by_key else 1):
+        g = _split(g if by_key else g[..., None], size, sizes)  # [B,N,G,R,C,K or 1]
+    elif g is not None:
+        g = g.view(1, 1, *sizes, 1, -1).expand(-1, -1, -1, -1, size, -1)
+    state = state.unflatten(1, sizes)  # [B,G,R,K,V]
+    if g is None:
+        pairs = (q @ k.mT).tril(0 if read == "after" else -1)
+        y, state = _without_decay(q, k, v, pairs, state)
+    elif by_key:
+        y, state = _by_key(q, k, v, g, state, read)
+    else:
+        y, state = _by_head(q, k, v, g.squeeze(-1), state, read)
+    y = y.permute(0, 1, 4, 2, 3, 5).reshape(batch, -1, heads, values)[:, :time]
+    return y, state.reshape(batch, heads, keys, values)
+
+
+def _without_decay(q: Tensor, k: Tensor, v: Tensor, pairs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    before, state = _carry(_unfold(k.mT @ _fold(v), v), None, state)
+    return pairs @ v + _unfold(q @ _fold(before), v), state
+
+
+def _by_head(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, read: Read) -> tuple[Tensor, Tensor]:
+    """g: [B,N,G,R,C]. The heads of a group stand side by side as columns wherever they meet the same q or k."""
+    since, until, total, between = _pair_sums(g, read)
+    added = _unfold(k.mT @ _fold(v * until.exp()[..., None]), v)
+    before, state = _carry(added, total.exp()[..., None, None], state)
+    y = ((q @ k.mT) * between.exp()) @ v
+    return y + _unfold(q @ _fold(before), v) * since.exp()[..., None], state
+
+
+def _by_key(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, read: Read) -> tuple[Tensor, Tensor]:
+    """g: [B,N,G,R,C,K]."""
+    pairs, since, until, total = _pair_products(q, k, g, read)
+    before, state = _carry((k * until.exp()).mT @ v, total.exp()[..., None], state)
+    return pairs @ v + (q * since.exp()) @ before, state
+
+
+def _pair_sums(g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums of g [...,C]: from the start to i [...,C], after j to the end [...,C], all [...], after j to i [...,C,C].
+
+    With read="before" step i itself does not count. Pairs that must not meet have -inf.
+    """
+    total = g[..., None]  # per block: [...,blocks,1]
+    since = total if read == "after" else torch.zeros_like(total)
+    until = torch.zeros_like(total)
+    between = torch.full_like(g, 0.0 if read == "after" else -math.inf)[..., None, None]
+    while total.shape[-2] > 1:
+        (since0, since1), (until0, until1), (total0, total1) = _halves(since), _halves(until), _halves(total)
+        between0, between1 = between.unflatten(-3, (-1, 2)).unbind(-3)
+        meeting = since1[..., None] + until0[..., None, :]
+        above = torch.cat([between0, torch.full_like(meeting, -math.inf)], -1)
+        between = torch.cat([above, torch.cat([meeting, between1], -1)], -2)
+        since = torch.cat([since0, since1 + total0], -1)
+        until = torch.cat([until0 + total1, until1], -1)
+        total = total0 + total1
+    return since[..., 0, :], until[..., 0, :], total[..., 0, 0], between[..., 0, :, :]
+
+
+def _pair_products(q: Tensor, k: Tensor, g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """sum_k q[i] k[j] exp(g after j to i) [...,C,C], then three sums of g [...,C,K] as in `_pair_sums`."""
+    total = g[..., None, :]  # per block: [...,blocks,1,K]
+    since = total if read == "after" else torch.zeros_like(total)
+    until = torch.zeros_like(total)
+    q, k = q[..., None, :], k[..., None, :]
+    own = (q * k).sum(-1, keepdim=True)
+    pairs = own if read == "after" else torch.zeros_like(own)
+    pairs = pairs.expand(torch.broadcast_shapes(pairs.shape, (*g.shape[:-1], 1, 1)))
+    while total.shape[-3] > 1:
+        (since0, since1), (until0, until1), (total0, total1) = (_blocks(x) for x in (since, until, total))
+        (_, q1), (k0, _), (pairs0, pairs1) = (_blocks(x) for x in (q, k, pairs))
+        late, early = q1 * since1.exp(), k0 * until0.exp()
+        meeting = late @ early.mT
+        above = torch.cat([pairs0, torch.zeros_like(meeting)], -1)
+        pairs = torch.cat([above, torch.cat([meeting, pairs1], -1)], -2)
+        since = torch.cat([since0, since1 + total0], -2)
+        until = torch.cat([until0 + total1, until1], -2)
+        total = total0 + total1
+        q, k = (x.reshape(*x.shape[:-3], -1, 2 * x.shape[-2], x.shape[-1]) for x in (q, k))
+    return pairs[..., 0, :, :], since[..., 0, :, :], until[..., 0, :, :], total[..., 0, 0, :]
+
+
+def _halves(x: Tensor) -> tuple[Tensor, ...]:
+    """[...,blocks,s] as the even and the odd blocks."""
+    return x.reshape(*x.shape[:-2], -1, 2, x.shape[-1]).unbind(-2)
+
+
+def _blocks(x: Tensor) -> tuple[Tensor, ...]:
+    """[...,blocks,s,K] as the even and the odd blocks."""
+    return x.reshape(*x.shape[:-3], -1, 2, *x.shape[-2:]).unbind(-3)
+
+
+def _carry(added: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The state before every chunk and after the last, from what each adds [B,N,G,R,K,V] and how it damps."""
+    chunks = added.shape[1]
+    damping = [None] * chunks if decay is None else decay.expand(-1, chunks, *decay.shape[2:]).unbind(1)
+    before = []
+    for new, damp in zip(added.unbind(1), damping, strict=True):
+        before.append(state)
+        state = state + new if damp is None else torch.addcmul(new, state, damp)
+    return torch.stack(before, 1), state
+
+
+def _split(x: Tensor, size: int, heads: tuple[int, int]) -> Tensor:
+    """[B,T,H,K] as [B,N,G,R,C,K], with empty steps at the end."""
+    missing = -x.shape[1] % size
+    if missing:
+        x = F.pad(x, (0, 0, 0, 0, 0, missing))
+    return x.reshape(x.shape[0], -1, size, *heads, x.shape[3]).permute(0, 1, 3, 4, 2, 5)
+
+
+def _fold(x: Tensor) -> Tensor:
+    """[...,R,C,V] as [...,1,C,R*V]: the heads of a group as columns of one matrix."""
+    return x.transpose(-3, -2).flatten(-2)[..., None, :, :] if x.shape[-3] > 1 else x
+
+
+def _unfold(x: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `_fold`, for the heads of `like`."""
+    heads, values = like.shape[-3], like.shape[-1]
+    return x.squeeze(-3).unflatten(-1, (heads, values)).transpose(-3, -2) if heads > 1 else x

@@ -1,0 +1,481 @@
+"""What generated modules call: time, memory, and the operations that torch lacks. Needs torch alone.
+
+Tensors are [batch, time, *axes] over a sequence, [batch, *axes] in a step, [*axes] where they are constant. Batch (and, where it
+does not matter, time) may be 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .linear import linear as linear
+
+State = dict[str, Tensor]
+
+
+class Time:
+    """The steps of one call: ``position`` counts from the start or the last reset; ``reset`` clears memory before a step.
+
+    Over a sequence both are [batch or 1, steps]; in a single step (``steps`` None) they are [batch or 1].
+    """
+
+    def __init__(self, batch: int, steps: int | None, position: Tensor | None, reset: Tensor | None, dtype: torch.dtype, device: torch.device) -> None:
+        self.batch, self.steps, self.reset, self.device = batch, steps, reset, device
+        self.before = position
+        self.data = dtype
+        self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        self.complex = torch.complex128 if dtype == torch.float64 else torch.complex64
+        self.fresh = position is None
+        self._known: dict[Any, Any] = {}
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What does not change within a call, computed once."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+    @property
+    def position(self) -> Tensor:
+        return self.once("position", self._position)  # type: ignore[no-any-return]
+
+    def _position(self) -> Tensor:
+        if self.steps is None:
+            start = torch.zeros(1, dtype=torch.long, device=self.device) if self.before is None else self.before
+            return start if self.reset is None else torch.where(self.reset, 0, start)
+        index = torch.arange(self.steps, device=self.device)[None]
+        whole = index if self.before is None else index + self.before[:, None]
+        if self.reset is None:
+            return whole
+        last = torch.where(self.reset, index, -1).cummax(1).values
+        return torch.where(last >= 0, index - last, whole)
+
+    @property
+    def real_position(self) -> Tensor:
+        return self.once("real position", lambda: self.position.to(self.dtype))  # type: ignore[no-any-return]
+
+    @property
+    def start(self) -> Tensor:
+        return self.once("start", lambda: self.position == 0)  # type: ignore[no-any-return]
+
+    def after(self) -> Tensor:
+        """The position that the next call starts from: [batch]."""
+        last = self.position if self.steps is None else self.position[:, -1]
+        return (last + 1).expand(self.batch)
+
+    def at(self, t: int) -> Time:
+        """One step of a sequence."""
+        position = self.position[:, t if self.position.shape[1] > 1 else 0]
+        moment = Time(self.batch, None, position, None if self.reset is None else self.reset[:, t], self.data, self.device)
+        moment.fresh = self.fresh and t == 0
+        return moment
+
+    def present(self, entries: int, size: int | None, lag: int) -> Tensor:
+        """[batch or 1, (steps,) entries]: which entries of a register, oldest first, a step may read.
+
+        size: how many slots the register has; lag: 0 if the step's own input is among them, 1 if not.
+        """
+        return self.once((entries, size, lag), lambda: self._present(entries, size, lag))  # type: ignore[no-any-return]
+
+    def _present(self, entries: int, size: int | None, lag: int) -> Tensor:
+        slot = self.slots(entries, lag)
+        reached = torch.clamp(self.position + (1 - lag), max=size) if size is not None else self.position + (1 - lag)
+        return (slot >= 0) & (slot < reached.unsqueeze(-1))
+
+    def slots(self, entries: int, lag: int) -> Tensor:
+        """[1, (steps,) entries]: the slot in which an entry, oldest first, stands at each step (negative: not yet there)."""
+        index = torch.arange(entries, device=self.device)
+        if self.steps is None:
+            return (entries - 1 - index)[None]
+        now = torch.arange(self.steps, device=self.device) + (entries - self.steps - lag)
+        return now[None, :, None] - index
+
+    def visible(self, entries: int, size: int | None) -> Tensor | None:
+        """``present``, or None where nothing but causality hides an entry (over a sequence), or nothing at all (in a step)."""
+        return self.once(("visible", entries, size), lambda: self._visible(entries, size))  # type: ignore[no-any-return]
+
+    def _visible(self, entries: int, size: int | None) -> Tensor | None:
+        if self.steps is not None:
+            plain = self.fresh and self.reset is None and entries == self.steps and (size is None or entries <= size)
+            return None if plain else self.present(entries, size, 0)
+        if self.device.type == "cpu" and bool((self.position >= entries - 1).all()):
+            return None
+        return self.present(entries, size, 0)
+
+
+def real(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x if x.is_floating_point() or x.is_complex() else x.to(dtype)
+
+
+# Memory.
+
+
+def initial(time: Time, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float) -> Tensor:
+    """[batch, *sizes]: what memory is before the first step."""
+    if start is not None:
+        return start.to(dtype).expand(time.batch, *sizes)
+    return torch.full((time.batch, *sizes), fill, dtype=dtype, device=time.device)
+
+
+def recall(
+    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None = None, fill: float = 0.0
+) -> Tensor:
+    """The memory before a step: [batch, *sizes]."""
+    kept = old.get(key)
+    if kept is None:
+        return initial(time, sizes, dtype, start, fill)
+    if time.reset is not None:
+        clear = torch.full((), fill, dtype=kept.dtype, device=kept.device) if start is None else start.to(kept.dtype)
+        kept = torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
+    return kept
+
+
+def begin(time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None = None) -> Tensor | None:
+    """The memory before a sequence, or None where it is zero."""
+    kept = old.get(key)
+    return kept if kept is not None or start is None else initial(time, sizes, dtype, start, 0.0)
+
+
+def state_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+
+
+class Room:
+    """Spare capacity behind a register, so that a step need not copy it. Entries are never written twice: two continuations of
+    one state share what they have in common, and the second to append copies."""
+
+    def __init__(self, buffer: Tensor, used: int) -> None:
+        self.buffer, self.used = buffer, used
+
+
+_SMALL = 16
+
+
+def push(time: Time, old: State, new: State, key: str, x: Tensor, size: int | None, start: Tensor | None = None) -> Tensor:
+    """A register with the input of the call entered: [batch, entries, *axes], oldest first. Keeps the last ``size``."""
+    kept = old.get(key)
+    x = x.expand(time.batch, *x.shape[1:])
+    if time.steps is None:
+        return _push_one(time, new, key, x, kept, size, start)
+    if kept is None and start is not None:
+        kept = _started(time, x, size or 0, start, x.shape[2:])
+    seen = x if kept is None else torch.cat([kept.to(x.dtype), x], 1)
+    if size is None:
+        new[key] = seen
+    else:
+        short = size - seen.shape[1]
+        last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
+        new[key] = last.contiguous() if last.shape[1] < seen.shape[1] else last
+    return seen
+
+
+def _started(time: Time, x: Tensor, size: int, start: Tensor, axes: Sequence[int]) -> Tensor:
+    return start.to(x.dtype).flip(0).expand(time.batch, size, *axes)
+
+
+def _push_one(time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None) -> Tensor:
+    if kept is None:
+        entries = 0 if size is None else size
+        kept = _started(time, x, entries, start, x.shape[1:]) if start is not None else x.new_zeros(time.batch, entries, *x.shape[1:])
+    elif time.reset is not None and start is not None:
+        kept = torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), start.to(kept.dtype).flip(0), kept)
+    if size is not None and size <= _SMALL or torch.is_grad_enabled():
+        whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
+        new[key] = seen = whole if size is None else whole[:, 1:]
+        return seen
+    new[key] = seen = _append(kept, x, size)
+    return seen
+
+
+def _append(kept: Tensor, x: Tensor, size: int | None) -> Tensor:
+    entries = kept.shape[1]
+    room: Room | None = getattr(kept, "room", None)
+    if room is None or room.used != kept.storage_offset() // _stride(kept) + entries or room.used == room.buffer.shape[1]:
+        buffer = x.new_empty(kept.shape[0], 2 * max(entries, 32), *x.shape[1:])
+        held = kept if size is None else kept[:, 1:]
+        buffer[:, : held.shape[1]] = held
+        room = Room(buffer, held.shape[1])
+    room.buffer[:, room.used] = x
+    room.used += 1
+    seen = room.buffer[:, (0 if size is None else room.used - size) : room.used]
+    seen.room = room  # type: ignore[attr-defined]
+    return seen
+
+
+def _stride(x: Tensor) -> int:
+    return max(x.stride(1), 1)
+
+
+def windows(seen: Tensor, time: Time, size: int, lag: int) -> Tensor:
+    """[batch, (steps,) size, *axes], newest first: the register as it stands at each step, absent slots zero."""
+    if time.steps is None:
+        return _cleared(seen.flip(1), time, size, lag)
+    steps = time.steps
+    before = seen.shape[1] - steps
+    need = size - 1 + lag
+    if before < need:
+        seen = F.pad(seen, (0, 0) * (seen.dim() - 2) + (need - before, 0))
+    elif before > need:
+        seen = seen[:, before - need :]
+    seen = seen[:, : seen.shape[1] - lag] if lag else seen
+    return _cleared(seen.unfold(1, size, 1).movedim(-1, 2).flip(2), time, size, lag)
+
+
+def _cleared(slots: Tensor, time: Time, size: int, lag: int) -> Tensor:
+    if time.reset is None and time.steps is not None:
+        return slots
+    there = torch.arange(size, device=time.device) < (time.position + (1 - lag)).unsqueeze(-1)
+    return torch.where(there.reshape(*there.shape, *[1] * (slots.dim() - there.dim())), slots, torch.zeros((), dtype=slots.dtype, device=slots.device))
+
+
+def by_slot(x: Tensor, dim: int, time: Time, entries: int, lag: int) -> Tensor:
+    """A constant over slots laid out over entries: dim (negative) becomes [1, (steps,) entries] there, in front of the rest."""
+    slot = time.slots(entries, lag).clamp(0, x.shape[dim] - 1)
+    moved = x.movedim(dim, 0)[slot]
+    return moved.movedim(slot.dim() - 1, dim) if moved.dim() > slot.dim() else moved
+
+
+# Operations.
+
+
+def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tensor:
+    """Softmax along dims, of what is there; all zero where nothing is."""
+    if there is not None:
+        x = x.masked_fill(~there, -torch.inf)
+    if len(dims) == 1:
+        y = torch.softmax(x, dims[0])
+    else:
+        keep = x.dim() - len(dims)
+        moved = x.movedim(tuple(dims), tuple(range(keep, x.dim())))
+        y = torch.softmax(moved.flatten(keep), -1).reshape(moved.shape).movedim(tuple(range(keep, x.dim())), tuple(dims))
+    return y if there is None else torch.where(there, y, torch.zeros((), dtype=y.dtype, device=y.device))
+
+
+def masked(x: Tensor, there: Tensor, fill: float = 0.0) -> Tensor:
+    return torch.where(there, x, torch.full((), fill, dtype=x.dtype, device=x.device))
+
+
+def masked_mean(x: Tensor, dims: Sequence[int], there: Tensor) -> Tensor:
+    count = there.expand(torch.broadcast_shapes(there.shape, x.shape)).sum(tuple(dims)).clamp(min=1)
+    return masked(x, there).sum(tuple(dims)) / count
+
+
+def block_linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    """x [..., *per, in], w [*per, out, in], b [*per, out] -> [..., *per, out]."""
+    n = w.dim() - 2
+    lead = x.shape[: x.dim() - 1 - n]
+    per = prod(w.shape[:n])
+    wide = w.reshape(per, *w.shape[-2:]).transpose(1, 2)
+    rows = x.reshape(-1, per, x.shape[-1]).transpose(0, 1)
+    y = torch.bmm(rows.to(w.dtype), wide) if b is None else torch.baddbmm(b.reshape(per, 1, -1), rows.to(w.dtype), wide)
+    return y.transpose(0, 1).reshape(*lead, *w.shape[:n], w.shape[-2])
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype), eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), eps)
+
+
+def wide_norm(x: Tensor, dims: Sequence[int], eps: float, centre: bool) -> Tensor:
+    """layer_norm (centre) or rms_norm along any dims, without weight."""
+    wide = x.to(state_dtype(x))
+    if centre:
+        wide = wide - wide.mean(tuple(dims), keepdim=True)
+    return (wide * torch.rsqrt(wide.square().mean(tuple(dims), keepdim=True) + eps)).to(x.dtype)
+
+
+def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+    return x / torch.linalg.vector_norm(x, dim=tuple(dims), keepdim=True).clamp(min=eps)
+
+
+def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
+    """Pairs of the last axis turned: x [..., n], angle [..., n / 2]."""
+    return turn_by(x, torch.cos(angle), torch.sin(angle), halves)
+
+
+def turn_by(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
+    c, s = c.to(x.dtype), s.to(x.dtype)
+    if halves:
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * c - b * s, a * s + b * c], -1)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * c - b * s, a * s + b * c], -1).flatten(-2)
+
+
+def concat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    shape = torch.broadcast_shapes(*(p.movedim(dim, -1).shape[:-1] for p in parts))
+    return torch.cat([p.movedim(dim, -1).expand(*shape, -1).movedim(-1, dim) for p in parts], dim)
+
+
+def pack(parts: Sequence[Tensor | float], dim: int, like: Tensor) -> Tensor:
+    tensors = [p if isinstance(p, Tensor) else torch.full((), p, dtype=like.dtype, device=like.device) for p in parts]
+    return torch.stack(torch.broadcast_tensors(*tensors), dim)
+
+
+def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Entry ``index`` (broadcast against the rest of x) of the axis ``dim``."""
+    moved = x.movedim(dim, -1)
+    shape = torch.broadcast_shapes(moved.shape[:-1], index.shape)
+    return torch.gather(moved.expand(*shape, moved.shape[-1]), -1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
+
+
+def modulo(a: Any, b: Any) -> Tensor:
+    return a - b * torch.floor(a / b)  # type: ignore[no-any-return]
+
+
+def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) -> Tensor:
+    """x a step before: [batch, steps, *axes]; ``first`` [batch, *axes] comes before all, ``clear`` after a reset."""
+    shape = (time.batch, *x.shape[2:])
+    zero = torch.zeros((), dtype=x.dtype, device=x.device)
+    cleared = (zero if clear is None else clear.to(x.dtype)).expand(shape)
+    start = cleared if first is None else first.to(x.dtype).expand(shape)
+    moved = torch.cat([start[:, None], x.expand(time.batch, *x.shape[1:])[:, :-1]], 1)
+    if time.reset is None:
+        return moved
+    return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int | None) -> Tensor:
+    """softmax(scale q k) v over the entries of two registers.
+
+    q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
+    Returns [batch, (steps,) heads, group, V].
+    """
+    one = time.steps is None
+    if one:
+        q = q.unsqueeze(1)
+    batch, steps, heads, group, _ = q.shape
+    there = time.visible(k.shape[1], size)
+    mask = None if there is None else (there.unsqueeze(1) if one else there).unsqueeze(1)
+    y = F.scaled_dot_product_attention(
+        q.flatten(2, 3).transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None and not one,
+        scale=scale,
+        enable_gqa=group > 1,
+    )
+    y = y.transpose(1, 2).reshape(batch, steps, heads, group, -1)
+    return y.squeeze(1) if one else y
+
+
+def loop(cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: State, *xs: Tensor) -> tuple[Tensor, ...]:
+    """The outputs of a cell, one step after another: [batch, steps, *axes] each."""
+    assert time.steps is not None
+    columns = [x.unbind(1) if x.shape[1] == time.steps else x.expand(-1, time.steps, *x.shape[2:]).unbind(1) for x in xs]
+    memory, found = old, []
+    for t in range(time.steps):
+        fresh: State = {}
+        found.append(cell(time.at(t), memory, fresh, *(column[t] for column in columns)))
+        memory = fresh
+    new.update(memory)
+    return tuple(torch.stack([y.expand(time.batch, *y.shape[1:]) for y in ys], 1) for ys in zip(*found, strict=True))
+
+
+# Modules.
+
+
+class Body(nn.Module):
+    """A graph: parameters under their paths, the code in a subclass.
+
+    ``at`` is the path of this body in the model, which its memories are filed under; ``layer`` its index in a stack.
+    """
+
+    at: str
+    layer: int
+    kept: tuple[Any, ...] | None = None
+
+    def __init__(self, at: str = "", layer: int = 0) -> None:
+        super().__init__()
+        self.at, self.layer = at, layer
+
+    def prepare(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def constants(self) -> tuple[Any, ...]:
+        """What only parameters decide: computed anew wherever a gradient may flow, else kept until one changes."""
+        return self.prepare() if self.kept is None else self.kept
+
+
+class Model(nn.Module):
+    """A compiled model. ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state."""
+
+    has_step = True
+    needs_position = False
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        for name, child in body.named_children():
+            self.add_module(name, child)
+        for name, parameter in body.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        object.__setattr__(self, "body", body)
+        self._version: int | None = None
+        self._bodies: list[Body] = [body, *(m for m in body.modules() if isinstance(m, Body) and m is not body)]
+        self._watched: list[nn.Parameter] = list(self.parameters())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._forget()
+        result = super()._apply(fn, recurse)
+        body: Body = self.body
+        for name, parameter in self._parameters.items():
+            body._parameters[name] = parameter
+        self._watched = list(self.parameters())
+        return result
+
+    def _forget(self) -> None:
+        self._version = None
+        for body in self._bodies:
+            body.kept = None
+
+    def _ready(self) -> None:
+        if torch.is_grad_enabled():
+            if self._version is not None:
+                self._forget()
+            return
+        version = sum(p._version for p in self._watched)
+        if version != self._version:
+            self._forget()
+            for body in self._bodies:
+                body.kept = body.prepare()
+            self._version = version
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._watched[0].dtype if self._watched else torch.get_default_dtype()
+
+    def _call(self, inputs: Sequence[Tensor], state: State | None, reset: Tensor | None, one: bool) -> tuple[Any, State]:
+        self._ready()
+        x = inputs[0]
+        old: State = {} if state is None else state
+        steps = None if one else x.shape[1]
+        time = Time(x.shape[0], steps, old.get("position"), reset, self.dtype, x.device)
+        new: State = {}
+        run = self.body.step if one else self.body.sequence
+        found = run(time, old, new, *inputs)
+        if self.needs_position:
+            new["position"] = time.after()
+        return found if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True)), new
+
+    def forward(self, *inputs: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
+        """inputs: [batch, time, *axes] (tokens: [batch, time]); reset: [batch, time] bool."""
+        return self._call(inputs, state, reset, False)
+
+    def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
+        """inputs: [batch, *axes] (tokens: [batch]), then the state, by position or by name."""
+        if len(inputs) > len(self.inputs):
+            *values, state = inputs
+        else:
+            values = list(inputs)
+        return self._call(values, state, reset, True)
