@@ -7,7 +7,7 @@ with one gate per head (`scalar_decay`: RetNet, Mamba-2, mLSTM) or per head and 
 What step j gives to step i is damped by exp(g[j+1] + ... + g[i]). These sums are built by doubling: two neighbouring
 blocks of s steps make one of 2s, where a pair (i in the second, j in the first) meets in the middle: (sum from j to the
 end of the first) + (sum from the start of the second to i). Gates are only ever added, never subtracted, so one very
-negative gate spoils no other sum, no exponent is positive where no gate is, and a reset is a gate of -inf.
+negative gate spoils no other sum, no exponent is positive unless a gate is; a reset is a gate of -inf.
 
 Shapes: B batch, N chunks, G groups of heads that share q and k, R heads in a group, C steps in a chunk, K keys, V values.
 """

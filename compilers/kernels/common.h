@@ -16,10 +16,15 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define IS_FLOAT (sizeof(REAL) == 4)
-#define LANES ((int)(64 / sizeof(REAL)))
+#ifdef __AVX512F__
+#define VECTOR 64
+#else
+#define VECTOR 32
+#endif
+#define LANES ((int)(VECTOR / sizeof(REAL)))
 #define PTR(type, address) ((type *)(intptr_t)(address))
 
-typedef REAL vec __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+typedef REAL vec __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
 INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 

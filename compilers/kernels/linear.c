@@ -4,7 +4,7 @@
 #define TILE 32
 
 INLINE REAL sum_lanes(vec v) {
-    REAL parts[64 / sizeof(REAL)];
+    REAL parts[VECTOR / sizeof(REAL)];
     memcpy(parts, &v, sizeof v);
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; i++) parts[i] += parts[i + width];
@@ -12,7 +12,7 @@ INLINE REAL sum_lanes(vec v) {
 }
 
 INLINE vec load_part(const REAL *from, int64_t count) {
-    REAL parts[64 / sizeof(REAL)] = {0};
+    REAL parts[VECTOR / sizeof(REAL)] = {0};
     vec v;
     for (int64_t i = 0; i < count; i++) parts[i] = from[i];
     memcpy(&v, parts, sizeof v);

@@ -47,7 +47,7 @@ def close(name: str, got: Tensor | None, expected: Tensor | None, tolerance: flo
     got, expected = got.masked_fill(got.isinf(), 0), expected.masked_fill(expected.isinf(), 0)
     assert got.isfinite().all(), f"{name}: NaN"
     error = (got.to(expected.dtype) - expected).abs().max()
-    scale = expected.abs().max().clamp(min=1e-3)
+    scale = expected.abs().max().clamp(min=0.1)
     assert error <= tolerance * scale, f"{name}: error {error / scale:.2e} of the largest, allowed {tolerance:.0e}"
 
 

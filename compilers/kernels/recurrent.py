@@ -1,0 +1,160 @@
+"""The gated recurrent cells whose gates see their own last output, over all steps.
+
+    LSTM   i, f, o = sigmoid(x + R h), g = tanh(x + R h);  c = f c + i g;  h = o tanh(c)
+    GRU    r, z = sigmoid(x + R h);  n = tanh(x + r (R h + bn));  h = (1 - z) n + z h
+
+Nothing here can run in parallel over time, so all that does not depend on h is done by the caller: `gates` holds the
+input's share of every preactivation, biases included.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from . import native
+from .linear import linear, outer_sum
+from .support import data_type, state_type, twin_gradients
+
+
+def lstm(
+    gates: Tensor,
+    R: Tensor,
+    h0: Tensor | None = None,
+    c0: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """h and c of every step [B,T,H], in float32 at least, as they are the state.
+
+    gates: [B,T,4,H] for i, f, g, o; R: [4,H,H], gate by output by input; h0, c0: [B,H]; reset: [B,T] bool.
+    """
+    kind = state_type(data_type(gates, R, h0, c0))
+    gates, R = gates.to(kind), R.to(kind)
+    nothing = gates.new_zeros(gates.shape[0], gates.shape[3])
+    h0 = nothing if h0 is None else h0.to(kind)
+    c0 = nothing if c0 is None else c0.to(kind)
+    if native.usable(gates, R, h0, c0, reset):
+        return _native_lstm(gates, R, h0, c0, reset)
+    return lstm_loop(gates, R, h0, c0, reset)
+
+
+def gru(
+    gates: Tensor,
+    R: Tensor,
+    bn: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> Tensor:
+    """h of every step [B,T,H], in float32 at least, as it is the state.
+
+    gates: [B,T,3,H] for r, z, n; R: [3,H,H], gate by output by input; bn: [H]; h0: [B,H]; reset: [B,T] bool.
+    """
+    kind = state_type(data_type(gates, R, bn, h0))
+    gates, R, bn = gates.to(kind), R.to(kind), bn.to(kind)
+    h0 = gates.new_zeros(gates.shape[0], gates.shape[3]) if h0 is None else h0.to(kind)
+    if native.usable(gates, R, bn, h0, reset):
+        return _native_gru(gates, R, bn, h0, reset)
+    return gru_loop(gates, R, bn, h0, reset)
+
+
+def lstm_loop(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The twin of the LSTM."""
+    h, c, hs, cs = h0, c0, [], []
+    weights = R.flatten(0, 1).t()
+    for t, gate in enumerate(gates.unbind(1)):
+        if reset is not None:
+            h, c = (torch.where(reset[:, t, None], 0, memory) for memory in (h, c))
+        i, f, g, o = (gate + (h @ weights).view(gate.shape)).unbind(1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        hs.append(h)
+        cs.append(c)
+    return torch.stack(hs, 1), torch.stack(cs, 1)
+
+
+def gru_loop(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
+    """The twin of the GRU."""
+    h, hs = h0, []
+    weights = R.flatten(0, 1).t()
+    for t, gate in enumerate(gates.unbind(1)):
+        if reset is not None:
+            h = torch.where(reset[:, t, None], 0, h)
+        again = (h @ weights).view(gate.shape)
+        r, z = (gate[:, :2] + again[:, :2]).sigmoid().unbind(1)
+        n = (gate[:, 2] + r * (again[:, 2] + bn)).tanh()
+        h = n + z * (h - n)
+        hs.append(h)
+    return torch.stack(hs, 1)
+
+
+class _Lstm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        gates, R, h0, c0 = gates.contiguous(), R.contiguous(), h0.contiguous(), c0.contiguous()
+        ctx.reset = reset = reset.contiguous() if reset is not None else None
+        batch, time, _, width = gates.shape
+        h, c = gates.new_empty(2, batch, time, width).unbind()
+        native.call("lstm_forward", h.dtype, gates, R, h0, c0, reset, h, c, batch, time, width)
+        ctx.save_for_backward(gates, R, h0, c0, h, c)
+        return h, c
+
+    @staticmethod
+    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
+        gates, R, h0, c0, h, c = ctx.saved_tensors
+        reset = ctx.reset
+        if torch.is_grad_enabled():
+
+            def twin(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, ...]:
+                return lstm_loop(gates, R, h0, c0, reset)
+
+            return *twin_gradients(twin, (gates, R, h0, c0), ctx.needs_input_grad[:4], (dh, dc)), None
+        last = _last(h, h0, reset)
+        delta = linear(last, R.flatten(0, 1)).view(gates.shape)
+        dh, dc, dh0, dc0 = dh.contiguous(), dc.contiguous(), torch.zeros_like(h0), torch.zeros_like(c0)
+        tensors = (gates, delta, R, h, h0, c, c0, reset, dh, dc, dh0, dc0)
+        native.call("lstm_backward", h.dtype, *tensors, *h.shape)
+        dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
+        return delta, dR, dh0, dc0, None
+
+
+class _Gru(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
+        gates, R, bn, h0 = gates.contiguous(), R.contiguous(), bn.contiguous(), h0.contiguous()
+        ctx.reset = reset = reset.contiguous() if reset is not None else None
+        batch, time, _, width = gates.shape
+        h = gates.new_empty(batch, time, width)
+        native.call("gru_forward", h.dtype, gates, R, bn, h0, reset, h, batch, time, width)
+        ctx.save_for_backward(gates, R, bn, h0, h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
+        gates, R, bn, h0, h = ctx.saved_tensors
+        reset = ctx.reset
+        if torch.is_grad_enabled():
+
+            def twin(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor) -> tuple[Tensor, ...]:
+                return (gru_loop(gates, R, bn, h0, reset),)
+
+            return *twin_gradients(twin, (gates, R, bn, h0), ctx.needs_input_grad[:4], (dh,)), None
+        last = _last(h, h0, reset)
+        delta = linear(last, R.flatten(0, 1)).view(gates.shape)
+        dh, dh0, dn = dh.contiguous(), torch.zeros_like(h0), torch.empty_like(h)
+        native.call("gru_backward", h.dtype, gates, delta, R, bn, h, h0, reset, dh, dn, dh0, *h.shape)
+        dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
+        dgates = torch.cat([delta[:, :, :2], dn[:, :, None]], 2)
+        return dgates, dR, delta[:, :, 2].sum((0, 1)), dh0, None
+
+
+def _last(h: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
+    """What every step saw of h: [B,T,H]."""
+    last = torch.cat([h0[:, None], h[:, :-1]], 1)
+    return last if reset is None else last.masked_fill_(reset[..., None], 0)
+
+
+_native_lstm = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]], _Lstm.apply)
+_native_gru = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor], _Gru.apply)
