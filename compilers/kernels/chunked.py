@@ -7,9 +7,10 @@ with one gate per head (`scalar_decay`: RetNet, Mamba-2, mLSTM) or per head and 
 What step j gives to step i is damped by exp(g[j+1] + ... + g[i]). These sums are built by doubling: two neighbouring
 blocks of s steps make one of 2s, where a pair (i in the second, j in the first) meets in the middle: (sum from j to the
 end of the first) + (sum from the start of the second to i). Gates are only ever added, never subtracted, so one very
-negative gate spoils no other sum, no exponent is positive unless a gate is; a reset is a gate of -inf.
+negative gate spoils no other sum, no exponent is positive unless a gate is, and a reset is one more gate: -inf.
 
-Shapes: B batch, N chunks, G groups of heads that share q and k, R heads in a group, C steps in a chunk, K keys, V values.
+Shapes: B batch, N chunks, G groups of heads with the same q and k, R heads in a group, C steps in a chunk, K keys,
+V values.
 """
 
 import math
@@ -104,16 +105,17 @@ def _step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor, read: Read, by_key: bool
 ) -> tuple[Tensor, Tensor]:
     """One step, as in the equation."""
-    heads = v.shape[2]
-    q, k = (x[:, 0].repeat_interleave(heads // x.shape[2], 1) for x in (q, k))
-    new = k[..., None] * v[:, 0, :, None]
-    if g is not None:
-        gate = (g if g.dim() == (2 if by_key else 1) else g[:, 0]).exp()
-        new = new + (gate[..., None] if by_key else gate[..., None, None]) * state
-    else:
+    shape, sizes = state.shape, (k.shape[2], v.shape[2] // k.shape[2])
+    state = state.unflatten(1, sizes)  # [B,G,R,K,V]
+    new = k[:, 0, :, None, :, None] * v[:, 0].unflatten(1, sizes)[..., None, :]
+    if g is None:
         new = new + state
-    y = q[:, :, None] @ (new if read == "after" else state)
-    return y.transpose(1, 2), new
+    else:
+        gate = (g if g.dim() == (2 if by_key else 1) else g[:, 0]).exp()
+        gate = gate.unflatten(-2 if by_key else -1, sizes)[..., None]
+        new = torch.addcmul(new, gate if by_key else gate[..., None], state)
+    y = q[:, 0, :, None, None] @ (new if read == "after" else state)
+    return y.view(v.shape), new.view(shape)
 
 
 def _chunks(

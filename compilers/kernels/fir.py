@@ -38,6 +38,9 @@ def fir(
     x, w = x.to(kind), w.to(kind)
     past = x.new_zeros(batch, taps - 1, *shape) if history is None else history.to(kind)
     bias = bias.to(kind) if bias is not None else None
+    if x.shape[1] == 1:
+        y, past = _step(x, w, bias, past, reset)
+        return y.to(dtype), past
     if taps <= NATIVE_TAPS and native.usable(x, w, past, reset, bias):
         y = _native_fir(x, w, bias, past, reset)
     elif taps <= DIRECT_TAPS or x.shape[1] <= DIRECT_TAPS:
@@ -45,6 +48,15 @@ def fir(
     else:
         y = by_fft(x, w, bias, past if history is not None else past[:, :0], reset)
     return y.to(dtype), _remembered(x, past, reset)
+
+
+def _step(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One step, as in the equation."""
+    if reset is not None:
+        history = torch.where(reset.view(-1, *(1,) * (x.dim() - 1)), 0, history)
+    whole = torch.cat([history, x], 1)
+    y = (whole * w.flip(0)).sum(1, keepdim=True)
+    return y if bias is None else y + bias, whole[:, 1:]
 
 
 def direct(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:

@@ -40,16 +40,13 @@ def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _special(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
     """Whether anything but torch's own `linear` may run."""
+    if native.tracing() or torch.is_autocast_enabled("cpu"):
+        return False
     for tensor in (x, w, bias):
         if tensor is not None and (not native.plain(tensor) or tensor.dtype != torch.float32):
             return False
     shapes = w.dim() == 2 and x.dim() > 0 and x.shape[-1] == w.shape[1] and x.numel() > 0 and w.numel() > 0
-    return (
-        shapes
-        and (bias is None or bias.shape == w.shape[:1])
-        and not native.tracing()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return shapes and (bias is None or bias.shape == w.shape[:1])
 
 
 def _few(rows: int, w: Tensor) -> bool:

@@ -51,6 +51,8 @@ def reason() -> str:
 
 def usable(*tensors: Tensor | None) -> bool:
     """Whether native code can take these tensors: plain CPU tensors of one real type (or bool), no tracing."""
+    if tracing():
+        return False
     dtype: torch.dtype | None = None
     for tensor in tensors:
         if tensor is None:
@@ -61,7 +63,7 @@ def usable(*tensors: Tensor | None) -> bool:
             dtype = dtype or tensor.dtype
             if tensor.dtype != dtype:
                 return False
-    return dtype in REAL and not tracing() and library(dtype) is not None
+    return dtype in REAL and library(dtype) is not None
 
 
 def plain(tensor: Tensor) -> bool:

@@ -23,7 +23,7 @@ INLINE void wait_for_all(int64_t *arrived, int64_t *round) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
-        if (spins > 10000) sched_yield(); /* somebody else has the core that we wait for */
+        if (spins > 2000) sched_yield(); /* somebody else has the core that we wait for */
     }
 }
 

@@ -45,11 +45,20 @@ def _scan(
     a, b = a.to(state), b.to(state)
     cleared = torch.as_tensor(clear, dtype=state, device=b.device).expand(b.shape[2:])
     start = cleared.expand(b.shape[:1] + b.shape[2:]) if h0 is None else h0.to(state)
-    if native.usable(a, b, start, cleared, reset):
+    if b.shape[1] == 1:
+        h = _step(a, b, start, reset, cleared, maximum)
+    elif native.usable(a, b, start, cleared, reset):
         h = _native_scan(a, b, start, cleared, reset, maximum)
     else:
         h = blocked_scan(a, b, start, reset, cleared, maximum)
     return h.to(dtype), h[:, -1]
+
+
+def _step(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tensor, maximum: bool) -> Tensor:
+    memory = start[:, None]
+    if reset is not None:
+        memory = torch.where(reset.view(-1, *(1,) * (b.dim() - 1)), clear, memory)
+    return torch.maximum(a + memory, b) if maximum else torch.addcmul(b, a, memory)
 
 
 def blocked_scan(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tensor, maximum: bool) -> Tensor:

@@ -79,6 +79,32 @@ void selective_forward(int64_t g, int64_t rates, int64_t u, int64_t b, int64_t c
                 PTR(REAL, y), PTR(REAL, last), PTR(REAL, kept), batch, time, width, states, (int)threads, 0);
 }
 
+/* One step; here L and the state lie as [D,N]. */
+void selective_step(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int64_t c_, int64_t start_, int64_t reset_, int64_t y_,
+                    int64_t last_, int64_t batch, int64_t width, int64_t states, int64_t before, int64_t threads) {
+    const REAL *g = PTR(REAL, g_), *rates = PTR(REAL, rates_), *u = PTR(REAL, u_), *b = PTR(REAL, b_), *c = PTR(REAL, c_);
+    const REAL *start = PTR(REAL, start_);
+    const uint8_t *reset = PTR(uint8_t, reset_);
+    REAL *y = PTR(REAL, y_), *last = PTR(REAL, last_);
+#pragma omp parallel for schedule(static) num_threads(worth(batch * width * states, 32768, threads))
+    for (int64_t row = 0; row < batch * width; row++) {
+        int64_t i = row / width, d = row % width;
+        const REAL *restrict h = start + row * states, *restrict rate = rates + d * states;
+        const REAL *restrict in = b + i * states, *restrict out = c + i * states;
+        REAL *restrict to = last + row * states;
+        REAL gate = bounded(g[row]), drive = u[row], sum = 0;
+        int cleared = reset && reset[i];
+#pragma omp simd reduction(+ : sum)
+        for (int64_t n = 0; n < states; n++) {
+            REAL old = cleared ? 0 : h[n];
+            REAL now = exp_(gate * bounded(rate[n])) * old + drive * in[n];
+            sum += out[n] * (before ? old : now);
+            to[n] = now;
+        }
+        y[row] = sum;
+    }
+}
+
 /* flow enters as dL/dh[last] and leaves as dL/dstart. drates: [B,N,D], one share per batch row; db, dc: [threads,B,T,N], zero before. */
 void selective_backward(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int64_t c_, int64_t reset_, int64_t kept_, int64_t dy_,
                         int64_t dg_, int64_t drates_, int64_t du_, int64_t db_, int64_t dc_, int64_t flow_, int64_t batch, int64_t time,

@@ -43,11 +43,26 @@ def selective_scan(
     kind = state_type(data_type(g, L, u, b, c, h0))
     g, L, u, b, c = (tensor.to(kind) for tensor in (g, L, u, b, c))
     h0 = u.new_zeros(u.shape[0], *L.shape) if h0 is None else h0.to(kind)
-    if native.usable(g, L, u, b, c, h0, reset):
+    tensors = (g, L, u, b, c, h0)
+    usable = native.usable(*tensors, reset)
+    if usable and u.shape[1] == 1 and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
+        y, last = _step(g, L, u, b, c, h0, reset, read == "before")
+    elif usable:
         y, last = _native_selective(g, L, u, b, c, h0, reset, read == "before")
     else:
         y, last = chunked_twin(g, L, u, b, c, h0, reset, read == "before")
     return y.to(dtype), last
+
+
+def _step(
+    g: Tensor, L: Tensor, u: Tensor, b: Tensor, c: Tensor, h0: Tensor, reset: Tensor | None, before: bool
+) -> tuple[Tensor, Tensor]:
+    """One native step without autograd: decoding. Unlike a scan of many steps it turns no layout around."""
+    g, L, u, b, c, h0 = (tensor.contiguous() for tensor in (g, L, u, b, c, h0))
+    reset = reset.contiguous() if reset is not None else None
+    y, h = torch.empty_like(u), torch.empty_like(h0)
+    native.call("selective_step", u.dtype, g, L, u, b, c, h0, reset, y, h, u.shape[0], *L.shape, before)
+    return y, h
 
 
 def chunked_twin(

@@ -59,6 +59,21 @@ def test_selective_scan_agrees_with_a_loop(
     check(kernel, loop, inputs(*size), dtype)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("read", ["after", "before"])
+def test_decoding_step_by_step_is_the_scan(way: str, packed: bool, read: Read) -> None:
+    given, h = inputs(3, 12, 37, 5), None
+    rates, _ = given.pop("L"), given.pop("h0")
+    reset = resets(3, 12) if packed else None
+    whole, last = plain(**given, L=rates, reset=reset, read=read)
+    for t in range(12):
+        now = slice(t, t + 1)
+        cut = None if reset is None else reset[:, now]
+        y, h = plain(**{name: x[:, now] for name, x in given.items()}, L=rates, h0=h, reset=cut, read=read)
+        close(f"y at {t}", y, whole[:, now], 1e-5)
+    close("last", h, last, 1e-5)
+
+
 def test_complex_rates_are_taken_by_the_twin() -> None:
     given = inputs(1, 20, 3, 2)
     given["L"] = torch.complex(given["L"], torch.randn(3, 2))
