@@ -19,13 +19,24 @@ from .linear import linear as linear
 State = dict[str, Tensor]
 
 
+_LONG_AGO = 2**40
+
+
 class Time:
     """The steps of one call: ``position`` counts from the start or the last reset; ``reset`` clears memory before a step.
 
     Over a sequence both are [batch or 1, steps]; in a single step (``steps`` None) they are [batch or 1].
     """
 
-    def __init__(self, batch: int, steps: int | None, position: Tensor | None, reset: Tensor | None, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        batch: int,
+        steps: int | None,
+        position: Tensor | None,
+        reset: Tensor | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         self.batch, self.steps, self.reset, self.device = batch, steps, reset, device
         self.before = position
         self.data = dtype
@@ -56,6 +67,17 @@ class Time:
         return torch.where(last >= 0, index - last, whole)
 
     @property
+    def since(self) -> Tensor:
+        """Over a sequence: the steps since the last reset in it, a large number before the first."""
+        return self.once("since", self._since)  # type: ignore[no-any-return]
+
+    def _since(self) -> Tensor:
+        assert self.steps is not None and self.reset is not None
+        index = torch.arange(self.steps, device=self.device)[None]
+        last = torch.where(self.reset, index, -1).cummax(1).values
+        return torch.where(last >= 0, index - last, _LONG_AGO)
+
+    @property
     def real_position(self) -> Tensor:
         return self.once("real position", lambda: self.position.to(self.dtype))  # type: ignore[no-any-return]
 
@@ -71,7 +93,9 @@ class Time:
     def at(self, t: int) -> Time:
         """One step of a sequence."""
         position = self.position[:, t if self.position.shape[1] > 1 else 0]
-        moment = Time(self.batch, None, position, None if self.reset is None else self.reset[:, t], self.data, self.device)
+        moment = Time(
+            self.batch, None, position, None if self.reset is None else self.reset[:, t], self.data, self.device
+        )
         moment.fresh = self.fresh and t == 0
         return moment
 
@@ -123,7 +147,13 @@ def initial(time: Time, sizes: Sequence[int], dtype: torch.dtype, start: Tensor 
 
 
 def recall(
-    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None = None, fill: float = 0.0
+    time: Time,
+    old: State,
+    key: str,
+    sizes: Sequence[int],
+    dtype: torch.dtype,
+    start: Tensor | None = None,
+    fill: float = 0.0,
 ) -> Tensor:
     """The memory before a step: [batch, *sizes]."""
     kept = old.get(key)
@@ -135,7 +165,9 @@ def recall(
     return kept
 
 
-def begin(time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None = None) -> Tensor | None:
+def begin(
+    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None = None
+) -> Tensor | None:
     """The memory before a sequence, or None where it is zero."""
     kept = old.get(key)
     return kept if kept is not None or start is None else initial(time, sizes, dtype, start, 0.0)
@@ -156,7 +188,9 @@ class Room:
 _SMALL = 16
 
 
-def push(time: Time, old: State, new: State, key: str, x: Tensor, size: int | None, start: Tensor | None = None) -> Tensor:
+def push(
+    time: Time, old: State, new: State, key: str, x: Tensor, size: int | None, start: Tensor | None = None
+) -> Tensor:
     """A register with the input of the call entered: [batch, entries, *axes], oldest first. Keeps the last ``size``."""
     kept = old.get(key)
     x = x.expand(time.batch, *x.shape[1:])
@@ -168,22 +202,36 @@ def push(time: Time, old: State, new: State, key: str, x: Tensor, size: int | No
     if size is None:
         new[key] = seen
     else:
-        short = size - seen.shape[1]
-        last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
-        new[key] = last.contiguous() if last.shape[1] < seen.shape[1] else last
+        new[key] = _last(time, seen, size, start)
     return seen
+
+
+def _last(time: Time, seen: Tensor, size: int, start: Tensor | None) -> Tensor:
+    """The register after a sequence: [batch, size, *axes], oldest first, with what a reset has cleared."""
+    short = size - seen.shape[1]
+    last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
+    if time.reset is None:
+        return last.contiguous() if short < 0 else last
+    slot = torch.arange(size - 1, -1, -1, device=time.device)
+    return _kept(last, slot, time.since[:, -1:] + 1, start)
 
 
 def _started(time: Time, x: Tensor, size: int, start: Tensor, axes: Sequence[int]) -> Tensor:
     return start.to(x.dtype).flip(0).expand(time.batch, size, *axes)
 
 
-def _push_one(time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None) -> Tensor:
+def _push_one(
+    time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None
+) -> Tensor:
     if kept is None:
         entries = 0 if size is None else size
-        kept = _started(time, x, entries, start, x.shape[1:]) if start is not None else x.new_zeros(time.batch, entries, *x.shape[1:])
-    elif time.reset is not None and start is not None:
-        kept = torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), start.to(kept.dtype).flip(0), kept)
+        kept = (
+            _started(time, x, entries, start, x.shape[1:])
+            if start is not None
+            else x.new_zeros(time.batch, entries, *x.shape[1:])
+        )
+    elif size is not None:
+        kept = _emptied(kept, time, start)
     if size is not None and size <= _SMALL or torch.is_grad_enabled():
         whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
         new[key] = seen = whole if size is None else whole[:, 1:]
@@ -195,7 +243,11 @@ def _push_one(time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, 
 def _append(kept: Tensor, x: Tensor, size: int | None) -> Tensor:
     entries = kept.shape[1]
     room: Room | None = getattr(kept, "room", None)
-    if room is None or room.used != kept.storage_offset() // _stride(kept) + entries or room.used == room.buffer.shape[1]:
+    if (
+        room is None
+        or room.used != kept.storage_offset() // _stride(kept) + entries
+        or room.used == room.buffer.shape[1]
+    ):
         buffer = x.new_empty(kept.shape[0], 2 * max(entries, 32), *x.shape[1:])
         held = kept if size is None else kept[:, 1:]
         buffer[:, : held.shape[1]] = held
@@ -211,26 +263,68 @@ def _stride(x: Tensor) -> int:
     return max(x.stride(1), 1)
 
 
-def windows(seen: Tensor, time: Time, size: int, lag: int) -> Tensor:
+def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
+    """A register before the input of a step: [batch, entries, *axes], oldest first."""
+    kept = old.get(key)
+    if kept is None:
+        if start is not None:
+            return start.to(time.data).flip(0).expand(time.batch, size or 0, *axes)
+        return torch.zeros(time.batch, size or 0, *axes, dtype=time.data, device=time.device)
+    return _emptied(kept, time, start) if size is not None else kept
+
+
+def _emptied(kept: Tensor, time: Time, start: Tensor | None) -> Tensor:
+    """A register in a step, cleared where there is a reset."""
+    if time.reset is None:
+        return kept
+    clear = torch.zeros((), dtype=kept.dtype, device=kept.device) if start is None else start.to(kept.dtype).flip(0)
+    return torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
+
+
+def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
+    """A register before the input of a step: [batch, entries, *axes], oldest first."""
+    kept = old.get(key)
+    if kept is None:
+        if start is not None:
+            return start.to(time.data).flip(0).expand(time.batch, size or 0, *axes)
+        return torch.zeros(time.batch, size or 0, *axes, dtype=time.data, device=time.device)
+    return _emptied(kept, time, start) if size is not None else kept
+
+
+def _emptied(kept: Tensor, time: Time, start: Tensor | None) -> Tensor:
+    """A register in a step, cleared where there is a reset."""
+    if time.reset is None:
+        return kept
+    zero = torch.zeros((), dtype=kept.dtype, device=kept.device)
+    clear = zero if start is None else start.to(kept.dtype).flip(0)
+    return torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
+
+
+def windows(seen: Tensor, time: Time, size: int, lag: int, start: Tensor | None = None) -> Tensor:
     """[batch, (steps,) size, *axes], newest first: the register as it stands at each step, absent slots zero."""
     if time.steps is None:
-        return _cleared(seen.flip(1), time, size, lag)
-    steps = time.steps
-    before = seen.shape[1] - steps
+        return seen.flip(1)
+    before = seen.shape[1] - time.steps
     need = size - 1 + lag
     if before < need:
         seen = F.pad(seen, (0, 0) * (seen.dim() - 2) + (need - before, 0))
     elif before > need:
         seen = seen[:, before - need :]
     seen = seen[:, : seen.shape[1] - lag] if lag else seen
-    return _cleared(seen.unfold(1, size, 1).movedim(-1, 2).flip(2), time, size, lag)
-
-
-def _cleared(slots: Tensor, time: Time, size: int, lag: int) -> Tensor:
-    if time.reset is None and time.steps is not None:
+    slots = seen.unfold(1, size, 1).movedim(-1, 2).flip(2)
+    if time.reset is None:
         return slots
-    there = torch.arange(size, device=time.device) < (time.position + (1 - lag)).unsqueeze(-1)
-    return torch.where(there.reshape(*there.shape, *[1] * (slots.dim() - there.dim())), slots, torch.zeros((), dtype=slots.dtype, device=slots.device))
+    slot = torch.arange(size, device=time.device)
+    return _kept(slots, slot, (time.since + (1 - lag)).unsqueeze(-1), start)
+
+
+def _kept(slots: Tensor, slot: Tensor, entered: Tensor, start: Tensor | None) -> Tensor:
+    """Slots that have been entered since the last reset; the others are as they were at the start."""
+    there = slot < entered
+    other = torch.zeros((), dtype=slots.dtype, device=slots.device)
+    if start is not None:
+        other = start.to(slots.dtype)[(slot - entered).clamp(min=0)]
+    return torch.where(there.reshape(*there.shape, *[1] * (slots.dim() - there.dim())), slots, other)
 
 
 def by_slot(x: Tensor, dim: int, time: Time, entries: int, lag: int) -> Tensor:
@@ -243,6 +337,41 @@ def by_slot(x: Tensor, dim: int, time: Time, entries: int, lag: int) -> Tensor:
 # Operations.
 
 
+def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """x [batch or 1, (steps or 1,) *axes of these sizes or 1], or a number, in full size; a number in ``dtype``."""
+    lead = (time.batch,) if time.steps is None else (time.batch, time.steps)
+    if not isinstance(x, Tensor):
+        return torch.full((*lead, *sizes), x, dtype=dtype, device=time.device)
+    if dtype.is_complex or not (x.is_floating_point() or x.is_complex()):
+        x = x.to(dtype)
+    return x.expand(*lead, *sizes)
+
+
+def lengthened(x: Tensor, time: Time) -> Tensor:
+    """x [batch or 1, steps or 1, *axes] with every step written out."""
+    return x.expand(x.shape[0], time.steps or 1, *x.shape[2:])
+
+
+def leading(x: Tensor | float, axes: int, like: Tensor) -> Tensor:
+    """A constant with batch and time axes of size 1 in front."""
+    if not isinstance(x, Tensor):
+        return torch.full((1, 1, *[1] * axes), x, dtype=like.dtype, device=like.device)
+    return x.reshape(*[1] * (2 + axes - x.dim()), *x.shape)
+
+
+def recall_all(
+    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float
+) -> Tensor:
+    """The memory before a sequence, whatever is reset later."""
+    kept = old.get(key)
+    return initial(time, sizes, dtype, start, fill) if kept is None else kept
+
+
+def shifted(x: Tensor, dim: int) -> Tensor:
+    """Moved one place along an axis: what leaves is lost, a zero enters."""
+    return torch.cat([torch.zeros_like(x.narrow(dim, 0, 1)), x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+
+
 def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tensor:
     """Softmax along dims, of what is there; all zero where nothing is."""
     if there is not None:
@@ -252,7 +381,11 @@ def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tens
     else:
         keep = x.dim() - len(dims)
         moved = x.movedim(tuple(dims), tuple(range(keep, x.dim())))
-        y = torch.softmax(moved.flatten(keep), -1).reshape(moved.shape).movedim(tuple(range(keep, x.dim())), tuple(dims))
+        y = (
+            torch.softmax(moved.flatten(keep), -1)
+            .reshape(moved.shape)
+            .movedim(tuple(range(keep, x.dim())), tuple(dims))
+        )
     return y if there is None else torch.where(there, y, torch.zeros((), dtype=y.dtype, device=y.device))
 
 
@@ -277,7 +410,9 @@ def block_linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype), eps)
+    return F.layer_norm(
+        x, x.shape[-1:], None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype), eps
+    )
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -368,10 +503,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int 
     return y.squeeze(1) if one else y
 
 
-def loop(cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: State, *xs: Tensor) -> tuple[Tensor, ...]:
+def loop(
+    cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: State, *xs: Tensor
+) -> tuple[Tensor, ...]:
     """The outputs of a cell, one step after another: [batch, steps, *axes] each."""
     assert time.steps is not None
-    columns = [x.unbind(1) if x.shape[1] == time.steps else x.expand(-1, time.steps, *x.shape[2:]).unbind(1) for x in xs]
+    columns = [
+        x.unbind(1) if x.shape[1] == time.steps else x.expand(-1, time.steps, *x.shape[2:]).unbind(1) for x in xs
+    ]
     memory, found = old, []
     for t in range(time.steps):
         fresh: State = {}
@@ -385,52 +524,101 @@ def loop(cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: S
 
 
 class Body(nn.Module):
-    """A graph: parameters under their paths, the code in a subclass.
+    """A graph: parameters and layers under their paths, the code in a subclass.
 
-    ``at`` is the path of this body in the model, which its memories are filed under; ``layer`` its index in a stack.
+    ``at`` is the path of this body in the model, which its memories are filed under; ``layer`` its index in a stack; ``kind`` which
+    of the bodies of the stack it is. Paths come from a spec, so they are looked up among modules, never as attributes.
     """
 
-    at: str
-    layer: int
-    kept: tuple[Any, ...] | None = None
+    root: Body
 
     def __init__(self, at: str = "", layer: int = 0) -> None:
         super().__init__()
-        self.at, self.layer = at, layer
+        self.at, self.layer, self.kind = at, layer, ""
+        self.kept: tuple[Any, ...] | None = None
+
+    def adopt(self, root: Body) -> None:
+        object.__setattr__(self, "root", root)
+
+    def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
+        *outer, leaf = path.split(".")
+        module: nn.Module = self
+        for name in outer:
+            if make and name not in module._modules:
+                module._modules[name] = nn.Module()
+            module = module._modules[name]  # type: ignore[assignment]
+        return module, leaf
+
+    def enter(self, path: str, parameter: nn.Parameter) -> None:
+        """File a parameter under a path; one that is there already stays."""
+        module, leaf = self._inside(path, make=True)
+        module._parameters.setdefault(leaf, parameter)
+
+    def enter_layers(self, path: str, layers: Sequence[Body]) -> None:
+        module, leaf = self._inside(path, make=True)
+        module._modules[leaf] = nn.ModuleList(layers)
+
+    def param(self, path: str) -> nn.Parameter:
+        module, leaf = self._inside(path)
+        return module._parameters[leaf]  # type: ignore[return-value]
+
+    def layers(self, path: str) -> Sequence[Body]:
+        module, leaf = self._inside(path)
+        return module._modules[leaf]  # type: ignore[return-value]
+
+    @property
+    def real(self) -> torch.dtype:
+        """The dtype of real numbers that only sizes decide."""
+        first = next(self.root.parameters(), None)
+        return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        first = next(self.root.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     def prepare(self) -> tuple[Any, ...]:
+        """What only parameters decide."""
         raise NotImplementedError
 
     def constants(self) -> tuple[Any, ...]:
-        """What only parameters decide: computed anew wherever a gradient may flow, else kept until one changes."""
+        """``prepare``: computed anew wherever a gradient may flow, else kept until a parameter changes."""
         return self.prepare() if self.kept is None else self.kept
+
+    def begin(self, time: Time, new: State) -> None:
+        """Write every memory as it is before the first step."""
+        raise NotImplementedError
+
+    def sequence(self, time: Time, old: State, new: State, *inputs: Tensor) -> Any:
+        raise NotImplementedError
+
+    def step(self, time: Time, old: State, new: State, *inputs: Tensor) -> Any:
+        raise NotImplementedError("no step form: `context` reads the whole sequence")
 
 
 class Model(nn.Module):
-    """A compiled model. ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state."""
+    """A compiled model: ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state.
 
+    A state is a flat dict of tensors, [batch, ...], by the path of the memory; ``position`` says how many steps lie behind it.
+    """
+
+    plan: Any = None
+    spec: Any = None
     has_step = True
     needs_position = False
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
-        for name, child in body.named_children():
-            self.add_module(name, child)
-        for name, parameter in body.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
+        self._modules, self._parameters = body._modules, body._parameters
         object.__setattr__(self, "body", body)
+        self.inputs, self.outputs = inputs, outputs
         self._version: int | None = None
-        self._bodies: list[Body] = [body, *(m for m in body.modules() if isinstance(m, Body) and m is not body)]
-        self._watched: list[nn.Parameter] = list(self.parameters())
+        self._bodies = [body, *(module for module in body.modules() if isinstance(module, Body) and module is not body)]
+        self._watched = list(self.parameters())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._forget()
         result = super()._apply(fn, recurse)
-        body: Body = self.body
-        for name, parameter in self._parameters.items():
-            body._parameters[name] = parameter
+        self._forget()
         self._watched = list(self.parameters())
         return result
 
@@ -455,27 +643,51 @@ class Model(nn.Module):
     def dtype(self) -> torch.dtype:
         return self._watched[0].dtype if self._watched else torch.get_default_dtype()
 
-    def _call(self, inputs: Sequence[Tensor], state: State | None, reset: Tensor | None, one: bool) -> tuple[Any, State]:
+    @property
+    def device(self) -> torch.device:
+        return self._watched[0].device if self._watched else torch.device("cpu")
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The state before the first step."""
         self._ready()
-        x = inputs[0]
-        old: State = {} if state is None else state
-        steps = None if one else x.shape[1]
-        time = Time(x.shape[0], steps, old.get("position"), reset, self.dtype, x.device)
+        time, state = Time(batch, None, None, None, self.dtype, self.device), State()
+        self.body.begin(time, state)
+        if self.needs_position:
+            state["position"] = torch.zeros(batch, dtype=torch.long, device=self.device)
+        return {name: value.contiguous() for name, value in state.items()}
+
+    def _arguments(
+        self, inputs: tuple[Any, ...], state: State | None, reset: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], State | None, Tensor | None]:
+        wanted = len(self.inputs)
+        if len(inputs) < wanted or len(inputs) > wanted + 2:
+            raise TypeError(f"takes {', '.join(self.inputs)}, then state and reset; {len(inputs)} arguments were given")
+        rest = inputs[wanted:]
+        return inputs[:wanted], rest[0] if rest else state, rest[1] if len(rest) > 1 else reset
+
+    def forward(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
+        """inputs: [batch, time, *axes] (tokens: [batch, time]), then state and reset [batch, time] (bool), by position or by name."""
+        values, state, reset = self._arguments(inputs, state, reset)
+        self._ready()
+        time = Time(
+            values[0].shape[0], values[0].shape[1], (state or {}).get("position"), reset, self.dtype, values[0].device
+        )
+        time.fresh = not state
+        return self._done(time, self.body.sequence, state, values)
+
+    def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
+        """inputs: [batch, *axes] (tokens: [batch]), then state and reset [batch] (bool), by position or by name."""
+        values, state, reset = self._arguments(inputs, state, reset)
+        self._ready()
+        time = Time(values[0].shape[0], None, (state or {}).get("position"), reset, self.dtype, values[0].device)
+        time.fresh = not state
+        return self._done(time, self.body.step, state, values)
+
+    def _done(
+        self, time: Time, run: Callable[..., Any], state: State | None, values: Sequence[Tensor]
+    ) -> tuple[Any, State]:
         new: State = {}
-        run = self.body.step if one else self.body.sequence
-        found = run(time, old, new, *inputs)
+        found = run(time, {} if state is None else state, new, *values)
         if self.needs_position:
             new["position"] = time.after()
         return found if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True)), new
-
-    def forward(self, *inputs: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
-        """inputs: [batch, time, *axes] (tokens: [batch, time]); reset: [batch, time] bool."""
-        return self._call(inputs, state, reset, False)
-
-    def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
-        """inputs: [batch, *axes] (tokens: [batch]), then the state, by position or by name."""
-        if len(inputs) > len(self.inputs):
-            *values, state = inputs
-        else:
-            values = list(inputs)
-        return self._call(values, state, reset, True)

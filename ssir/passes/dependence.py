@@ -18,7 +18,10 @@ def infer_dependence(graph: Graph) -> Graph:
 
 
 def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
-    found = {node.name: given.get(node.name, Dependence.POSITION if node.op in _OF_POSITION else Dependence.CONSTANT) for node in graph}
+    found = {
+        node.name: given.get(node.name, Dependence.POSITION if node.op in _OF_POSITION else Dependence.CONSTANT)
+        for node in graph
+    }
     if graph.cycles:
         found |= dict.fromkeys(graph.cycle_of, Dependence.STATE)
     todo = list(graph.nodes)
@@ -44,7 +47,10 @@ def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
                 labels = [*node.attrs["carried"], *node.attrs["given"]]
                 arguments = dict(zip(labels, node.inputs[1:], strict=True))
                 first, *rest = body.inputs
-                outer = {first.name: Dependence.INPUT, **{n.name: _argument(found, node, arguments, n.name) for n in rest}}
+                outer = {
+                    first.name: Dependence.INPUT,
+                    **{n.name: _argument(found, node, arguments, n.name) for n in rest},
+                }
                 bodies[name] = _infer(body, outer)
                 changed = changed or bodies[name] is not body
     return replace(graph.with_nodes(nodes), bodies=bodies) if changed else graph

@@ -85,7 +85,10 @@ def facts(graph: Graph, node: Node) -> Facts:
     a = node.role("A")
     structure = Structure("identity") if a is None else _structure(graph, graph[a])
     cycle = graph.cycle_of.get(node.name)
-    dependence = {role: _relative(graph, node, operand, cycle) for role, operand in zip(node.attrs["roles"], node.inputs, strict=True)}
+    dependence = {
+        role: _relative(graph, node, operand, cycle)
+        for role, operand in zip(node.attrs["roles"], node.inputs, strict=True)
+    }
     dependence.setdefault("A", Dependence.CONSTANT)
     x, c = node.role("x"), node.role("C")
     given = graph[x].type.names if x else ()

@@ -74,6 +74,11 @@ def _neutral(node: Node, nodes: Mapping[str, Node]) -> str | None:
     number, places = _NEUTRAL[node.op]
     for place in places:
         constant, kept = nodes[node.inputs[place]], nodes[node.inputs[1 - place]]
-        if constant.op == "const" and constant.attrs["value"] == number and kept.type.dtype == node.type.dtype and kept.op != "const":
+        if (
+            constant.op == "const"
+            and constant.attrs["value"] == number
+            and kept.type.dtype == node.type.dtype
+            and kept.op != "const"
+        ):
             return kept.name
     return None

@@ -29,8 +29,14 @@ def _one(graph: Graph) -> Graph:
         if gate.op == "const" or gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0:
             continue
         log = _Log(graph, nodes).of(gate)
-        nodes[node.name] = node.with_(inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")}))
-    return graph if len(nodes) == len(graph.nodes) and all(nodes[n.name] is n for n in graph) else graph.with_nodes(nodes.values())
+        nodes[node.name] = node.with_(
+            inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")})
+        )
+    return (
+        graph
+        if len(nodes) == len(graph.nodes) and all(nodes[n.name] is n for n in graph)
+        else graph.with_nodes(nodes.values())
+    )
 
 
 class _Log:
@@ -38,7 +44,14 @@ class _Log:
         self.graph, self.nodes = graph, nodes
 
     def make(self, like: Node, op: str, *inputs: Node, **values: object) -> Node:
-        same = next((n for n in self.nodes.values() if n.op == op and n.inputs == tuple(i.name for i in inputs) and n.attrs == values), None)
+        same = next(
+            (
+                n
+                for n in self.nodes.values()
+                if n.op == op and n.inputs == tuple(i.name for i in inputs) and n.attrs == values
+            ),
+            None,
+        )
         if same is not None and op != "const":
             return same
         name, n = f"{like.name}.log", 1

@@ -1,0 +1,231 @@
+"""The plan: for every state its structure, what it depends on, the form that computes it, why, and what it costs. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssir.compilers.core import CORE_FORMS, Loop
+from ssir.compilers.forms import Cost, Form, Match
+from ssir.errors import UsageError, nearest
+from ssir.ir.graph import Dependence, Graph, Node
+from ssir.passes.facts import Facts, facts
+from ssir.registry import registry
+
+STEPS = 1024
+_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One state. ``path`` stands for ``count`` states in a stack. ``bytes``: per sequence (per token, if it grows)."""
+
+    path: str
+    count: int
+    facts: Facts
+    match: Match
+    cost: Cost
+    bytes: int
+    others: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The entry as plain data."""
+        return {
+            "state": self.path,
+            "count": self.count,
+            "axes": {axis.name: axis.size for axis in self.facts.axes},
+            "structure": str(self.facts.structure),
+            "depends_on": {
+                role: str(dependence) for role, dependence in self.facts.dependence.items() if role in "ABCD"
+            },
+            "on_cycle": self.facts.cycle is not None,
+            "form": self.match.form.name,
+            "why": self.match.why,
+            "also": list(self.others),
+            "bytes": self.bytes,
+            "grows": self.facts.grows,
+            "flops_per_token": self.cost.flops,
+            "bytes_per_token": self.cost.bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``chosen``: by graph (its path among bodies) and state, the form that computes it."""
+
+    entries: tuple[Entry, ...]
+    chosen: Mapping[tuple[str, str], Match] = field(default_factory=dict)
+    parameters: int = 0
+    flops: float = 0.0
+    dtype: str = "float32"
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "parameters": self.parameters,
+            "flops_per_token": self.flops,
+            "dtype": self.dtype,
+            "state_bytes": self.state_bytes,
+            "bytes_per_token": self.growth,
+            "states": [entry.record() for entry in self.entries],
+        }
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state per sequence that do not grow."""
+        return sum(entry.bytes * entry.count for entry in self.entries if not entry.facts.grows)
+
+    @property
+    def growth(self) -> int:
+        """Bytes of state per sequence and token."""
+        return sum(entry.bytes * entry.count for entry in self.entries if entry.facts.grows)
+
+
+def plan(
+    graph: Graph,
+    device: str = "cpu",
+    dtype: str = "float32",
+    forced: Mapping[str, str] | None = None,
+    steps: int = STEPS,
+) -> Plan:
+    """Choose a form for every state of a graph that the passes have run over.
+
+    forced: state path to form name. Raises UsageError if a forced form does not exist or does not match.
+    """
+    forms: list[Form] = [*CORE_FORMS, *(form for _, form in registry.all("form"))]
+    forced = dict(forced or {})
+    for name in forced.values():
+        if name not in [form.name for form in forms]:
+            near = nearest(name, [form.name for form in forms])
+            raise UsageError(f"there is no form `{name}`" + (f"; the nearest is `{near}`" if near else ""))
+    chooser = _Chooser(forms, device, dtype, forced, steps)
+    entries = tuple(chooser.entries(graph, "", "", 1))
+    return Plan(entries, chooser.chosen, count_parameters(graph), flops_per_token(graph), dtype)
+
+
+@dataclass
+class _Chooser:
+    forms: list[Form]
+    device: str
+    dtype: str
+    forced: dict[str, str]
+    steps: int
+    chosen: dict[tuple[str, str], Match] = field(default_factory=dict)
+
+    def entries(self, graph: Graph, where: str, shown: str, count: int) -> Iterator[Entry]:
+        taken: dict[str, Match] = {}
+        known = {node.name: facts(graph, node) for node in graph.states}
+        ranked = {name: self._ranked(graph, fact, shown + name) for name, fact in known.items()}
+        for name, options in ranked.items():
+            for match, _ in options:
+                if name in taken:
+                    break
+                free = all(other not in taken for other in match.covers)
+                if free:
+                    taken |= dict.fromkeys((name, *match.covers), match)
+                    self._commit(known, taken, match)
+        for name, fact in known.items():
+            match = taken[name]
+            self.chosen[where, name] = match
+            cost = match.form.cost(graph, fact, match)
+            others = tuple(option.form.name for option, _ in ranked[name] if option.form.name != match.form.name)
+            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), others)
+        for node in graph:
+            if node.op == "stack":
+                for body in dict.fromkeys(node.attrs["pattern"]):
+                    times = node.attrs["pattern"].count(body)
+                    yield from self.entries(graph.bodies[body], f"{where}{body}/", f"{shown}{body}.", count * times)
+
+    def _commit(self, known: Mapping[str, Facts], taken: dict[str, Match], match: Match) -> None:
+        """A form that loops over a cycle takes every state on it."""
+        if isinstance(match.form, Loop):
+            for name in match.details["states"]:
+                taken.setdefault(name, match)
+
+    def _ranked(self, graph: Graph, fact: Facts, path: str) -> list[tuple[Match, float]]:
+        found: list[tuple[Match, float]] = []
+        for form in self.forms:
+            match = form.match(graph, fact)
+            if match is not None:
+                found.append((match, form.cost(graph, fact, match).seconds(self.steps, self.device)))
+        wanted = self.forced.get(path) or self.forced.get(fact.node.name)
+        if wanted is not None:
+            found = [pair for pair in found if pair[0].form.name == wanted]
+            if not found:
+                raise UsageError(f"the form `{wanted}` does not compute `{path}`: A is {fact.structure}")
+        return sorted(found, key=lambda pair: pair[1])
+
+    def _bytes(self, graph: Graph, fact: Facts) -> int:
+        wide = max(_BYTES[self.dtype], 4)
+        kept = _BYTES[self.dtype] if fact.structure.kind in ("shift", "zero") else wide
+        return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
+
+
+def is_complex(graph: Graph, node: Node) -> bool:
+    """Whether a state holds complex numbers: its readout aside, something that enters it is complex."""
+    return any(
+        graph[name].type.dtype == "complex"
+        for role, name in zip(node.attrs["roles"], node.inputs, strict=True)
+        if role in ("A", "B", "x", "initial")
+    )
+
+
+def count_parameters(graph: Graph) -> int:
+    """The number of learned numbers; what is shared counts once."""
+    seen: set[str] = set()
+
+    def count(one: Graph, at: str) -> int:
+        total = 0
+        for node in one.params:
+            key = node.attrs["key"] if node.attrs["shared"] else at + node.attrs["key"]
+            if key not in seen:
+                seen.add(key)
+                total += node.type.numel()
+        for node in one:
+            if node.op == "stack":
+                total += sum(
+                    count(one.bodies[body], f"{at}{node.name}.{i}.") for i, body in enumerate(node.attrs["pattern"])
+                )
+        return total
+
+    return count(graph, "")
+
+
+def flops_per_token(graph: Graph) -> float:
+    """Floating-point operations of a forward pass per token, memories at the cost of a step."""
+    total = 0.0
+    for node in graph:
+        operands = graph.operands(node)
+        if node.type.dependence is Dependence.CONSTANT:
+            continue
+        match node.op:
+            case "linear":
+                total += (
+                    2.0
+                    * operands[1].type.numel()
+                    * max(
+                        node.type.numel() / max(_size(node, node.attrs["per"]) * _size(node, node.attrs["out"]), 1), 1
+                    )
+                )
+            case "dot":
+                total += (
+                    2.0
+                    * max(o.type.numel() for o in operands)
+                    * max(node.type.numel() / max(o.type.numel() for o in operands), 1)
+                )
+            case "stack":
+                total += sum(flops_per_token(graph.bodies[body]) for body in node.attrs["pattern"])
+            case "state":
+                total += 6.0 * facts(graph, node).entries
+            case "embed" | "input" | "param" | "const" | "rename" | "split" | "merge":
+                pass
+            case _:
+                total += node.type.numel()
+    return total
+
+
+def _size(node: Node, axes: tuple[str, ...]) -> int:
+    size = 1
+    for name in axes:
+        size *= node.type.axis(name).size or 1
+    return size

@@ -1,0 +1,1 @@
+"""The backend `torch`: from the IR to the source of PyTorch modules."""

@@ -1,0 +1,217 @@
+"""Writes the source of a graph: one method for a sequence, one for a step, one for what only parameters decide.
+
+Values become local variables on demand, so what no output needs is never written. Axes are counted from the right, which makes
+the text of most operations the same over a sequence [batch, steps, *axes], in a step [batch, *axes] and for constants [*axes].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from ssir.compilers.forms import Match
+from ssir.compilers.plan import is_complex
+from ssir.compilers.torch import ops
+from ssir.ir.graph import Dependence, Graph, Node
+from ssir.passes.facts import facts
+
+Mode = Literal["constant", "sequence", "step"]
+LEAD = {"constant": 0, "sequence": 2, "step": 1}
+
+
+class Unit:
+    """One graph being compiled: what its emitters share."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        where: str,
+        chosen: dict[tuple[str, str], Match],
+        imports: dict[str, set[str]],
+        data_names: set[str],
+    ) -> None:
+        self.graph, self.where, self.imports = graph, where, imports
+        self.match = {node.name: chosen[where, node.name] for node in graph.states}
+        self.facts = {node.name: facts(graph, node) for node in graph.states}
+        self.groups = _groups(graph)
+        self.entries = ops.entry_axes(graph, self.match)
+        self.constant = Emitter(self, "constant")
+        self.kept: list[str] = []
+        self.taken: set[str] = set(data_names)
+
+    def keep(self, name: str) -> str:
+        """A constant as a variable that the other methods unpack."""
+        text = self.constant.value(name)
+        if not text.isidentifier():
+            return text
+        if text not in self.kept:
+            self.kept.append(text)
+        return text
+
+    def keep_text(self, text: str) -> str:
+        if text not in self.kept:
+            self.kept.append(text)
+        return text
+
+
+class Emitter:
+    """Writes one method of a graph, or the cell of a loop (``inside``: the nodes that it computes)."""
+
+    def __init__(
+        self, unit: Unit, mode: Mode, outer: Emitter | None = None, inside: frozenset[str] | None = None
+    ) -> None:
+        self.unit, self.graph, self.mode = unit, unit.graph, mode
+        self.outer, self.inside = outer, inside
+        self.lines: list[str] = []
+        self.names: dict[str, str] = {}
+        self.columns: dict[str, str] = {}
+        self.used: set[str] = set()
+        self.registers: dict[str, str] = {}
+        self.pending: list[Callable[[], None]] = []
+
+    def finish(self) -> None:
+        """Write what must come last: what a memory read before its input keeps for the next step."""
+        while self.pending:
+            self.pending.pop(0)()
+
+    # Names and lines.
+
+    def fresh(self, hint: str) -> str:
+        base = re.sub(r"\W+", "_", hint).strip("_") or "v"
+        if base[0].isdigit():
+            base = f"v{base}"
+        taken = self.unit.taken | self.used
+        name, n = base, 1
+        while name in taken or name in RESERVED:
+            n += 1
+            name = f"{base}_{n}"
+        self.used.add(name)
+        if self.mode == "constant":
+            self.unit.taken.add(name)
+        return name
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def let(self, hint: str, text: str) -> str:
+        """Assign an expression to a new variable."""
+        name = self.fresh(hint)
+        self.line(f"{name} = {text}")
+        return name
+
+    def function(self, module: str, name: str) -> str:
+        """A function of a runtime module, imported."""
+        self.unit.imports.setdefault(module, set()).add(name)
+        return name
+
+    # Values.
+
+    def node(self, name: str) -> Node:
+        return self.graph[name]
+
+    def is_constant(self, name: str) -> bool:
+        return self.graph[name].type.dependence is Dependence.CONSTANT
+
+    def lead(self, name: str) -> int:
+        """How many axes stand in front of the named ones."""
+        return 0 if self.is_constant(name) else LEAD[self.mode]
+
+    def value(self, name: str) -> str:
+        """The expression (a variable, or a number) of a node."""
+        if self.is_constant(name) and self.mode != "constant":
+            return self.unit.keep(name)
+        if name not in self.names:
+            if self.inside is not None and name not in self.inside:
+                self.names[name] = self._column(name)
+            elif self.mode == "sequence" and name in self.graph.cycle_of:
+                self._cycle(self.graph.cycle_of[name])
+            else:
+                self.names[name] = ops.emit(self, self.graph[name])
+        return self.names[name]
+
+    def _cycle(self, cycle: frozenset[str]) -> None:
+        """All that a cycle gives to the outside, by the form that takes it."""
+        first = next(node for node in self.graph.states if node.name in cycle)
+        match = self.unit.match[first.name]
+        match.form.sequence(self, self.unit.facts[first.name], match)
+
+    def outside(self, inside: frozenset[str]) -> list[str]:
+        """The values among ``inside`` that something else uses, in order."""
+        outputs = {name for _, name in self.graph.outputs}
+        return [
+            node.name
+            for node in self.graph
+            if node.name in inside
+            and not node.type.operator
+            and (node.name in outputs or any(u not in inside for u in self.graph.users[node.name]))
+        ]
+
+    def _column(self, name: str) -> str:
+        assert self.outer is not None
+        self.columns[name] = self.outer.value(name)
+        return self.fresh(name)
+
+    def fitted(self, name: str, wanted: Sequence[str], text: str | None = None) -> str:
+        """A value with its axes permuted to ``wanted`` and an axis of size 1 for each that it lacks."""
+        return ops.fit(
+            text if text is not None else self.value(name), self.graph[name].type.names, wanted, self.lead(name)
+        )
+
+    def number(self, name: str) -> str:
+        """``value``, made real if it is a whole number or a truth value."""
+        node, text = self.graph[name], self.value(name)
+        if node.type.dtype in ("int", "bool") and node.op != "const":
+            return (
+                "time.real_position"
+                if node.op == "position"
+                else self.let(f"{name}_real", f"{text}.to(time.dtype)")
+                if self.mode != "constant"
+                else f"float({text})"
+            )
+        return text
+
+    # Memory.
+
+    def key(self, node: Node) -> str:
+        return f'self.at + "{node.name}"'
+
+    def is_complex(self, node: Node) -> bool:
+        return is_complex(self.graph, node)
+
+    def sizes(self, node: Node) -> str:
+        return ops.shape([size for _, size in node.attrs["axes"] if size is not None])
+
+    def start(self, node: Node) -> str | None:
+        """The expression of h[-1], over the axes of the state, if the spec gives it."""
+        role = node.role("initial")
+        return None if role is None else self.tensor(role, [name for name, _ in node.attrs["axes"]])
+
+    def tensor(self, name: str, wanted: Sequence[str]) -> str:
+        """``fitted``, as a tensor even where it is a number."""
+        node = self.graph[name]
+        if node.op == "const":
+            return f"torch.full((), {ops.literal(node)}, dtype=time.dtype, device=time.device)"
+        return self.fitted(name, wanted)
+
+
+RESERVED = frozenset(
+    "self time old new torch F nn and as assert async await break class continue def del elif else except False finally for from global "
+    "if import in is lambda None nonlocal not or pass raise return True try while with yield float int range len tuple abs max min sum "
+    "layer linear softmax".split()
+)
+
+
+def _groups(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Projections of one input that become one product: for each, all of them in order."""
+    by_input: dict[tuple[object, ...], list[str]] = {}
+    for node in graph:
+        if node.op != "linear" or node.attrs["per"] or node.type.dependence is Dependence.CONSTANT:
+            continue
+        weight = graph[node.inputs[1]]
+        rest = [name for name in graph[node.inputs[0]].type.names if name not in node.attrs["over"]]
+        if weight.op != "param" or rest:
+            continue
+        same_cycle = graph.cycle_of.get(node.name)
+        by_input.setdefault((node.inputs[0], node.attrs["over"], same_cycle), []).append(node.name)
+    return {name: tuple(names) for names in by_input.values() if len(names) > 1 for name in names}

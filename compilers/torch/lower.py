@@ -1,0 +1,204 @@
+"""From a graph and its plan to a module: the source of its classes, the classes, and parameters in them."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssir.compilers.kernels.runtime import Body, Model
+from ssir.compilers.plan import Plan
+from ssir.compilers.torch import ops, system
+from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
+from ssir.ir.graph import Graph, Node
+from ssir.passes.facts import facts
+
+RUNTIME = "ssir.compilers.kernels"
+_BASES = {"Body", "Model", "State", "Time", "Any", "Tensor"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a Python module. ``classes``: the class of each graph, by its path among bodies. ``modules``: the runtime
+    modules that it imports (relative to the package of the core's, or by full name)."""
+
+    text: str
+    classes: Mapping[str, str]
+    modules: tuple[str, ...]
+
+
+def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Source:
+    """The source of the classes of a graph and its bodies. It imports torch and runtime modules only."""
+    writer = _Writer(plan)
+    writer.visit(graph, "")
+    imports = "\n".join(
+        f"from {name if '.' in name else f'{package}.{name}'} import {', '.join(sorted(used))}"
+        for name, used in sorted(writer.imports.items())
+    )
+    body = "\n\n\n".join(writer.texts)
+    functional = "import torch.nn.functional as F\n" if "F." in body else ""
+    head = f'"""{title}"""\n\nfrom __future__ import annotations\n\nfrom typing import Any\n\nimport torch\n{functional}from torch import Tensor\n\n{imports}'
+    return Source(f"{head}\n\n\n{body}\n", writer.classes, tuple(sorted(writer.imports)))
+
+
+@dataclass
+class _Writer:
+    plan: Plan
+    imports: dict[str, set[str]] = field(default_factory=lambda: {"runtime": {"Body", "State", "Time"}})
+    classes: dict[str, str] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+
+    def visit(self, graph: Graph, where: str) -> None:
+        for name, body in graph.bodies.items():
+            self.visit(body, f"{where}{name}/")
+        text = self._class(graph, where)
+        if text not in self.known:
+            base = "".join(part.capitalize() for part in graph.name.split("_")) or "Main"
+            name, n = base, 1
+            while name in self.known.values() or name in _BASES:
+                n += 1
+                name = f"{base}{n}"
+            self.known[text] = name
+            self.texts.append(f"class {name}(Body):\n{text}")
+        self.classes[where] = self.known[text]
+
+    def _class(self, graph: Graph, where: str) -> str:
+        arguments = {node.name: _argument(node.name) for node in graph.inputs}
+        unit = Unit(graph, where, dict(self.plan.chosen), self.imports, set(arguments.values()))
+        runs = [_run(unit, arguments, "sequence")]
+        if has_step(graph):
+            runs.append(_run(unit, arguments, "step"))
+        begin = _begin(unit)
+        unpack = [f"{', '.join(unit.kept)}{',' if len(unit.kept) == 1 else ''} = self.constants()"] if unit.kept else []
+        methods = [
+            _method(
+                "prepare",
+                "",
+                "tuple[Any, ...]",
+                [*unit.constant.lines, f"return ({', '.join(unit.kept)}{',' if len(unit.kept) == 1 else ''})"],
+            )
+        ]
+        given = "".join(f", {name}: Tensor" for name in arguments.values())
+        for name, lines in zip(("sequence", "step"), runs, strict=False):
+            methods.append(_method(name, f", time: Time, old: State, new: State{given}", "Any", [*unpack, *lines]))
+        methods.append(_method("begin", ", time: Time, new: State", "None", [*unpack, *begin] if begin else ["pass"]))
+        return "\n\n".join([f'    """{_signature(graph)}"""', *methods])
+
+
+def _method(name: str, arguments: str, result: str, lines: list[str]) -> str:
+    return "\n".join([f"    def {name}(self{arguments}) -> {result}:", *(f"        {line}" for line in lines)])
+
+
+def _signature(graph: Graph) -> str:
+    takes = ", ".join(f"{node.name} [{', '.join(map(str, node.type.axes))}]" for node in graph.inputs)
+    gives = ", ".join(f"{label} [{', '.join(map(str, graph[name].type.axes))}]" for label, name in graph.outputs)
+    return f"{takes} -> {gives}"
+
+
+def _argument(name: str) -> str:
+    return f"{name}_" if name in RESERVED or name in ("time", "old", "new") else name
+
+
+def has_step(graph: Graph) -> bool:
+    """Whether a graph can run one step at a time: it does not if it reads the future."""
+    return not any(node.op == "context" for one in graph.walk() for node in one)
+
+
+def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:
+    e = Emitter(unit, mode)
+    e.names |= arguments
+    outputs = [e.tensor(name, unit.graph[name].type.names) for _, name in unit.graph.outputs]
+    e.finish()
+    return [*e.lines, f"return {', '.join(outputs)}"]
+
+
+def _begin(unit: Unit) -> list[str]:
+    """Lines that write every memory as it is before the first step."""
+    e = Emitter(unit, "step")
+    for node in unit.graph.states:
+        fact = unit.facts[node.name]
+        start, dtype = e.start(node), system.memory_dtype(e, fact)
+        sizes = ops.shape([size or 0 for _, size in node.attrs["axes"]])
+        text = f"{e.function('runtime', 'initial')}(time, {sizes}, {dtype}, {start}, {system.fill(node)})"
+        if fact.slots is not None:
+            at = system.axes_of(node).index(fact.slots.name) - len(node.attrs["axes"])
+            text += f".movedim({at}, 1).flip(1)"
+        e.line(f"new[{e.key(node)}] = {text}")
+    for node in unit.graph:
+        if node.op == "stack":
+            e.line(f'for layer in self.layers("{node.name}"):')
+            e.line("    layer.begin(time, new)")
+    return e.lines
+
+
+def build(graph: Graph, source: Source, module: ModuleType | None = None) -> Model:
+    """The model of a graph, with uninitialised parameters, from the source written for it."""
+    module = module or _imported(source)
+
+    def make(one: Graph, where: str, at: str, layer: int, root: Body | None) -> Body:
+        body: Body = getattr(module, source.classes[where])(at, layer)
+        top = body if root is None else root
+        body.adopt(top)
+        for node in one.params:
+            owner = top if node.attrs["shared"] else body
+            owner.enter(node.attrs["key"], nn.Parameter(torch.empty(_sizes(node), dtype=_dtype(node))))
+        for node in one:
+            if node.op == "stack":
+                layers = []
+                for i, name in enumerate(node.attrs["pattern"]):
+                    child = make(one.bodies[name], f"{where}{name}/", f"{at}{node.name}.{i}.", i, top)
+                    child.kind = name
+                    layers.append(child)
+                body.enter_layers(node.name, layers)
+        return body
+
+    root = make(graph, "", "", 0, None)
+    model = Model(root, tuple(node.name for node in graph.inputs), tuple(label for label, _ in graph.outputs))
+    model.has_step = has_step(graph)
+    model.needs_position = needs_position(graph)
+    return model
+
+
+def _sizes(node: Node) -> list[int]:
+    return [axis.size or 0 for axis in node.type.axes]
+
+
+def _dtype(node: Node) -> torch.dtype:
+    return getattr(torch, node.attrs["dtype"]) if node.attrs["dtype"] else torch.get_default_dtype()  # type: ignore[no-any-return]
+
+
+def needs_position(graph: Graph) -> bool:
+    """Whether a state must say how many steps lie behind it."""
+    return any(
+        node.op in ("position", "start") or node.type.absent or _growing(one, node)
+        for one in graph.walk()
+        for node in one
+    )
+
+
+def _growing(graph: Graph, node: Node) -> bool:
+    return node.op == "state" and facts(graph, node).grows
+
+
+def _imported(source: Source) -> ModuleType:
+    """The written module, imported without a file. The text has only names that this package made."""
+    name = f"ssir_compiled_{hashlib.sha256(source.text.encode()).hexdigest()[:16]}"
+    module = ModuleType(name)
+    file = f"<{name}>"
+    linecache.cache[file] = (len(source.text), None, source.text.splitlines(True), file)
+    exec(compile(source.text, file, "exec"), module.__dict__)
+    return module
+
+
+def runtime_modules(source: Source) -> Iterator[tuple[str, Any]]:
+    """The runtime modules of a source, by name."""
+    for name in source.modules:
+        yield name, import_module(name if "." in name else f"{RUNTIME}.{name}")

@@ -1,0 +1,697 @@
+"""How each operation is written in torch. The meaning is in ssir.reference.ops; the two share nothing.
+
+A slot axis that is long or grows is laid out by *entry* (oldest first, one axis for all steps) instead of by slot: window(k, slot) is
+then [batch, 1, entries, ...], never copied per step, and a mask says which entries a step may read. Sums, products and softmax do not
+mind the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from ssir.compilers.forms import Match
+from ssir.errors import SSIRError
+from ssir.ir.graph import Graph, Node
+from ssir.ir.ops import ELEMENTWISE
+from ssir.passes.facts import facts
+from ssir.registry import registry
+
+if TYPE_CHECKING:
+    from ssir.compilers.torch.emit import Emitter
+
+_LONG = 16
+_BY_ENTRY = ELEMENTWISE | frozenset(
+    "dot softmax sum max min mean state arange param const expand rotate rms_norm layer_norm l2_norm linear rename".split()
+)
+
+_UNARY: Mapping[str, str] = {
+    "neg": "-{0}",
+    "exp": "torch.exp({0})",
+    "expm1": "torch.expm1({0})",
+    "log": "torch.log({0})",
+    "log1p": "torch.log1p({0})",
+    "sqrt": "torch.sqrt({0})",
+    "rsqrt": "torch.rsqrt({0})",
+    "square": "torch.square({0})",
+    "abs": "torch.abs({0})",
+    "sign": "torch.sign({0})",
+    "floor": "torch.floor({0})",
+    "ceil": "torch.ceil({0})",
+    "round": "torch.round({0})",
+    "sin": "torch.sin({0})",
+    "cos": "torch.cos({0})",
+    "tan": "torch.tan({0})",
+    "tanh": "torch.tanh({0})",
+    "arctan": "torch.arctan({0})",
+    "sigmoid": "torch.sigmoid({0})",
+    "logsigmoid": "F.logsigmoid({0})",
+    "silu": "F.silu({0})",
+    "gelu": "F.gelu({0})",
+    "gelu_tanh": 'F.gelu({0}, approximate="tanh")',
+    "relu": "torch.relu({0})",
+    "elu": "F.elu({0})",
+    "softplus": "F.softplus({0})",
+    "reciprocal": "torch.reciprocal({0})",
+    "erf": "torch.erf({0})",
+    "real": "torch.real({0})",
+    "imag": "torch.imag({0})",
+    "conj": "torch.conj({0})",
+    "detach": "{0}.detach()",
+}
+_BINARY: Mapping[str, str] = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "pow": "{0} ** {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "complex": "torch.complex(*torch.broadcast_tensors({0}, {1}))",
+    "polar": "torch.polar(*torch.broadcast_tensors({0}, {1}))",
+    "maximum": "torch.maximum({0}, {1})",
+    "minimum": "torch.minimum({0}, {1})",
+}
+_TENSORS = frozenset({"complex", "polar", "maximum", "minimum"})
+
+
+def literal(node: Node) -> str:
+    """A number of the spec, as Python writes it."""
+    value = node.attrs["value"]
+    return repr(value) if value >= 0 else f"({value!r})"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def dims(own: Sequence[str], over: Sequence[str]) -> str:
+    """Axes as a tuple of places counted from the right."""
+    return shape([own.index(name) - len(own) for name in over])
+
+
+def fit(text: str, own: Sequence[str], wanted: Sequence[str], lead: int) -> str:
+    """Permute the named axes to ``wanted`` and add an axis of size 1 for each that is missing."""
+    order = [own.index(name) for name in wanted if name in own]
+    if order != sorted(order):
+        text = f"{text}.permute({', '.join(map(str, [*range(lead), *(lead + i for i in order)]))})"
+    missing = [i - len(wanted) for i, name in enumerate(wanted) if name not in own]
+    if lead == 0:
+        while missing and missing[0] == -len(wanted) + (len(wanted) - len(own) - len(missing)):
+            missing.pop(0)
+            own = ("", *own)
+    if not own or not text.isidentifier() and text.replace(".", "").replace("-", "").isdigit():
+        missing = [] if lead == 0 else missing
+    for place in missing:
+        text = f"{text}.unsqueeze({place})"
+    return text
+
+
+def emit(e: Emitter, node: Node) -> str:
+    """Write a node; its expression."""
+    if node.op in ELEMENTWISE:
+        return _elementwise(e, node)
+    if node.op in _OTHER:
+        return _OTHER[node.op](e, node)
+    return registry.require("op", node.op).emit(e, node)  # type: ignore[no-any-return]
+
+
+def operand(e: Emitter, name: str, wanted: Sequence[str]) -> str:
+    """An operand of an elementwise operation over ``wanted``: fitted, numbers as they are, constants over slots laid out by entry."""
+    node = e.node(name)
+    if node.op == "const":
+        return literal(node)
+    text = e.number(name) if node.type.dtype == "int" else e.value(name)
+    if e.mode != "constant" and e.is_constant(name):
+        slots = [axis for axis in node.type.names if axis in e.unit.entries]
+        for axis in slots:
+            place = node.type.names.index(axis) - len(node.type.names)
+            e.function("runtime", "by_slot")
+            text = e.let(
+                f"{name}_by_entry", f"by_slot({text}, {place}, time, {entries(e, axis)}, {e.unit.entries[axis]})"
+            )
+        if slots:
+            return fit(text, node.type.names, wanted, {"sequence": 2, "step": 1}[e.mode])
+    return fit(text, node.type.names, wanted, e.lead(name))
+
+
+def _elementwise(e: Emitter, node: Node) -> str:
+    wanted = node.type.names
+    if node.op == "where":
+        return _where(e, node, wanted)
+    operands = [operand(e, name, wanted) for name in node.inputs]
+    if node.op == "clamp":
+        return e.let(node.name, f"torch.clamp({operands[0]}, {node.attrs['low']}, {node.attrs['high']})")
+    if node.op == "mod":
+        return e.let(node.name, f"{e.function('runtime', 'modulo')}({operands[0]}, {operands[1]})")
+    if node.op in _TENSORS:
+        operands = [_as_tensor(e, name, text, operands) for name, text in zip(node.inputs, operands, strict=True)]
+    if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
+        return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
+    template = _UNARY.get(node.op) or _BINARY[node.op]
+    return e.let(node.name, template.format(*operands))
+
+
+def _as_tensor(e: Emitter, name: str, text: str, operands: Sequence[str]) -> str:
+    if e.node(name).op != "const":
+        return text
+    like = next((other for other in operands if other.isidentifier()), None)
+    return f"torch.full((), {text}, dtype={like}.dtype, device={like}.device)" if like else f"torch.tensor({text})"
+
+
+def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
+    condition = e.node(node.inputs[0])
+    text = fit(e.value(condition.name), condition.type.names, wanted, e.lead(condition.name))
+    a, b = (operand(e, name, wanted) for name in node.inputs[1:])
+    return e.let(node.name, f"torch.where({text}, {a}, {b})")
+
+
+# Masks of slots that may be absent.
+
+
+def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
+    """The slot axes laid out by entry, with the lag of their registers."""
+    found: dict[str, int] = {}
+    for node in graph.states:
+        fact = facts(graph, node)
+        slots = fact.slots
+        if (
+            slots is None
+            or node.role("initial") is not None
+            or match[node.name].form.name not in ("register", "attention")
+        ):
+            continue
+        if slots.size is not None and slots.size <= _LONG:
+            continue
+        lag = 0 if node.attrs["read"] == "after" else 1
+        users = [other for other in graph if slots.name in other.type.names and not other.type.operator]
+        users += [graph[user] for other in users for user in graph.users[other.name]]
+        fits = all(_keeps_order(graph, other, slots.name) for other in users) and found.get(slots.name, lag) == lag
+        if fits:
+            found[slots.name] = lag
+        elif slots.size is None:
+            raise SSIRError(
+                f"`{node.name}` grows without bound, and something reads its slots in order; give `{slots.name}` a size"
+            )
+        else:
+            found.pop(slots.name, None)
+    return found
+
+
+def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:
+    if node.op == "state":
+        own = [name for name, _ in node.attrs["axes"]]
+        a = node.role("A")
+        if axis in own:
+            return a is not None and graph[a].op == "op.shift" and graph[a].attrs["axis"] == axis
+        return not any(axis in graph[name].type.names for name in node.inputs)
+    if node.op == "linear":
+        return axis not in node.attrs["over"] and axis not in node.attrs["per"]
+    if node.op in ("rms_norm", "layer_norm", "l2_norm"):
+        return axis not in node.attrs["over"]
+    if node.op == "rename":
+        return axis not in dict(node.attrs["axes"]) and axis not in dict(node.attrs["axes"]).values()
+    return node.op in _BY_ENTRY or node.op.startswith("op.")
+
+
+def entries(e: Emitter, axis: str) -> str:
+    """The number of entries of the registers along a slot axis."""
+    for node in e.graph.states:
+        slots = e.unit.facts[node.name].slots
+        if slots is not None and slots.name == axis:
+            from ssir.compilers.torch.system import seen
+
+            return f"{seen(e, node)}.shape[1]"
+    raise AssertionError(f"no register along {axis}")
+
+
+def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The mask of the slots of ``over`` that are there, fitted to ``wanted``; None if all are."""
+    masks = []
+    for axis, lag in node.type.absent:
+        if axis not in over:
+            continue
+        size = node.type.axis(axis).size
+        if axis in e.unit.entries:
+            text = f"time.present({entries(e, axis)}, {size}, {lag})"
+        else:
+            text = f"(torch.arange({size}, device=time.device) < (time.position + {1 - lag}).unsqueeze(-1))"
+        at = list(wanted).index(axis)
+        lead = {"sequence": 2, "step": 1}[e.mode]
+        text += "".join(f".unsqueeze({lead})" for _ in range(at)) + "".join(
+            ".unsqueeze(-1)" for _ in range(len(wanted) - at - 1)
+        )
+        masks.append(e.let(f"{axis}_there", text))
+    return " & ".join(masks) if masks else None
+
+
+def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
+    """A value with absent slots of ``over`` zero, its axes in its own order."""
+    node = e.node(name)
+    mask = there(e, node, over, node.type.names)
+    if mask is None or node.op == "softmax" and set(over) <= set(node.attrs["over"]):
+        return e.value(name)
+    return e.let(f"{name}_there", f"{e.function('runtime', 'masked')}({e.value(name)}, {mask})")
+
+
+# Reductions and products.
+
+
+def _reduce(e: Emitter, node: Node) -> str:
+    source = e.node(node.inputs[0])
+    over, own = node.attrs["over"], source.type.names
+    mask = there(e, source, over, own)
+    text = e.number(source.name)
+    places = dims(own, over)
+    if node.op == "mean" and mask:
+        return e.let(node.name, f"{e.function('runtime', 'masked_mean')}({text}, {places}, {mask})")
+    if mask:
+        fill = {"sum": "0.0", "max": "-torch.inf", "min": "torch.inf"}[node.op]
+        text = f"{e.function('runtime', 'masked')}({text}, {mask}, {fill})"
+    method = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin"}[node.op]
+    return e.let(node.name, f"{text}.{method}({places})")
+
+
+def _softmax(e: Emitter, node: Node) -> str:
+    source = e.node(node.inputs[0])
+    mask = there(e, source, node.attrs["over"], source.type.names)
+    places = dims(source.type.names, node.attrs["over"])
+    tail = f", {mask}" if mask else ""
+    return e.let(node.name, f"{e.function('runtime', 'softmax')}({e.number(source.name)}, {places}{tail})")
+
+
+def contraction(
+    e: Emitter,
+    left: tuple[str, Sequence[str], int],
+    right: tuple[str, Sequence[str], int],
+    over: Sequence[str],
+    wanted: Sequence[str],
+) -> str:
+    """The expression of a sum of products: operands as (text, axes, number of axes in front)."""
+    (a, a_names, a_lead), (b, b_names, b_lead) = left, right
+    letters = {
+        name: letter for name, letter in zip(dict.fromkeys((*a_names, *b_names)), ascii_lowercase[4:], strict=False)
+    }
+    lead = max(a_lead, b_lead)
+    spell = lambda names, n: (
+        "ab"[2 - n if lead == 2 else 0 : 2 if lead == 2 else n] + "".join(letters[name] for name in names)
+    )  # noqa: E731
+    rest = {name for name in (*a_names, *b_names) if name not in over}
+    if rest == set(a_names) - set(over) == set(b_names) - set(over) and a_lead == b_lead:
+        a, b = (fit(text, names, [*wanted, *over], n) for text, names, n in (left, right))
+        return f"({a} * {b}).sum({shape([-i for i in range(len(over), 0, -1)])})"
+    return f'torch.einsum("{spell(a_names, a_lead)},{spell(b_names, b_lead)}->{spell(wanted, lead)}", {a}, {b})'
+
+
+def _dot(e: Emitter, node: Node) -> str:
+    over = node.attrs["over"]
+    sides = []
+    for name in node.inputs:
+        own = e.node(name).type.names
+        if e.node(name).op == "const":
+            raise SSIRError(f"`{node.name}` contracts a number")
+        text = cleared(e, name, over)
+        if e.node(name).type.dtype in ("int", "bool"):
+            text = e.number(name)
+        if e.mode != "constant" and e.is_constant(name) and any(axis in e.unit.entries for axis in own):
+            sides.append((operand(e, name, own), own, {"sequence": 2, "step": 1}[e.mode]))
+        else:
+            sides.append((text, own, e.lead(name)))
+    return e.let(node.name, contraction(e, sides[0], sides[1], over, node.type.names))
+
+
+def _linear(e: Emitter, node: Node) -> str:
+    group = e.unit.groups.get(node.name)
+    if group is not None and e.mode != "constant" and _together(e, group):
+        return _group(e, group, node)
+    x, own = e.value(node.inputs[0]), e.node(node.inputs[0]).type.names
+    over, out, per = node.attrs["over"], node.attrs["out"], node.attrs["per"]
+    if any(axis in over for axis, _ in e.node(node.inputs[0]).type.absent):
+        x = cleared(e, node.inputs[0], over)
+    lead = e.lead(node.inputs[0])
+    rest = [name for name in own if name not in over and name not in per]
+    x = fit(x, own, [*rest, *per, *over], lead)
+    if len(over) > 1:
+        x = f"{x}.flatten(-{len(over)})"
+    weight = e.node(node.inputs[1])
+    inner = len(weight.type.axes) - len(per) - len(out)
+    w = flat_weight(e, weight, len(per), len(out), inner)
+    b = "None"
+    if node.attrs["bias"]:
+        b = kept(e, node.inputs[2], f".flatten({len(per)})" if len(out) > 1 else "")
+    if per:
+        y = f"{e.function('runtime', 'block_linear')}({x}, {w}, {b})"
+    else:
+        y = f"{e.function('runtime', 'linear')}({x}, {w}{'' if b == 'None' else f', {b}'})"
+    if len(out) != 1:
+        sizes = [node.type.axis(name).size or 0 for name in out]
+        y += f".unflatten(-1, {shape(sizes)})" if out else ".squeeze(-1)"
+    written = [*rest, *per, *out]
+    return e.let(node.name, fit(y, written, node.type.names, lead if e.is_constant(node.inputs[0]) else LEADS[e.mode]))
+
+
+LEADS = {"constant": 0, "sequence": 2, "step": 1}
+
+
+def flat_weight(e: Emitter, weight: Node, per: int, out: int, inner: int) -> str:
+    """A weight as [*per, out, in], kept with the constants."""
+    change = ""
+    if out == 0:
+        change += f".unsqueeze({per})"
+        out = 1
+    if inner > 1:
+        change += f".flatten({per + out})"
+    if out > 1:
+        change += f".flatten({per}, {per + out - 1})"
+    return kept(e, weight.name, change)
+
+
+def kept(e: Emitter, name: str, change: str = "") -> str:
+    """A constant, changed once and for all."""
+    text = e.value(name)
+    if not change:
+        return text
+    c = e.unit.constant
+    key = f"{name}{change}"
+    if key not in c.names:
+        c.names[key] = c.let(f"{name}_flat", f"{c.value(name)}{change}")
+    return e.unit.keep_text(c.names[key]) if e.mode != "constant" else c.names[key]
+
+
+def _together(e: Emitter, group: Sequence[str]) -> bool:
+    return e.inside is None or all(name in e.inside for name in group)
+
+
+def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
+    """Parallel projections as one product, cut apart after."""
+    c = e.unit.constant
+    key = "group " + " ".join(group)
+    nodes = [e.node(name) for name in group]
+    sizes = []
+    for one in nodes:
+        size = 1
+        for name in one.attrs["out"]:
+            size *= one.type.axis(name).size or 0
+        sizes.append(size)
+    if key not in c.names:
+        weights = [flat_weight(c, e.node(n.inputs[1]), 0, len(n.attrs["out"]), len(n.attrs["over"])) for n in nodes]
+        c.names[key] = c.let(f"{group[0]}_group", f"torch.cat(({', '.join(weights)}))")
+        if any(n.attrs["bias"] for n in nodes):
+            parts = [
+                kept(c, n.inputs[2], ".flatten()") if n.attrs["bias"] else f"{c.names[key]}.new_zeros({size})"
+                for n, size in zip(nodes, sizes, strict=True)
+            ]
+            c.names[f"{key} bias"] = c.let(f"{group[0]}_group_bias", f"torch.cat(({', '.join(parts)}))")
+    w = e.unit.keep_text(c.names[key])
+    b = f", {e.unit.keep_text(c.names[f'{key} bias'])}" if f"{key} bias" in c.names else ""
+    own = e.node(node.inputs[0]).type.names
+    x = fit(e.value(node.inputs[0]), own, node.attrs["over"], e.lead(node.inputs[0]))
+    if len(own) > 1:
+        x = f"{x}.flatten(-{len(own)})"
+    names = [e.fresh(name) for name in group]
+    e.line(f"{', '.join(names)} = {e.function('runtime', 'linear')}({x}, {w}{b}).split({shape(sizes)}, -1)")
+    for one, name in zip(nodes, names, strict=True):
+        out = one.attrs["out"]
+        if len(out) != 1:
+            e.line(
+                f"{name} = {name}"
+                + (f".unflatten(-1, {shape([one.type.axis(n).size or 0 for n in out])})" if out else ".squeeze(-1)")
+            )
+        e.names[one.name] = name
+    return e.names[node.name]
+
+
+def _embed(e: Emitter, node: Node) -> str:
+    tokens, weight = node.inputs
+    index = (
+        e.value(tokens)
+        if e.node(tokens).op != "const"
+        else f"torch.tensor({literal(e.node(tokens))}, device=time.device)"
+    )
+    return e.let(
+        node.name,
+        f"F.embedding({index}, {e.value(weight)})"
+        if len(e.node(weight).type.axes) == 2
+        else f"{e.value(weight)}[{index}]",
+    )
+
+
+def _norm(e: Emitter, node: Node) -> str:
+    own, over, eps = e.node(node.inputs[0]).type.names, node.attrs["over"], node.attrs["eps"]
+    x = e.value(node.inputs[0])
+    rest = list(node.inputs[1:])
+    weight = rest.pop(0) if node.attrs["scale"] else None
+    bias = rest.pop(0) if node.attrs["bias"] else None
+    if node.op == "l2_norm":
+        return e.let(node.name, f"{e.function('runtime', 'l2_norm')}({x}, {dims(own, over)}, {eps!r})")
+    last = over == own[-1:]
+    if last:
+        inside = all(name is None or e.node(name).type.names == tuple(over) for name in (weight, bias))
+        w, b = (e.value(name) if name and inside else "None" for name in (weight, bias))
+        if node.op == "rms_norm":
+            text = f"{e.function('runtime', 'rms_norm')}({x}, {w}, {eps!r})"
+        else:
+            text = f"{e.function('runtime', 'layer_norm')}({x}, {w}, {b}, {eps!r})"
+        if inside:
+            return e.let(node.name, text)
+    else:
+        text = f"{e.function('runtime', 'wide_norm')}({x}, {dims(own, over)}, {eps!r}, {node.op == 'layer_norm'})"
+    if weight:
+        text += f" * {operand(e, weight, own)}"
+    if bias:
+        text += f" + {operand(e, bias, own)}"
+    return e.let(node.name, text)
+
+
+# Shapes.
+
+
+def _rename(e: Emitter, node: Node) -> str:
+    return e.value(node.inputs[0])
+
+
+def _split(e: Emitter, node: Node) -> str:
+    own = e.node(node.inputs[0]).type.names
+    sizes = [node.type.axis(name).size or 0 for name in node.attrs["into"]]
+    return e.let(
+        node.name, f"{e.value(node.inputs[0])}.unflatten({own.index(node.attrs['axis']) - len(own)}, {shape(sizes)})"
+    )
+
+
+def _merge(e: Emitter, node: Node) -> str:
+    source = e.node(node.inputs[0])
+    axes, out = node.attrs["axes"], node.attrs["out"]
+    at = node.type.names.index(out)
+    rest = [name for name in node.type.names if name != out]
+    wanted = [*rest[:at], *axes, *rest[at:]]
+    x = fit(cleared(e, source.name, source.type.names), source.type.names, wanted, e.lead(source.name))
+    after = len(rest) - at
+    return e.let(node.name, f"{x}.flatten({-len(axes) - after}, {-1 - after})" if len(axes) > 1 else x)
+
+
+def _concat(e: Emitter, node: Node) -> str:
+    axis, wanted = node.attrs["axis"], node.type.names
+    parts = []
+    for name, own in zip(node.inputs, node.attrs["axes"], strict=True):
+        names = [axis if n == own else n for n in e.node(name).type.names]
+        text = fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name))
+        parts.append(text if e.lead(name) == LEADS[e.mode] else f"{text}{'.unsqueeze(0)' * LEADS[e.mode]}")
+    return e.let(
+        node.name, f"{e.function('runtime', 'concat')}(({', '.join(parts)},), {wanted.index(axis) - len(wanted)})"
+    )
+
+
+def _pack(e: Emitter, node: Node) -> str:
+    axis, wanted = node.attrs["axis"], node.type.names
+    rest = [name for name in wanted if name != axis]
+    parts = [operand(e, name, rest) for name in node.inputs]
+    like = next((text for name, text in zip(node.inputs, parts, strict=True) if e.node(name).op != "const"), None)
+    place = f"{-1}"
+    if like is None:
+        text = f"torch.tensor([{', '.join(parts)}], dtype=self.real, device=self.device)"
+    else:
+        text = f"{e.function('runtime', 'pack')}(({', '.join(parts)},), {place}, {like})"
+    return e.let(node.name, fit(text, [*rest, axis], wanted, LEADS[e.mode] if not e.is_constant(node.name) else 0))
+
+
+def _slice(e: Emitter, node: Node) -> str:
+    source = e.node(node.inputs[0])
+    own, axis = source.type.names, node.attrs["axis"]
+    start, length = node.attrs["start"], node.attrs["stop"] - node.attrs["start"]
+    return e.let(
+        node.name, f"{cleared(e, source.name, [axis])}.narrow({own.index(axis) - len(own)}, {start}, {length})"
+    )
+
+
+def _select(e: Emitter, node: Node) -> str:
+    source, index = (e.node(name) for name in node.inputs)
+    own, axis = source.type.names, node.attrs["axis"]
+    place = own.index(axis) - len(own)
+    x = cleared(e, source.name, [axis])
+    if index.op in ("const", "layer"):
+        at = literal(index) if index.op == "const" else "self.layer"
+        return e.let(node.name, f"{x}.select({place}, {at})")
+    x = fit(x, own, [*(name for name in node.type.names), axis], e.lead(source.name))
+    i = fit(e.value(index.name), index.type.names, node.type.names, e.lead(index.name))
+    return e.let(node.name, f"{e.function('runtime', 'select')}({x}, -1, {i})")
+
+
+def _expand(e: Emitter, node: Node) -> str:
+    own = e.node(node.inputs[0]).type.names
+    x = fit(e.value(node.inputs[0]), own, node.type.names, e.lead(node.inputs[0]))
+    sizes = ", ".join(str(a.size) if a.name in node.attrs["axes"] else "-1" for a in node.type.axes)
+    lead = "".join("-1, " for _ in range(e.lead(node.inputs[0])))
+    return e.let(node.name, f"{x}.expand({lead}{sizes})")
+
+
+def _rotate(e: Emitter, node: Node) -> str:
+    source, angle = (e.node(name) for name in node.inputs)
+    over, half = node.attrs["over"], node.attrs["half"]
+    rest = [name for name in node.type.names if name != over]
+    x = fit(e.value(source.name), source.type.names, [*rest, over], e.lead(source.name))
+    halves = node.attrs["pairs"] == "halves"
+    turns = []
+    for part in ("cos", "sin"):
+        key = f"{part} {angle.name}"
+        where = e.unit.constant if e.is_constant(angle.name) else e
+        if key not in where.names:
+            where.names[key] = where.let(f"{angle.name}_{part}", f"torch.{part}({where.number(angle.name)})")
+        text = e.unit.keep_text(where.names[key]) if where is not e and e.mode != "constant" else where.names[key]
+        turns.append(fit(text, angle.type.names, [*rest, half], e.lead(angle.name)))
+    y = f"{e.function('runtime', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
+    return e.let(
+        node.name, fit(y, [*rest, over], node.type.names, LEADS[e.mode] if not e.is_constant(node.name) else 0)
+    )
+
+
+def _matrix(e: Emitter, node: Node) -> str:
+    n = node.attrs["over"]
+    outer = [name for name in node.type.names if name not in (n, f"{n}_")]
+    square = [*outer, n, f"{n}_"]
+    lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
+    parts = []
+    for i, name in enumerate(node.inputs):
+        own = e.node(name).type.names
+        column = i == 1 and f"{n}_" not in own
+        parts.append(operand(e, name, [*outer, n]) + ".unsqueeze(-1)" if column else operand(e, name, square))
+    call = {"expm": "torch.linalg.matrix_exp", "solve": "torch.linalg.solve", "matmul": "torch.matmul"}[node.op]
+    text = f"{call}({', '.join(parts)})"
+    if node.op == "solve" and f"{n}_" not in e.node(node.inputs[1]).type.names:
+        return e.let(node.name, fit(f"{text}.squeeze(-1)", [*outer, n], node.type.names, lead))
+    return e.let(node.name, fit(text, square, node.type.names, lead))
+
+
+# Sources, memory, composition.
+
+
+def _param(e: Emitter, node: Node) -> str:
+    key = node.attrs["key"]
+    root = "self.root" if node.attrs["shared"] else "self"
+    return e.let(node.name, f'{root}.param("{key}")')
+
+
+def _arange(e: Emitter, node: Node) -> str:
+    return e.let(node.name, f"torch.arange({node.type.axes[0].size}, dtype=self.real, device=self.device)")
+
+
+def _state(e: Emitter, node: Node) -> str:
+    match = e.unit.match[node.name]
+    form, fact = match.form, e.unit.facts[node.name]
+    if e.mode == "constant":
+        raise AssertionError("a memory is never constant")
+    return form.sequence(e, fact, match) if e.mode == "sequence" else form.step(e, fact, match)
+
+
+def _context(e: Emitter, node: Node) -> str:
+    if e.mode != "sequence":
+        raise SSIRError("no step form: `context` reads the future")
+    return e.let(node.name, f"{e.value(node.inputs[0])}.unsqueeze(1)")
+
+
+def _stack(e: Emitter, node: Node) -> str:
+    run = "step" if e.mode == "step" else "sequence"
+    first, *others = node.inputs
+    x = e.let(node.name, e.tensor(first, node.type.names))
+    labels = (*node.attrs["carried"], *node.attrs["given"])
+    values = {label: e.value(name) for label, name in zip(labels, others, strict=True)}
+    carried = {label: e.let(f"{node.name}_{label}", values[label]) for label in node.attrs["carried"]}
+    values |= carried
+    pattern = list(dict.fromkeys(node.attrs["pattern"]))
+    signature = {body: [n.name for n in e.graph.bodies[body].inputs[1:]] for body in pattern}
+    gives = {body: [label for label, _ in e.graph.bodies[body].outputs[1:]] for body in pattern}
+    lead = LEADS[e.mode]
+    calls = {}
+    for body in pattern:
+        arguments = "".join(f", {values[name]}" for name in signature[body])
+        targets = [carried.get(label, "_") for label in gives[body]]
+        inner = e.graph.bodies[body]
+        own = inner[inner.outputs[0][1]].type.names
+        target = ", ".join([x, *targets])
+        calls[body] = (f"{target} = layer.{run}(time, old, new, {x}{arguments})", fit(x, own, node.type.names, lead))
+    e.line(f'for layer in self.layers("{node.name}"):')
+    if len({text for text, _ in calls.values()}) == 1:
+        text, after = next(iter(calls.values()))
+        e.line(f"    {text}")
+        if after != x:
+            e.line(f"    {x} = {after}")
+    else:
+        for i, body in enumerate(pattern):
+            text, after = calls[body]
+            e.line(f'    {"if" if i == 0 else "elif"} layer.kind == "{body}":')
+            e.line(f"        {text}")
+            if after != x:
+                e.line(f"        {x} = {after}")
+    for label, name in carried.items():
+        e.names[f"{node.name}/{label}"] = name
+    return x
+
+
+def _part(e: Emitter, node: Node) -> str:
+    e.value(node.inputs[0])
+    return e.names[f"{node.inputs[0]}/{node.attrs['label']}"]
+
+
+_OTHER: Mapping[str, Callable[[Emitter, Node], str]] = {
+    "sum": _reduce,
+    "mean": _reduce,
+    "max": _reduce,
+    "min": _reduce,
+    "softmax": _softmax,
+    "dot": _dot,
+    "linear": _linear,
+    "embed": _embed,
+    "rms_norm": _norm,
+    "layer_norm": _norm,
+    "l2_norm": _norm,
+    "rename": _rename,
+    "split": _split,
+    "merge": _merge,
+    "concat": _concat,
+    "pack": _pack,
+    "slice": _slice,
+    "select": _select,
+    "expand": _expand,
+    "rotate": _rotate,
+    "matmul": _matrix,
+    "expm": _matrix,
+    "solve": _matrix,
+    "input": lambda e, node: e.names[node.name],
+    "const": lambda e, node: literal(node),
+    "param": _param,
+    "arange": _arange,
+    "eye": lambda e, node: e.let(
+        node.name, f"torch.eye({node.type.axes[0].size}, dtype=self.real, device=self.device)"
+    ),
+    "position": lambda e, node: "time.position",
+    "start": lambda e, node: "time.start",
+    "layer": lambda e, node: "self.layer",
+    "state": _state,
+    "context": _context,
+    "stack": _stack,
+    "part": _part,
+}

@@ -1,0 +1,99 @@
+"""Compiling, and the meaning of a compiled model. This is where torch comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssir import passes
+from ssir.compilers.kernels.runtime import Model, State
+from ssir.compilers.plan import plan as make_plan
+from ssir.compilers.torch.lower import build, write
+from ssir.errors import EnvironmentLacks, UsageError, nearest
+from ssir.initial import initialise
+from ssir.ir.graph import Graph, Node
+from ssir.reference.interpreter import Interpreter
+from ssir.registry import registry
+from ssir.spec.load import Spec, load
+
+
+def compile(
+    spec: Spec | str,
+    backend: str = "torch",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    forms: Mapping[str, str] | None = None,
+) -> Model:
+    """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
+
+    forms forces a form on a state, by path. The same seed gives the same parameters. Raises SpecError, UsageError, and
+    EnvironmentLacks if the backend cannot run here.
+    """
+    spec = load(spec) if isinstance(spec, str) else spec
+    if backend == "torch":
+        return _torch(spec, device, dtype, seed, forms)
+    make = registry.get("backend", backend)
+    if make is None:
+        near = nearest(backend, ["torch", *registry.names("backend")])
+        raise UsageError(
+            f"there is no backend `{backend}`"
+            + (f"; the nearest is `{near}`" if near else f"; there are torch, {', '.join(registry.names('backend'))}")
+        )
+    return make(_torch(spec, device, dtype, seed, forms))  # type: ignore[no-any-return]
+
+
+def _torch(
+    spec: Spec, device: str | torch.device, dtype: torch.dtype, seed: int, forms: Mapping[str, str] | None
+) -> Model:
+    graph = passes.run(spec.graph)
+    where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentLacks('there is no CUDA device here; compile with device="cpu"')
+    plan = make_plan(graph, where.type, str(dtype).removeprefix("torch."), forms)
+    source = write(graph, plan, f"{spec.name}, written by SSIR")
+    model = build(graph, source)
+    model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
+    with torch.no_grad():
+        known = dict(model.named_parameters())
+        for name, node, owner, layer in parameters(graph):
+            value = initialise(owner, node, name, layer, seed)
+            known[name].data = value.to(dtype if node.attrs["dtype"] is None else getattr(torch, node.attrs["dtype"]))
+    return model.to(where)
+
+
+def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
+    """Every parameter once: its full name, its node, the graph that it is in, and its layer."""
+    seen: set[str] = set()
+
+    def walk(one: Graph, at: str, layer: int) -> Iterator[tuple[str, Node, Graph, int]]:
+        for node in one.params:
+            name = node.attrs["key"] if node.attrs["shared"] else at + node.attrs["key"]
+            if name not in seen:
+                seen.add(name)
+                yield name, node, one, layer
+        for node in one:
+            if node.op == "stack":
+                for i, body in enumerate(node.attrs["pattern"]):
+                    yield from walk(one.bodies[body], f"{at}{node.name}.{i}.", i)
+
+    yield from walk(graph, "", 0)
+
+
+def reference(
+    model: Model, *inputs: Tensor, state: State | None = None, reset: Tensor | None = None
+) -> tuple[Any, State]:
+    """The meaning of a model with its parameters: the spec, one step after another, in float64.
+
+    inputs: [batch, time, *axes]; reset: [batch, time] bool. Returns what the model itself would.
+    """
+    params = {
+        name: value.to(torch.complex128 if value.is_complex() else torch.float64)
+        for name, value in model.named_parameters()
+    }
+    interpreter = Interpreter(model.graph, params)
+    outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), state, reset)
+    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), after

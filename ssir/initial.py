@@ -1,0 +1,168 @@
+"""Evaluates the initialisers of parameters (the vocabulary is in ssir.spec.init). Every parameter draws from a generator of its
+own, seeded by the seed and its name, so that what is added elsewhere changes nothing here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssir.ir.graph import Graph, Node
+from ssir.registry import registry
+from ssir.spec import expr as syntax
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an initialiser knows: the sizes and axes of the parameter, its layer, its number of inputs, and a source of chance."""
+
+    sizes: tuple[int, ...]
+    axes: tuple[str, ...]
+    layer: int
+    fan_in: int
+    generator: torch.Generator
+
+    def uniform(self) -> Tensor:
+        return torch.rand(self.sizes, generator=self.generator, dtype=torch.float64)
+
+    def normal(self) -> Tensor:
+        return torch.randn(self.sizes, generator=self.generator, dtype=torch.float64)
+
+
+def initialise(graph: Graph, node: Node, name: str, layer: int, seed: int) -> Tensor:
+    """The first value of a parameter, float64 (or complex128), over its axes."""
+    sizes = tuple(axis.size or 0 for axis in node.type.axes)
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    draw = Draw(sizes, node.type.names, layer, _fan_in(graph, node), generator)
+    value = evaluate(syntax.parse(node.attrs["init"]), draw)
+    tensor = value if isinstance(value, Tensor) else torch.full((), float(value), dtype=torch.float64)
+    return tensor.expand(sizes).contiguous()
+
+
+def _fan_in(graph: Graph, node: Node) -> int:
+    for user in graph.users[node.name]:
+        if graph[user].op == "linear" and graph[user].inputs[1] == node.name:
+            inner = len(node.type.axes) - len(graph[user].attrs["out"]) - len(graph[user].attrs["per"])
+            return math.prod(axis.size or 1 for axis in node.type.axes[len(node.type.axes) - inner :])
+    return node.type.axes[-1].size or 1 if node.type.axes else 1
+
+
+_UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "neg": torch.neg,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "square": torch.square,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "round": torch.round,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
+    "tanh": torch.tanh,
+    "arctan": torch.arctan,
+    "sigmoid": torch.sigmoid,
+    "softplus": torch.nn.functional.softplus,
+    "softplus_inverse": lambda x: x + torch.log(-torch.expm1(-x)),
+    "relu": torch.relu,
+    "reciprocal": torch.reciprocal,
+}
+_COMPARE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "<": torch.lt,
+    "<=": torch.le,
+    ">": torch.gt,
+    ">=": torch.ge,
+    "==": torch.eq,
+    "!=": torch.ne,
+}
+
+
+def evaluate(tree: syntax.Expr, draw: Draw) -> Tensor:
+    """The value of an initialiser, broadcastable to the parameter."""
+    match tree:
+        case syntax.Number(value=value):
+            return torch.tensor(float(value), dtype=torch.float64)
+        case syntax.Name(id=name):
+            return _word(name, draw)
+        case syntax.Unary(operand=operand):
+            return -evaluate(operand, draw)
+        case syntax.Binary(op=op, left=left, right=right):
+            a, b = evaluate(left, draw), evaluate(right, draw)
+            return {
+                "+": torch.add,
+                "-": torch.sub,
+                "*": torch.mul,
+                "/": torch.div,
+                "**": torch.pow,
+                "%": torch.remainder,
+            }[op](a, b)
+        case syntax.Compare(op=op, left=left, right=right):
+            return _COMPARE[op](evaluate(left, draw), evaluate(right, draw))
+        case syntax.Call(function="arange", args=(syntax.Name(id=axis),)):
+            return _arange(axis, draw)
+        case syntax.Call(function=function, args=args):
+            return _called(function, [evaluate(arg, draw) for arg in args], draw)
+    raise AssertionError("an initialiser is checked when the spec is read")
+
+
+def _arange(axis: str, draw: Draw) -> Tensor:
+    at = draw.axes.index(axis) if axis in draw.axes else draw.axes.index(axis.rstrip("_"))
+    shape = [size if i == at else 1 for i, size in enumerate(draw.sizes)]
+    return torch.arange(draw.sizes[at], dtype=torch.float64).reshape(shape)
+
+
+def _word(name: str, draw: Draw) -> Tensor:
+    match name:
+        case "zeros":
+            return torch.zeros((), dtype=torch.float64)
+        case "ones":
+            return torch.ones((), dtype=torch.float64)
+        case "layer":
+            return torch.tensor(float(draw.layer), dtype=torch.float64)
+        case "log_arange":
+            return torch.log(1 + torch.arange(draw.sizes[-1], dtype=torch.float64))
+        case "eye":
+            return torch.eye(draw.sizes[-2], draw.sizes[-1], dtype=torch.float64)
+    return _called(name, [], draw)
+
+
+def _called(name: str, args: list[Tensor], draw: Draw) -> Tensor:
+    match name:
+        case "normal":
+            mean, std = (torch.zeros(()), args[0]) if len(args) == 1 else args
+            return mean + std * draw.normal()
+        case "truncated_normal":
+            return args[0] * torch.nn.init.trunc_normal_(
+                torch.empty(draw.sizes, dtype=torch.float64), generator=draw.generator
+            )
+        case "uniform":
+            return args[0] + (args[1] - args[0]) * draw.uniform()
+        case "log_uniform":
+            return torch.exp(torch.log(args[0]) + (torch.log(args[1]) - torch.log(args[0])) * draw.uniform())
+        case "fan_in":
+            bound = (args[0] if args else 1.0) / math.sqrt(max(draw.fan_in, 1))
+            return (2 * draw.uniform() - 1) * bound
+        case "orthogonal":
+            gain = args[0] if args else torch.ones(())
+            flat = torch.empty(draw.sizes[0], max(math.prod(draw.sizes[1:]), 1), dtype=torch.float64)
+            return gain * torch.nn.init.orthogonal_(flat, generator=draw.generator).reshape(draw.sizes)
+        case "maximum":
+            return torch.maximum(*args)
+        case "minimum":
+            return torch.minimum(*args)
+        case "where":
+            return torch.where(args[0].bool(), args[1], args[2])
+    if name in _UNARY:
+        return _UNARY[name](args[0])
+    result: Tensor = registry.require("initializer", name)(draw, *args)
+    return result
