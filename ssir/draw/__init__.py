@@ -1,0 +1,35 @@
+"""Block diagrams of specs, from the IR alone, in one notation: DOT text, rendered where Graphviz can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ssir.spec.load import Spec
+
+Level = Literal["model", "block", "mixer", "state"]
+
+
+def draw(
+    specs: Spec | Sequence[Spec],
+    out: Path | str | None = None,
+    level: Level = "mixer",
+    state: str | None = None,
+    title: str | None = None,
+) -> str:
+    """The picture of one spec, or of several side by side, as DOT; written to ``out`` too, as its suffix says.
+
+    ``model`` shows layers, ``block`` what a layer is made of, ``mixer`` the graph that mixes over time, ``state`` A, B, C and D of
+    every memory, or of the one named. Raises UsageError and SpecError; EnvironmentLacks where ``out`` cannot be rendered.
+    """
+    from ssir.draw import levels, render
+
+    chosen = list(specs) if isinstance(specs, Sequence) else [specs]
+    if out is not None:
+        render.kind_of(Path(out))
+    source = levels.picture(chosen, level, state, title)
+    if out is not None:
+        render.write(source, Path(out), title or ", ".join(spec.name for spec in chosen))
+    return source

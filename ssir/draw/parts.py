@@ -1,0 +1,181 @@
+"""Which part of a spec a picture shows: the components in it, and those that mix over time, found by structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ssir import passes
+from ssir.draw.words import THROUGH
+from ssir.ir.graph import Dependence, Graph, Node, attrs
+from ssir.spec.load import Spec
+from ssir.spec.module import Module
+
+Called = Mapping[str, Mapping[str, frozenset[str]]]
+_ON_THE_WAY = THROUGH | {"add", "rms_norm", "layer_norm", "l2_norm"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph to draw: a component, with what it is called, and the symbols of its paper for the names of nodes."""
+
+    graph: Graph
+    title: str
+    symbols: Mapping[str, str]
+
+
+def canonical(spec: Spec) -> Graph:
+    """The graph of a spec after all passes, without what only forms need."""
+    return _plain(passes.run(spec.graph))
+
+
+def _plain(graph: Graph) -> Graph:
+    nodes = [_without_log(node) if node.op == "state" else node for node in graph]
+    bodies = {name: _plain(body) for name, body in graph.bodies.items()}
+    graph = replace(graph.with_nodes(nodes), bodies=bodies)
+    wanted = _ancestors(graph, [name for _, name in graph.outputs])
+    return graph.with_nodes(node for node in graph if node.name in wanted or node.op == "input")
+
+
+def _without_log(state: Node) -> Node:
+    kept = [(role, name) for role, name in zip(state.attrs["roles"], state.inputs, strict=True) if role != "logA"]
+    return state.with_(inputs=tuple(name for _, name in kept), attrs=attrs(**{**state.attrs, "roles": tuple(role for role, _ in kept)}))
+
+
+def _ancestors(graph: Graph, names: list[str]) -> set[str]:
+    seen: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo.extend(graph[name].inputs)
+    return seen
+
+
+def callables(module: Module) -> dict[str, dict[str, frozenset[str]]]:
+    """The names by which components can be called, in a spec and in those that it imports, with the axes of their inputs."""
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for name in module.callable_names():
+        callee = module.callee(name)
+        if callee is not None:
+            inputs = callee[0].component(callee[1]).input
+            found[name] = {key: frozenset([axes] if isinstance(axes, str) else axes) for key, axes in inputs.items()}
+    for imported in module.imported.values():
+        for name, taken in callables(imported).items():
+            found.setdefault(name, taken)
+    return found
+
+
+def symbols(module: Module) -> dict[str, str]:
+    """The paper's signs for nodes, by the glossary: dt is written Δ, mu_k of `μ: mu_k mu_v` is written μ_k."""
+    found: dict[str, str] = {}
+    for sign, meaning in module.file.glossary.items():
+        names = meaning.split()
+        if not sign.isascii() and sign.isprintable() and all(name.isidentifier() and name not in module.file.dims for name in names):
+            for name in names:
+                found[name] = sign if len(names) == 1 else sign + name[name.find("_") :]
+    return found
+
+
+def scope(graph: Graph, name: str, called: Called) -> str | None:
+    """The outermost component call that a node belongs to."""
+    first, dot, _ = name.partition(".")
+    stem, underscore, count = first.rpartition("_")
+    known = first in called or (underscore and count.isdigit() and stem in called)
+    return first if dot and known and first not in graph.nodes else None
+
+
+def mixers(spec: Spec) -> list[Part]:
+    """The components that mix over time: down stacks and through residual wrappers to those that hold memories.
+
+    Where some hold more than delays, those that hold only delays are left out.
+    """
+    called, signs = callables(spec.module), symbols(spec.module)
+    found = list(_mixers(canonical(spec), called, ""))
+    rich = [(graph, title) for graph, title in found if any(_remembers(graph, state) for state in graph.states)]
+    distinct: dict[str, Part] = {}
+    for graph, title in rich or found:
+        shown = f"{spec.name} · {title}" if title and len(rich or found) > 1 else spec.name
+        distinct.setdefault(title, Part(graph, shown, signs))
+    return list(distinct.values())
+
+
+def _remembers(graph: Graph, state: Node) -> bool:
+    """Whether a state is more than a delay or a filter with constant taps."""
+    a, c = state.role("A"), state.role("C")
+    if a is None:
+        return True
+    if graph[a].op == "op.diag":
+        value = graph[graph[a].inputs[0]]
+        return not (value.op == "const" and value.attrs["value"] == 0)
+    return graph[a].op != "op.shift" or (c is not None and graph[c].type.dependence > Dependence.CONSTANT)
+
+
+def _mixers(graph: Graph, called: Called, title: str) -> Iterator[tuple[Graph, str]]:
+    stacks = [node for node in graph if node.op == "stack"]
+    for stack in stacks:
+        for name in dict.fromkeys(stack.attrs["pattern"]):
+            yield from _mixers(graph.bodies[name], called, graph.bodies[name].name)
+    scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name, called) for state in graph.states))))
+    if scopes and (stacks or _wraps(graph, called)):
+        for name in scopes:
+            yield from _mixers(extract(graph, name, called), called, title if title and len(scopes) == 1 else name)
+    elif graph.states:
+        yield graph, title
+
+
+def _wraps(graph: Graph, called: Called) -> bool:
+    """Whether a graph only adds the outputs of components to its input, or is a whole model over tokens."""
+    if any(node.type.dtype == "int" for node in graph.inputs):
+        return True
+    if all(scope(graph, state.name, called) for state in graph.states) and not any(
+        scope(graph, node.name, called) is None and node.type.dependence > Dependence.CONSTANT and node.op not in _ON_THE_WAY | {"input"}
+        for node in graph
+    ):
+        return True
+    todo, seen = [graph.outputs[0][1]], set()
+    while todo:
+        node = graph[todo.pop()]
+        if node.op == "input":
+            return True
+        if node.name not in seen and node.op in _ON_THE_WAY and scope(graph, node.name, called) is None:
+            seen.add(node.name)
+            todo.extend(node.inputs)
+    return False
+
+
+def extract(graph: Graph, name: str, called: Called) -> Graph:
+    """A component call as a graph of its own: what comes from outside becomes an input, constants come along."""
+    inside = {node.name for node in graph if node.name.startswith(f"{name}.")}
+    labels = {node: label for label, node in graph.outputs}
+    used = [n for n in graph.nodes if n in inside and (n in labels or any(user not in inside for user in graph.users[n]))]
+    wanted: dict[str, Node] = {}
+    todo = list(used)
+    while todo:
+        current = todo.pop()
+        if current not in wanted:
+            node = graph[current]
+            if current not in inside and node.type.dependence >= Dependence.INPUT:
+                node = Node(current, "input", (), attrs(), node.type, node.at)
+            wanted[current] = node
+            todo.extend(node.inputs)
+    short = _short(wanted, inside, name, called)
+    nodes = [wanted[n].with_(name=short[n], inputs=tuple(short[i] for i in wanted[n].inputs)) for n in graph.nodes if n in wanted]
+    return Graph(name, {node.name: node for node in nodes}, tuple((short[n], short[n]) for n in used))
+
+
+def _short(wanted: Mapping[str, Node], inside: set[str], name: str, called: Called) -> dict[str, str]:
+    """Names within the component: what comes from outside has the name of the one input that has its axes, if there is one."""
+    short = {n: n.removeprefix(f"{name}.") for n in wanted if n in inside}
+    declared = called[name if name in called else name.rpartition("_")[0]]
+    taken = set(short.values())
+    for n, node in wanted.items():
+        if n not in inside:
+            fitting = [key for key, axes in declared.items() if axes == frozenset(node.type.names)] if node.op == "input" else []
+            fresh = fitting[0] if len(fitting) == 1 and fitting[0] not in taken else n
+            while fresh in taken:
+                fresh += "'"
+            short[n] = fresh
+            taken.add(fresh)
+    return short

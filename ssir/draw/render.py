@@ -1,0 +1,147 @@
+"""From DOT to a file: by the ``dot`` program, else by the library that pygraphviz brings, else a page that holds the DOT."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from ssir.errors import EnvironmentLacks, UsageError
+
+SUFFIXES = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "dot", ".html": "html"}
+_ADVICE = "install Graphviz (apt install graphviz, brew install graphviz), or: pip install pygraphviz"
+_SECONDS = 120
+
+
+def kind_of(out: Path) -> str:
+    """What to write, by the suffix. Raises UsageError."""
+    kind = SUFFIXES.get(out.suffix.lower())
+    if kind is None:
+        raise UsageError(f"`{out.name}` ends in no kind of picture; there are {', '.join(SUFFIXES)}")
+    return kind
+
+
+def write(source: str, out: Path, title: str) -> None:
+    """Write DOT as what the suffix says; the file appears whole or not at all. Raises UsageError and EnvironmentLacks."""
+    kind = kind_of(out)
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder `{out.parent}` to write `{out.name}` into")
+    if kind == "dot":
+        content = source.encode()
+    elif kind == "html":
+        content = page(source, title).encode()
+    else:
+        content = render(source, kind)
+    _replace(out, content)
+
+
+def render(source: str, kind: str) -> bytes:
+    """DOT as svg, png or pdf. Raises EnvironmentLacks where nothing here can render."""
+    if shutil.which("dot"):
+        return _program(source, kind)
+    if find_spec("pygraphviz"):
+        return _library(source, kind)
+    raise EnvironmentLacks(f"nothing here can draw {kind}: {_ADVICE}; or write .dot or .html, which need neither")
+
+
+def can_render() -> bool:
+    return bool(shutil.which("dot") or find_spec("pygraphviz"))
+
+
+def _program(source: str, kind: str) -> bytes:
+    command = ["dot", f"-T{kind}", *_options(kind)]
+    done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, check=False)
+    if done.returncode or not done.stdout:
+        raise EnvironmentLacks(f"`dot` failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _library(source: str, kind: str) -> bytes:
+    import pygraphviz
+
+    graph = pygraphviz.AGraph(string=source)
+    if kind == "png":
+        graph.graph_attr["dpi"] = "144"
+    engine = graph.graph_attr["layout"] or "dot"
+    with _quiet_fontconfig():
+        drawn: bytes = graph.draw(prog=engine, format=kind)
+    return drawn
+
+
+def _options(kind: str) -> list[str]:
+    return ["-Gdpi=144"] if kind == "png" else []
+
+
+class _quiet_fontconfig:
+    """The library's own fontconfig is older than the system's files, and warns of it on stderr."""
+
+    def __enter__(self) -> None:
+        self.saved = os.dup(2)
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self.saved, 2)
+        os.close(self.saved)
+
+
+def page(source: str, title: str) -> str:
+    """One HTML file that needs nothing else: the picture with pan and zoom, or the DOT where nothing can render it."""
+    if can_render():
+        picture = render(source, "svg").decode()
+        content = f'<div id="view">{picture[picture.index("<svg") :]}</div>'
+        script = f"<script>{_PAN_AND_ZOOM}</script>"
+    else:
+        content = f"<p>Nothing on the machine that wrote this page can draw it: {html.escape(_ADVICE)}.</p><pre>{html.escape(source)}</pre>"
+        script = ""
+    return _PAGE.format(title=html.escape(title), style=_STYLE, content=content, script=script)
+
+
+def _replace(out: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, out)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<body>{content}{script}</body>
+</html>
+"""
+_STYLE = """
+body { margin: 0; font: 15px/1.5 Helvetica, Arial, sans-serif; background: #fff; }
+p, pre { margin: 1.5em; }
+#view { position: fixed; inset: 0; overflow: hidden; cursor: grab; touch-action: none; }
+#view svg { width: 100%; height: 100%; }
+"""
+# The view box moves, not the page: the picture stays sharp, and printing shows what is seen.
+_PAN_AND_ZOOM = """
+const svg = document.querySelector('#view svg'), box = svg.viewBox.baseVal, home = [box.x, box.y, box.width, box.height];
+let held = null;
+const set = (x, y, w, h) => { box.x = x; box.y = y; box.width = w; box.height = h; };
+const at = e => { const p = new DOMPoint(e.clientX, e.clientY).matrixTransform(svg.getScreenCTM().inverse()); return [p.x, p.y]; };
+svg.addEventListener('wheel', e => {
+  e.preventDefault();
+  const k = Math.exp(e.deltaY * 0.0015), [x, y] = at(e);
+  set(x - (x - box.x) * k, y - (y - box.y) * k, box.width * k, box.height * k);
+}, { passive: false });
+svg.addEventListener('pointerdown', e => { held = at(e); svg.setPointerCapture(e.pointerId); });
+svg.addEventListener('pointermove', e => {
+  if (held) { const [x, y] = at(e); set(box.x + held[0] - x, box.y + held[1] - y, box.width, box.height); }
+});
+svg.addEventListener('pointerup', () => { held = null; });
+svg.addEventListener('dblclick', () => set(...home));
+"""
