@@ -536,6 +536,7 @@ class Body(nn.Module):
         super().__init__()
         self.at, self.layer, self.kind = at, layer, ""
         self.kept: tuple[Any, ...] | None = None
+        self.stacks: dict[str, tuple[Body, ...]] = {}
 
     def adopt(self, root: Body) -> None:
         object.__setattr__(self, "root", root)
@@ -555,16 +556,18 @@ class Body(nn.Module):
         module._parameters.setdefault(leaf, parameter)
 
     def enter_layers(self, path: str, layers: Sequence[Body]) -> None:
-        module, leaf = self._inside(path, make=True)
-        module._modules[leaf] = nn.ModuleList(layers)
+        """File the layers of a stack under its path, as 0, 1, 2, ..."""
+        container, _ = self._inside(f"{path}.0", make=True)
+        for i, layer in enumerate(layers):
+            container._modules[str(i)] = layer
+        self.stacks[path] = tuple(layers)
 
     def param(self, path: str) -> nn.Parameter:
         module, leaf = self._inside(path)
         return module._parameters[leaf]  # type: ignore[return-value]
 
-    def layers(self, path: str) -> Sequence[Body]:
-        module, leaf = self._inside(path)
-        return module._modules[leaf]  # type: ignore[return-value]
+    def layers(self, path: str) -> tuple[Body, ...]:
+        return self.stacks[path]
 
     @property
     def real(self) -> torch.dtype:

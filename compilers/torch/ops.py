@@ -96,19 +96,14 @@ def dims(own: Sequence[str], over: Sequence[str]) -> str:
 
 
 def fit(text: str, own: Sequence[str], wanted: Sequence[str], lead: int) -> str:
-    """Permute the named axes to ``wanted`` and add an axis of size 1 for each that is missing."""
+    """Permute the named axes to ``wanted`` and add an axis of size 1 for each that is missing (constants need none in front)."""
     order = [own.index(name) for name in wanted if name in own]
     if order != sorted(order):
         text = f"{text}.permute({', '.join(map(str, [*range(lead), *(lead + i for i in order)]))})"
-    missing = [i - len(wanted) for i, name in enumerate(wanted) if name not in own]
-    if lead == 0:
-        while missing and missing[0] == -len(wanted) + (len(wanted) - len(own) - len(missing)):
-            missing.pop(0)
-            own = ("", *own)
-    if not own or not text.isidentifier() and text.replace(".", "").replace("-", "").isdigit():
-        missing = [] if lead == 0 else missing
-    for place in missing:
-        text = f"{text}.unsqueeze({place})"
+    first = next((i for i, name in enumerate(wanted) if name in own), len(wanted)) if lead == 0 else 0
+    for i in reversed(range(first, len(wanted))):
+        if wanted[i] not in own:
+            text = f"{text}.unsqueeze({i - len(wanted)})"
     return text
 
 
@@ -618,7 +613,7 @@ def _stack(e: Emitter, node: Node) -> str:
     first, *others = node.inputs
     x = e.let(node.name, e.tensor(first, node.type.names))
     labels = (*node.attrs["carried"], *node.attrs["given"])
-    values = {label: e.value(name) for label, name in zip(labels, others, strict=True)}
+    values = {label: _argument(e, name) for label, name in zip(labels, others, strict=True)}
     carried = {label: e.let(f"{node.name}_{label}", values[label]) for label in node.attrs["carried"]}
     values |= carried
     pattern = list(dict.fromkeys(node.attrs["pattern"]))
@@ -649,6 +644,13 @@ def _stack(e: Emitter, node: Node) -> str:
     for label, name in carried.items():
         e.names[f"{node.name}/{label}"] = name
     return x
+
+
+def _argument(e: Emitter, name: str) -> str:
+    """A value for a layer: with axes in front even if it is constant, since the layer does not know that it is."""
+    node = e.node(name)
+    text = e.tensor(name, node.type.names)
+    return f"{text}[{', '.join(['None'] * LEADS[e.mode])}]" if e.lead(name) == 0 else text
 
 
 def _part(e: Emitter, node: Node) -> str:

@@ -1,7 +1,8 @@
 """Finds out what every value may change with: constant < position < input < state.
 
 A value on a cycle depends on the state. Off a cycle, what a memory gives is a signal like any other: it changes with whatever
-its coefficients and its input change with, and at least with the position. A body is done with what its stack gives it.
+its coefficients and its input change with, and at least with the position. A body is done with what its stack gives it; what it is
+given is a signal there, even if it is constant outside.
 """
 
 from __future__ import annotations
@@ -59,4 +60,4 @@ def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
 def _argument(found: dict[str, Dependence], stack: Node, arguments: dict[str, str], name: str) -> Dependence:
     if name in stack.attrs["carried"]:
         return Dependence.INPUT
-    return min(found[arguments[name]], Dependence.INPUT)
+    return max(min(found[arguments[name]], Dependence.INPUT), Dependence.POSITION)

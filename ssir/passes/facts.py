@@ -142,6 +142,6 @@ def _combined(op: str, left: Structure, right: Structure) -> Structure:
         return Structure("general")
     if special.kind == "diagonal plus rank one":
         return Structure(special.kind, axes, special.over)
-    if special.kind == "rotation" and op == "op.mul" or special.kind == "dense":
+    if (special.kind == "rotation" and op == "op.mul") or special.kind == "dense":
         return Structure(special.kind, axes, special.over)
     return Structure("general")
