@@ -9,7 +9,8 @@ import difflib
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,6 +133,16 @@ class Report:
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self.failed = False
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Note the faults of a SpecError and go on. One without faults follows from another that is noted elsewhere."""
+        try:
+            yield
+        except SpecError as error:
+            self.failed = True
+            self.diagnostics += error.diagnostics
 
     def error(
         self,
@@ -146,7 +157,7 @@ class Report:
 
     def raise_if_any(self) -> None:
         """Raise a SpecError of all that was gathered, if anything was."""
-        if self.diagnostics:
+        if self.diagnostics or self.failed:
             raise SpecError(self.diagnostics)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ssir.ir.graph import Node
 from ssir.ir.ops import UNARY
-from ssir.registry import Registry
 from ssir.spec.build import UNKNOWN, Site
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 _REAL_OF_COMPLEX = {"real", "imag", "abs"}
 

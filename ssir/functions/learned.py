@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import absent, promote
-from ssir.registry import Registry
 from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 
 def param(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ssir.functions.kinds import Later
 from ssir.functions.operators import lifted, shift
 from ssir.functions.shapes import expm, eye, solve
-from ssir.functions.kinds import Later
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
-from ssir.registry import Registry
 from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 ROLES = ("A", "B", "x", "C", "D", "initial")
 
@@ -23,14 +27,38 @@ def system(
 ) -> Node:
     """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default."""
     roles = {role: roles[role] for role in ROLES if role in roles}
+    known = not is_unknown(*roles.values())
+    entrances = _entrances(cx, roles) if known else []
+    a = roles.get("A")
+    if a is not None and algebra == "max_plus" and a.op not in ("op.diag", "op.shift", "later"):
+        cx.fail("SSIR019", "in max_plus, A is a value to add or a shift", "A", help="use a value over axes of the state")
+    if a is not None and any(more for _, more in a.type.absent):
+        roles = _entering_first(cx, roles, [axis for axis in axes if axis.name in entrances])
     operands = list(roles.values())
     attributes = {"axes": tuple((a.name, a.size) for a in axes), "roles": tuple(roles), "read": read, "algebra": algebra}
-    if is_unknown(*operands):
+    if not known:
         return cx.emit("state", operands, Type(dtype=UNKNOWN), name, **attributes)
-    return cx.emit("state", operands, _type(cx, axes, roles, read), name, **attributes)
+    return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), name, **attributes)
 
 
-def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str) -> Type:
+def _entrances(cx: Site, roles: dict[str, Node]) -> list[str]:
+    """The axes that A shifts along and whose first slot the input enters: neither B nor the input says otherwise."""
+    said = {name for role in ("B", "x") if role in roles for name in roles[role].type.names}
+    return [name for name, _ in roles["A"].type.absent if name not in said] if "A" in roles else []
+
+
+def _entering_first(cx: Site, roles: dict[str, Node], axes: list[Axis]) -> dict[str, Node]:
+    """B with the entrance written out: 1 in the first slot, 0 in the others."""
+    b = roles.get("B")
+    for axis in axes:
+        index = cx.emit("arange", (), Type((axis,)), "slot", axis=axis.name)
+        first = cx.elementwise("where", (cx.elementwise("eq", (index, cx.number(0)), "bool", "first"), cx.number(1), cx.number(0)), name="entrance")
+        b = first if b is None else cx.elementwise("mul", (b, first), name="entering")
+    known = {**roles, "B": b} if b is not None else roles
+    return {role: known[role] for role in ROLES if role in known}
+
+
+def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str, entrances: list[str]) -> Type:
     inside = {axis.name: axis for axis in axes}
     for role, node in roles.items():
         if role == "x":
@@ -56,7 +84,7 @@ def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str) -
     expansion = [name for name in inside if name not in given]
     c, d = roles.get("C"), roles.get("D")
     lag = 0 if read == "after" else 1
-    missing = tuple((name, lag) for name in _shifted(cx, roles.get("A")) if "initial" not in roles)
+    missing = tuple((name, lag) for name in entrances if "initial" not in roles)
     state = Type(axes, promote([n.type for n in roles.values()]), absent=tuple(sorted(missing)))
     used: list[str] = []
     parts = [state]
@@ -72,14 +100,6 @@ def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str) -
     except AxesError as error:
         cx.fail("SSIR015", str(error))
     return Type(result, promote([state, *(n.type for n in roles.values())]), absent=absent([whole]))
-
-
-def _shifted(cx: Site, a: Node | None) -> list[str]:
-    if a is None or not a.op.startswith("op."):
-        return []
-    if a.op == "op.shift":
-        return [a.attrs["axis"]]
-    return [name for operand in a.inputs for name in _shifted(cx, cx.builder.nodes[operand])]
 
 
 def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> Node:
@@ -137,7 +157,8 @@ def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: 
         cx.fail("SSIR019", "only a diagonal or a dense A can be discretised", "A", help="write the discrete A yourself")
     z = cx.elementwise("mul", (dt, a), name="dt_A")
     if method == "zoh":
-        small = cx.elementwise("div", (cx.elementwise("expm1", (z,)), a), name="phi")
+        still = a.op == "const" and a.attrs["value"] == 0
+        small = dt if still else cx.elementwise("div", (cx.elementwise("expm1", (z,)), a), name="phi")
         return lifted(cx, cx.elementwise("exp", (z,))), cx.elementwise("mul", (small, b))
     if method == "bilinear":
         half = cx.elementwise("mul", (z, cx.number(0.5)))

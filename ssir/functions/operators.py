@@ -1,17 +1,23 @@
 """Operators: what A of a state may be besides a value, which acts elementwise. Sums, differences and products of operators
-are operators; a product acts from right to left."""
+are operators; a product acts from right to left.
+
+``absent`` of an operator's type names the axes that it shifts along, with 0 if it does nothing else, and 1 if it does more."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ssir.ir.graph import Axis, Node, Type
-from ssir.ir.ops import broadcast, promote
-from ssir.registry import Registry
+from ssir.ir.ops import absent, broadcast, promote
 from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 
 def shift(cx: Site, axis: Axis) -> Node:
     """Moves every slot one place along the axis; the input enters slot 0, and the last slot is lost."""
-    return cx.emit("op.shift", (), Type((axis,), operator=True), axis=axis.name)
+    return cx.emit("op.shift", (), Type((axis,), absent=((axis.name, 0),), operator=True), axis=axis.name)
 
 
 def outer(cx: Site, a: Node, b: Node, over: Axis) -> Node:
@@ -56,7 +62,8 @@ def combine(cx: Site, op: str, *operands: Node) -> Node:
     if is_unknown(*operands):
         return cx.emit(f"op.{op}", operands, Type(dtype=UNKNOWN, operator=True))
     nodes = [lifted(cx, node) for node in operands]
-    return cx.emit(f"op.{op}", nodes, Type(broadcast([n.type for n in nodes]), promote([n.type for n in nodes]), operator=True))
+    shifts = tuple((name, 1) for name, _ in absent([n.type for n in nodes]))
+    return cx.emit(f"op.{op}", nodes, Type(broadcast([n.type for n in nodes]), promote([n.type for n in nodes]), absent=shifts, operator=True))
 
 
 def register(registry: Registry) -> None:

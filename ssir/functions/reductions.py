@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
-from ssir.registry import Registry
 from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 
 def _names(axes: tuple[Axis, ...]) -> tuple[str, ...]:

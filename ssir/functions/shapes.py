@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Nested, Symbol
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
-from ssir.registry import Registry
 from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from ssir.registry import Registry
 
 
 def rename(cx: Site, a: Node, **axes: Axis) -> Node:

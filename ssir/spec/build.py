@@ -12,6 +12,7 @@ from ssir.ir.graph import Axis, Graph, Node, Type, attrs
 from ssir.ir.ops import AxesError, absent, broadcast, promote
 
 UNKNOWN = "unknown"
+MOST_NODES = 10_000
 
 
 def is_unknown(*nodes: Node) -> bool:
@@ -41,6 +42,8 @@ class Builder:
         return unique
 
     def add(self, name: str, op: str, inputs: Sequence[Node], type: Type, at: Span | None, **values: Any) -> Node:
+        if len(self.nodes) >= MOST_NODES:
+            raise SpecError([Diagnostic("SSIR004", f"the graph has more than {MOST_NODES} nodes here", at, (), "repeat components with a stack")])
         if name in self.reserved:
             self.reserved.discard(name)
         node = Node(self.fresh(name), op, tuple(n.name for n in inputs), attrs(**values), type, at)

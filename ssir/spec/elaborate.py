@@ -13,7 +13,8 @@ from functools import cache
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from ssir.errors import Diagnostic, Span, SpecError, nearest
+from ssir.depth import TooDeep, deep
+from ssir.errors import Diagnostic, Report, Span, SpecError, nearest
 from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.functions.memory import discretized, system
 from ssir.functions.operators import combine, lifted, turn
@@ -30,7 +31,7 @@ BUILT_IN = ("position", "start", "layer")
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "%": "mod"}
 _COMPARISON = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _DEEPEST = 64
-_MOST_NODES = 50_000
+_MOST_LAYERS = 10_000
 
 Path = tuple[str | int, ...]
 Values = dict[str, Node]
@@ -41,21 +42,77 @@ def fail(code: str, message: str, span: Span | None, help: str | None = None, no
 
 
 def elaborate(module: Module, component: str, overrides: Mapping[str, float] | None = None) -> Graph:
-    """The IR of a component of a spec. Raises SpecError with everything that was found wrong."""
-    dims = sized(module, overrides or {})
+    """The IR of a component of a spec. Raises SpecError with everything that is wrong with the file."""
+    try:
+        return _elaborate(module, component, overrides or {}, False)
+    except SpecError as error:
+        raise SpecError(_each_once([*error.diagnostics, *survey(module, overrides or {})])) from None
+
+
+def survey(module: Module, overrides: Mapping[str, float]) -> list[Diagnostic]:
+    """Everything that is wrong with a file: each component is elaborated by itself, and each of its nodes."""
+    report = Report()
+    for path in module.expressions():
+        with report.catching():
+            module.expression(path)
+    for name in module.file.imports:
+        with report.catching():
+            module.callee(name)
+    with report.catching():
+        module.component(module.file.main)
+    sizes = Report()
+    with sizes.catching():
+        sized(module, overrides)
+    if not sizes.failed:
+        for component in module.file.components:
+            with report.catching():
+                _elaborate(module, component, overrides, True)
+    return _each_once([*sizes.diagnostics, *report.diagnostics])
+
+
+def _each_once(faults: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """One fault a place: what is inlined twice fails twice."""
+    found: dict[Any, Diagnostic] = {}
+    for fault in faults:
+        place = (fault.span.source.name, fault.span.line, fault.span.column) if fault.span else fault
+        found.setdefault((fault.code, place), fault)
+    return list(found.values())
+
+
+def _elaborate(module: Module, component: str, overrides: Mapping[str, float], gather: bool) -> Graph:
+    dims = sized(module, overrides)
     definition = module.component(component)
     inputs: list[tuple[str, Type, Span]] = []
+    report = Report()
     for name, axes in definition.input.items():
-        span = module.document.span(("components", component, "input", name))
-        inputs.append((name, _input_type(module, dims, axes, span), span))
-    return _Attempts(component, inputs, lambda graph, values: _Instance(graph, module, component, dims, values, "", None, ())).graph()
+        path: Path = ("components", component, "input", name)
+        with report.catching():
+            inputs.append((name, _input_type(module, dims, axes, path), module.document.span(path)))
+    report.raise_if_any()
+    attempts = _Attempts(component, inputs, lambda graph, values: _Instance(graph, module, component, dims, values, "", None, ()), gather)
+    try:
+        with deep():
+            return attempts.graph()
+    except TooDeep:
+        fail("SSIR004", "the graph is too deep", module.document.span(("components", component), key=True), "repeat components with a stack")
 
 
-def _input_type(module: Module, dims: Mapping[str, float | None], axes: Any, span: Span) -> Type:
+def _input_type(module: Module, dims: Mapping[str, float | None], axes: str | list[str], path: Path) -> Type:
     if axes == "token":
         return Type(dtype="int")
-    names = [axes] if isinstance(axes, str) else axes
-    return Type(tuple(_axis(module, dims, name, span) for name in names))
+    return Type(_axes(module, dims, axes, path, "the input"))
+
+
+def _axes(module: Module, dims: Mapping[str, float | None], names: str | list[str], path: Path, what: str) -> tuple[Axis, ...]:
+    """The axes that a key lists; each stands once."""
+    found: list[Axis] = []
+    for i, name in enumerate([names] if isinstance(names, str) else names):
+        span = module.document.span(path if isinstance(names, str) else (*path, i))
+        axis = _axis(module, dims, name, span)
+        if axis in found:
+            fail("SSIR014", f"{what} has the axis `{name}` twice", span, f"call the second one `{name}_`, a further axis of the same size")
+        found.append(axis)
+    return tuple(found)
 
 
 def _axis(module: Module, dims: Mapping[str, float | None], name: str, span: Span | None) -> Axis:
@@ -72,17 +129,22 @@ def _axis(module: Module, dims: Mapping[str, float | None], name: str, span: Spa
 class _Attempts:
     """Elaborates one graph until the axes of what is remembered agree with what they were taken to be."""
 
-    def __init__(self, name: str, inputs: list[tuple[str, Type, Span]], start: Callable[[_Elaborator, Values], _Instance]) -> None:
-        self.name, self.inputs, self.start = name, inputs, start
+    def __init__(self, name: str, inputs: list[tuple[str, Type, Span]], start: Callable[[_Elaborator, Values], _Instance], gather: bool) -> None:
+        self.name, self.inputs, self.start, self.gather = name, inputs, start, gather
 
     def graph(self) -> Graph:
         assumed: dict[str, Type] = {}
         for _ in range(_DEEPEST):
-            elaborator = _Elaborator(dict(assumed))
+            elaborator = _Elaborator(dict(assumed), self.gather)
             values = {name: elaborator.builder.add(name, "input", (), type, span) for name, type, span in self.inputs}
             instance = self.start(elaborator, values)
-            outputs = instance.outputs()
-            found = elaborator.settle()
+            report = Report()
+            with report.catching():
+                outputs = instance.outputs()
+            if self.gather or not report.failed:
+                with report.catching():
+                    found = elaborator.settle()
+            report.raise_if_any()
             if found == assumed or not found:
                 return elaborator.finish(self.name, outputs)
             assumed = found
@@ -90,11 +152,13 @@ class _Attempts:
 
 
 class _Elaborator:
-    """One attempt at a graph: the builder, what is put off, and what was assumed of it."""
+    """One attempt at a graph: the builder, what is put off, and what was assumed of it. With ``gather`` every node is looked at,
+    needed or not, and a fault does not end the attempt."""
 
-    def __init__(self, assumed: dict[str, Type]) -> None:
+    def __init__(self, assumed: dict[str, Type], gather: bool) -> None:
         self.builder = Builder()
         self.assumed = assumed
+        self.gather = gather
         self.put_off: list[tuple[Node, Callable[[], Node]]] = []
         self.known: dict[str, Node] = {}
 
@@ -107,13 +171,14 @@ class _Elaborator:
 
     def settle(self) -> dict[str, Type]:
         found: dict[str, Type] = {}
-        while self.put_off:
+        report = Report()
+        while self.put_off and (self.gather or not report.failed):
             stand_in, evaluate = self.put_off.pop(0)
-            node = evaluate()
-            self.known[stand_in.name] = node
-            found[stand_in.name] = node.type
-            if len(self.builder.nodes) > _MOST_NODES:
-                fail("SSIR004", f"the graph has more than {_MOST_NODES} nodes", stand_in.at)
+            with report.catching():
+                node = evaluate()
+                self.known[stand_in.name] = node
+                found[stand_in.name] = node.type
+        report.raise_if_any()
         if found == self.assumed:
             for name, node in self.known.items():
                 if is_unknown(node):
@@ -154,20 +219,49 @@ class _Instance:
     done: dict[str, Values] = field(default_factory=dict)
     doing: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.definition: Component = self.module.component(self.name)
         self.path: Path = ("components", self.name)
-        self.targets = {part.strip(): key for key in self.definition.graph for part in key.split(",")}
-        for target, key in self.targets.items():
-            if target in self.inputs:
-                fail("SSIR024", f"`{target}` is an input already", self.module.document.span((*self.path, "graph", key), key=True), "give the node another name")
+        self.targets: dict[str, str] = {}
+        report = Report()
+        for key in self.definition.graph:
+            for target in map(str.strip, key.split(",")):
+                taken = "an input" if target in self.definition.input else "a node" if target in self.targets else None
+                if taken:
+                    span = self.module.document.span((*self.path, "graph", key), key=True)
+                    report.error("SSIR024", f"`{target}` is {taken} already", span, help="give the node another name")
+                self.targets[target] = key
+        report.raise_if_any()
 
     def outputs(self) -> Values:
+        report = Report()
+        if self.graph.gather:
+            for key in self.definition.graph:
+                with report.catching():
+                    self.node(key, None)
         wanted = self.definition.output
-        span = self.module.document.span((*self.path, "output"))
-        labels = {wanted: wanted} if isinstance(wanted, str) else wanted if isinstance(wanted, dict) else {name: name for name in wanted}
-        return {label: self.named(name, span) for label, name in labels.items()}
+        path: Path = (*self.path, "output")
+        if isinstance(wanted, str):
+            labels = {wanted: (wanted, path)}
+        elif isinstance(wanted, dict):
+            labels = {label: (name, (*path, label)) for label, name in wanted.items()}
+        else:
+            labels = {name: (name, (*path, i)) for i, name in enumerate(wanted)}
+            if len(labels) < len(wanted):
+                report.error("SSIR024", "the same output twice", self.module.document.span(path), help="name each once, or give labels: {label: node}")
+        if not labels:
+            report.error("SSIR007", f"`{self.name}` has no output", self.module.document.span(path, key=True), help="name the node that it gives")
+        values: Values = {}
+        for label, (name, place) in labels.items():
+            span = self.module.document.span(place)
+            with report.catching():
+                values[label] = self.named(name, span)
+                if values[label].type.operator:
+                    fail("SSIR019", f"`{name}` is an operator, and an output is a value", span, "an operator can only be the A of a state")
+        report.raise_if_any()
+        return values
 
     def named(self, name: str, span: Span | None) -> Node:
         """What a bare name stands for."""
@@ -194,15 +288,18 @@ class _Instance:
             ring = [*self.doing[self.doing.index(key) :], key]
             fail(
                 "SSIR016",
-                f"`{key}` depends on itself within one step: {' -> '.join(reversed(ring))}",
+                f"`{key}` depends on itself within one step: {' -> '.join(ring)}",
                 self.module.document.span((*self.path, "graph", key), key=True),
                 help=f"read what it was a step before: delay({key})",
             )
-        if len(self.doing) + len(self.callers) > _DEEPEST * 4:
-            fail("SSIR004", "the graph is too deep", span)
+        if key in self.broken:
+            raise SpecError([])
         self.doing.append(key)
         try:
             self.done[key] = self._define(key)
+        except SpecError:
+            self.broken.add(key)
+            raise
         finally:
             self.doing.pop()
         return self.done[key]
@@ -238,15 +335,10 @@ class _Instance:
 
     def _state(self, body: State, own: str, path: Path) -> Node:
         span = self.module.document.span(path, key=True)
-        names = [body.state] if isinstance(body.state, str) else body.state
         places = self.module.document
-        axes = tuple(
-            _axis(self.module, self.dims, name, places.span((*path, "state", i) if isinstance(body.state, list) else (*path, "state")))
-            for i, name in enumerate(names)
-        )
-        for i, axis in enumerate(axes):
-            if axis in axes[:i]:
-                fail("SSIR014", f"the state has the axis `{axis.name}` twice", places.span((*path, "state")))
+        report = Report()
+        with report.catching():
+            axes = _axes(self.module, self.dims, body.state, (*path, "state"), "the state")
         own = self.graph.builder.reserve(own)
         roles: dict[str, Node] = {}
         spans: dict[str, Span] = {}
@@ -255,12 +347,18 @@ class _Instance:
                 continue
             field_path = (*path, key)
             spans[role] = places.span(field_path)
-            text = self._text(field_path)
+            try:
+                text = self._text(field_path)
+            except SpecError as error:
+                report.diagnostics += error.diagnostics
+                continue
             name = f"{own}.{key}"
             if body.read == "before" and (role in ("A", "B") or (role == "x" and body.D is None)) and body.discretize is None:
                 roles[role] = self.graph.later(name, spans[role], lambda text=text, name=name, role=role: self._role(text, name, role))  # type: ignore[misc]
             else:
-                roles[role] = self._role(text, name, role)
+                with report.catching():
+                    roles[role] = self._role(text, name, role)
+        report.raise_if_any()
         if body.discretize is not None and not is_unknown(*roles.values()):
             roles = self._sampled(roles, body.discretize, own, path, axes, spans)
         site = Site(self.graph.builder, own, self.scope, self.shared, span, spans, self)
@@ -293,7 +391,8 @@ class _Instance:
         given = {name: self._text((*path, "with", name)).value(f"{own}.{name}") for name in body.with_}
         carried = {name: self._text((*path, "carry", name)).value(f"{own}.{name}") for name in body.carry}
         if is_unknown(x, *given.values(), *carried.values()):
-            return {"x": self.graph.builder.add(own, "stack", (), Type(dtype=UNKNOWN), span)}
+            unknown = self.graph.builder.add(own, "stack", (), Type(dtype=UNKNOWN), span)
+            return {"x": unknown, **dict.fromkeys(carried, unknown)}
         bodies: list[str] = []
         made: dict[str, str] = {}
         for i in range(len(body.stack)):
@@ -323,9 +422,11 @@ class _Instance:
         callers = (*self.callers, (self.module.document.source.name, self.name))
         if (layer.module.document.source.name, layer.name) in callers:
             fail("SSIR017", f"the component `{layer.name}` is a layer of itself", span)
-        graph = _Attempts(
-            layer.name, inputs, lambda attempt, values: _Instance(attempt, layer.module, layer.name, dims, values, "", None, callers)
-        ).graph()
+
+        def start(attempt: _Elaborator, values: Values) -> _Instance:
+            return _Instance(attempt, layer.module, layer.name, dims, values, "", None, callers)
+
+        graph = _Attempts(layer.name, inputs, start, self.graph.gather).graph()
         out = graph[graph.outputs[0][1]].type
         if set(out.axes) != set(x.type.axes):
             fail("SSIR014", f"a layer of a stack gives back what it takes: `{layer.name}` takes [{', '.join(map(str, x.type.axes))}] and gives [{', '.join(map(str, out.axes))}]", span)

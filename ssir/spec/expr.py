@@ -147,6 +147,25 @@ def unparse(expr: Expr) -> str:
             return f"[{', '.join(map(unparse, items))}]"
 
 
+def names(expr: Expr) -> set[str]:
+    """The names that an expression reads; those that it calls are not among them."""
+    found: set[str] = set()
+    todo = [expr]
+    while todo:
+        match todo.pop():
+            case Name(id):
+                found.add(id)
+            case Unary(_, operand):
+                todo.append(operand)
+            case Binary(_, left, right) | Compare(_, left, right):
+                todo += (left, right)
+            case Call(_, args, kwargs):
+                todo += (*args, *(value for _, value, *_ in kwargs))
+            case List(items):
+                todo += items
+    return found
+
+
 _COMPARISON, _SUM, _PRODUCT, _NEGATION, _POWER, _PRIMARY = range(1, 7)
 
 _BINDING = {

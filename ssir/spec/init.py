@@ -10,4 +10,4 @@ from ssir.ir.ops import UNARY
 
 WORDS = frozenset({"zeros", "ones", "fan_in", "log_arange", "layer", "orthogonal", "eye"})
 DRAWS = {"normal": (1, 2), "uniform": (2, 2), "log_uniform": (2, 2), "orthogonal": (0, 1), "truncated_normal": (1, 1), "fan_in": (0, 1)}
-FUNCTIONS = {**{op: (1, 1) for op in UNARY}, "softplus_inverse": (1, 1), "maximum": (2, 2), "minimum": (2, 2), "where": (3, 3), "arange": (1, 1)}
+FUNCTIONS = {**dict.fromkeys(UNARY, (1, 1)), "softplus_inverse": (1, 1), "maximum": (2, 2), "minimum": (2, 2), "where": (3, 3), "arange": (1, 1)}

@@ -71,7 +71,7 @@ def module_of(name: str, beside: Path | None = None, overrides: Mapping[str, flo
     return modules.open_file(_find(name), overrides)
 
 
-def load(name: str, size: str | None = None, **dims: float) -> Spec:
+def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
     """A spec by name (``mamba``), by component (``mamba.mixer``), by path (``my.yaml``), or both (``my.yaml:mixer``).
 
     ``size`` is one of the spec's named sizes; keywords set dims and constants. Raises UsageError for a name that does not
@@ -84,7 +84,9 @@ def load(name: str, size: str | None = None, **dims: float) -> Spec:
             target, component = path, rest
     elif "." in name:
         target, _, component = name.partition(".")
-    module = module_of(target, overrides=None)
+    if _is_path(target) and not Path(target).exists():
+        raise UsageError(f"there is no file `{target}`")
+    module = module_of(target)
     chosen: dict[str, float] = {}
     if size is not None:
         if size not in module.file.sizes:
@@ -96,9 +98,7 @@ def load(name: str, size: str | None = None, **dims: float) -> Spec:
     if unknown:
         near = nearest(unknown[0], [*module.file.dims, *module.file.constants])
         raise UsageError(f"`{target}` has no dim or constant `{unknown[0]}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}"))
-    for key in chosen:
-        if key in module.file.constants:
-            module.constants[key] = float(chosen[key])
+    modules.set_constants(module, chosen)
     component = component or module.file.main
     if component not in module.file.components:
         near = nearest(component, module.file.components)
@@ -107,6 +107,6 @@ def load(name: str, size: str | None = None, **dims: float) -> Spec:
 
 
 def loads(text: str, name: str = "<spec>", **dims: float) -> Spec:
-    """A spec from its text."""
-    module = modules.parse(text, name)
+    """A spec from its text. Raises SpecError."""
+    module = modules.parse(text, name, dims)
     return Spec(module, module.file.main, dims)

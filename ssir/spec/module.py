@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from ssir.errors import Diagnostic, Report, Span, SpecError, UsageError, nearest
 from ssir.spec import expr as syntax
-from ssir.spec.schema import Component, File
+from ssir.spec.schema import Component, File, Stack, State
 from ssir.spec.static import StaticError, evaluate
 from ssir.spec.validate import validate
 from ssir.spec.yaml import Document, read, read_file
 
 Path = tuple[str | int, ...]
 Dims = dict[str, float | None]
-_LARGEST = 2**31
+LARGEST_SIZE = 2**31
 
 
 def fail(code: str, message: str, span: Span | None, help: str | None = None) -> SpecError:
@@ -66,6 +66,24 @@ class Module:
             raise fail("SSIR020", f"`{spec}` has no component `{component}`", span, f"the nearest is `{near}`" if near else None)
         return module, component
 
+    def expressions(self) -> Iterator[Path]:
+        """Where the file holds expressions."""
+        for name, component in self.file.components.items():
+            for key, body in component.graph.items():
+                path: Path = ("components", name, "graph", key)
+                if isinstance(body, State):
+                    yield from ((*path, role) for role in ("A", "B", "input", "C", "D", "initial") if getattr(body, role) is not None)
+                    if body.discretize is not None:
+                        yield (*path, "discretize", "dt")
+                elif isinstance(body, Stack):
+                    yield from ((*path, "stack", i) for i in range(len(body.stack)))
+                    yield (*path, "input")
+                    yield from ((*path, "times") for _ in range("times" in body.model_fields_set))
+                    yield from ((*path, "with", key) for key in body.with_)
+                    yield from ((*path, "carry", key) for key in body.carry)
+                else:
+                    yield path
+
     def expression(self, path: Path) -> syntax.Expr:
         """The tree of the expression at a path. Raises SpecError."""
         if path not in self._trees:
@@ -97,34 +115,58 @@ def sized(module: Module, overrides: Mapping[str, float], span: Span | None = No
             near = nearest(name, [*module.file.dims, *module.file.constants])
             raise fail("SSIR021", f"`{module.file.name}` has no dim or constant `{name}`", span, f"the nearest is `{near}`" if near else f"it has {', '.join(module.file.dims)}")
     dims: Dims = {}
+    report = Report()
     for name, given in module.file.dims.items():
-        path: Path = ("dims", name)
-        place = document.span(path)
-        if name in overrides:
-            value: float | None = overrides[name]
-        elif given == "unbounded":
-            value = None
-        else:
-            tree = module.expression(path)
-            try:
-                value = evaluate(tree, {**dims, **module.constants})
-            except StaticError as error:
-                later = [other for other in module.file.dims if other not in dims]
-                help = "a dim uses only those above it: move this one down" if isinstance(tree, syntax.Name) and tree.id in later else error.help
-                raise fail(error.code, error.message, document.locate(path, error.start, error.end), help) from None
-        if value is not None and value != int(value) and not whole:
-            dims[name] = value
-            continue
-        if value is not None and value != int(value):
-            division = "/" in str(given)
-            raise fail("SSIR015" if division else "SSIR018", f"`{name}` is {value:g}, and a size is a whole number", place, "choose dims that divide, or round it: ceil(...)" if division else None)
-        if value is not None and not 0 < value <= _LARGEST:
-            raise fail("SSIR018", f"`{name}` is {value:g}: a size lies between 1 and {_LARGEST}", place)
-        dims[name] = None if value is None else int(value)
+        try:
+            value = overrides[name] if name in overrides else _written(module, name, dims)
+            dims[name] = value if value is None else _size(module, name, value, given, whole)
+        except SpecError as error:
+            report.diagnostics += error.diagnostics
+        except _Unknown:
+            report.failed = True
+    report.raise_if_any()
     return dims
 
 
-def _constants(module: Module, overrides: Mapping[str, float]) -> dict[str, float]:
+class _Unknown(Exception):
+    """A dim is computed from one that is at fault already."""
+
+
+def _written(module: Module, name: str, dims: Dims) -> float | None:
+    """What the file says that a dim is, from those above it."""
+    if module.file.dims[name] == "unbounded":
+        return None
+    tree = module.expression(("dims", name))
+    above = list(module.file.dims)[: list(module.file.dims).index(name)]
+    used = syntax.names(tree)
+    if any(other in above and other not in dims for other in used):
+        raise _Unknown
+    try:
+        return evaluate(tree, {**dims, **module.constants})
+    except StaticError as error:
+        later = [other for other in module.file.dims if other not in above and other in used]
+        help = error.help
+        if error.code == "SSIR011" and later:
+            help = "a dim cannot be computed from itself" if later == [name] else f"a dim uses only those above it: move `{name}` below `{later[-1]}`"
+        raise fail(error.code, error.message, module.document.locate(("dims", name), error.start, error.end), help) from None
+
+
+def _size(module: Module, name: str, value: float, given: int | str, whole: bool) -> float:
+    place = module.document.span(("dims", name))
+    if value != int(value):
+        if not whole:
+            return value
+        division = "/" in str(given)
+        raise fail("SSIR015" if division else "SSIR018", f"`{name}` is {value:g}, and a size is a whole number", place, "choose dims that divide, or round it: ceil(...)" if division else "write a whole number")
+    if not 0 < value <= LARGEST_SIZE:
+        raise fail("SSIR018", f"`{name}` is {value:g}, and a size lies between 1 and {LARGEST_SIZE}", place, "give it, or the dims that it is computed from, another size")
+    return int(value)
+
+
+def set_constants(module: Module, overrides: Mapping[str, float]) -> None:
+    """Compute the constants of a spec with some of them set: arithmetic over earlier ones is done anew. Raises SpecError."""
+    report = Report()
+    module.constants.clear()
     for name, value in module.file.constants.items():
         path: Path = ("constants", name)
         if name in overrides:
@@ -133,10 +175,12 @@ def _constants(module: Module, overrides: Mapping[str, float]) -> dict[str, floa
             try:
                 module.constants[name] = float(evaluate(module.expression(path), {**module.constants}))
             except StaticError as error:
-                raise fail(error.code, error.message, module.document.locate(path, error.start, error.end), error.help) from None
+                report.error(error.code, error.message, module.document.locate(path, error.start, error.end), help=error.help)
+            except SpecError as error:
+                report.diagnostics += error.diagnostics
         else:
             module.constants[name] = float(value)
-    return module.constants
+    report.raise_if_any()
 
 
 def parse(text: str, name: str, overrides: Mapping[str, float] | None = None) -> Module:
@@ -157,9 +201,11 @@ def _module(document: Document, overrides: Mapping[str, float]) -> Module:
     module = Module(document, file)
     for name in file.dims:
         if name in file.constants:
-            raise fail("SSIR024", f"`{name}` is a dim and a constant", document.span(("constants", name), key=True))
+            report.error("SSIR024", f"`{name}` is a dim and a constant", document.span(("constants", name), key=True), help="rename one of the two")
     for name in file.imports:
         if name in file.components:
-            raise fail("SSIR024", f"`{name}` is imported and a component", document.span(("imports", name), key=True))
-    _constants(module, overrides)
+            report.error("SSIR024", f"`{name}` is imported and a component", document.span(("imports", name), key=True), help="import it under another name")
+    with report.catching():
+        set_constants(module, overrides)
+    report.raise_if_any()
     return module

@@ -152,16 +152,20 @@ def read_file(path: str | os.PathLike[str]) -> Document:
             raw = file.read(MAX_BYTES + 4)
     except OSError as error:
         _refuse_file(name, "SSIR020", f"cannot read {name}: {_reason(error)}")
+    return read(decoded(raw, name), name)
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """The text of a file; raises SpecError where it is none. More than MAX_BYTES need not be there."""
     if len(raw.removeprefix(b"\xef\xbb\xbf")) > MAX_BYTES:
         _refuse_file(name, "SSIR004", f"{name} is larger than {MAX_BYTES} bytes")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         _refuse_file(name, "SSIR001", f"{name} is UTF-16 text", "save it as UTF-8")
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         _refuse_file(name, "SSIR001", f"{name} is not UTF-8 text: line {line} holds the byte 0x{raw[error.start]:02x}")
-    return read(text, name)
 
 
 def _refuse_file(name: str, code: str, message: str, help: str | None = None) -> NoReturn:
