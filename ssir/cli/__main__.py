@@ -1,0 +1,7 @@
+"""``python -m ssir.cli`` is ``ssir``."""
+
+import sys
+
+from ssir.cli import main
+
+sys.exit(main())

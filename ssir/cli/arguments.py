@@ -1,0 +1,192 @@
+"""What each command takes. Only argparse is needed to know it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+_EPILOG = """\
+A spec is a name (mamba), a component (mamba.mixer), a file (my.yaml), or a component of a file (my.yaml:mixer).
+
+exit codes: 0 good, 1 the spec is wrong, 2 wrong usage, 3 the environment lacks something, 70 a fault of SSIR,
+130 interrupted"""
+
+
+def number(text: str) -> float:
+    """A finite number; a whole one stays whole."""
+    try:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return int(text) if text.lstrip("+-").isdecimal() else value
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number") from None
+
+
+def assignment(text: str) -> tuple[str, float]:
+    """dim=value"""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"`{text}` is not of the form dim=value")
+    return name.strip(), number(value.strip())
+
+
+def choice(text: str) -> tuple[str, str]:
+    """state=form"""
+    state, equals, form = text.partition("=")
+    if not equals or not state or not form:
+        raise argparse.ArgumentTypeError(f"`{text}` is not of the form state=form")
+    return state, form
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number of at least 1")
+    return int(text)
+
+
+class _Commands:
+    """Adds commands to the parser, with the options that many share."""
+
+    def __init__(self, commands: Any) -> None:
+        self.commands = commands
+
+    def add(
+        self, name: str, runs: str, help: str, *, json: bool = False, dims: bool = False, machine: bool = False
+    ) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = self.commands.add_parser(
+            name,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(runs=runs)
+        one.add_argument(
+            "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in SSIR an error arose"
+        )
+        if json:
+            one.add_argument("--json", action="store_true", help="print one JSON object")
+        if dims:
+            one.add_argument(
+                "--set",
+                metavar="DIM=VALUE",
+                action="append",
+                type=assignment,
+                default=[],
+                help="set a dim or a constant; may be given more than once",
+            )
+            one.add_argument("--size", metavar="SIZE", help="one of the named sizes of the spec")
+        if machine:
+            one.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+            one.add_argument(
+                "--dtype",
+                default="float32",
+                choices=["float64", "float32", "bfloat16", "float16"],
+                help="float32 by default",
+            )
+            one.add_argument(
+                "--form",
+                metavar="STATE=FORM",
+                action="append",
+                type=choice,
+                default=[],
+                help="compute a state by this form",
+            )
+        return one
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole_line = argparse.ArgumentParser(
+        prog="ssir",
+        description="Sequence models declared once, as graphs of state-space systems.",
+        epilog=f"{_EPILOG}\n\n`ssir COMMAND --help` says more about a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole_line.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    whole_line.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    commands = _Commands(whole_line.add_subparsers(metavar="COMMAND", title="commands"))
+
+    commands.add("list", "reading:list_specs", "list the specs that are installed", json=True)
+
+    show = commands.add("show", "reading:show", "show what a spec declares", json=True, dims=True)
+    show.add_argument("spec", metavar="SPEC")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--resolved", action="store_true", help="print the spec as YAML with its dims set")
+    form.add_argument("--ir", action="store_true", help="print the IR as text")
+    show.add_argument("--until", metavar="PASS", help="with --ir: the last pass to run, or `none`")
+
+    check = commands.add(
+        "check", "reading:check", "check specs, and print everything that is wrong", json=True, dims=True
+    )
+    check.add_argument("specs", metavar="FILE", nargs="+", help="a file, a name, or - for standard input")
+
+    plan = commands.add(
+        "plan",
+        "reading:show_plan",
+        "show which form computes each state, why, and at what cost",
+        json=True,
+        dims=True,
+        machine=True,
+    )
+    plan.add_argument("spec", metavar="SPEC")
+
+    draw = commands.add("draw", "making:draw", "draw specs as block diagrams, several side by side", dims=True)
+    draw.add_argument("specs", metavar="SPEC", nargs="+")
+    draw.add_argument(
+        "-o", "--output", metavar="FILE", help="an .svg, .png, .pdf, .dot or .html file; - is stdout (DOT by default)"
+    )
+    draw.add_argument("--level", choices=["model", "block", "mixer", "state"], help="how much to show")
+    draw.add_argument("--state", metavar="NAME", help="the state to line up, or to draw alone")
+
+    compile = commands.add(
+        "compile",
+        "making:compile_spec",
+        "compile a spec to a module, or to an artifact in a folder",
+        json=True,
+        dims=True,
+        machine=True,
+    )
+    compile.add_argument("spec", metavar="SPEC")
+    compile.add_argument("--backend", default="torch", help="torch (default), cuda-graph, or that of a plugin")
+    compile.add_argument("--seed", type=int, default=0, help="for the parameters (default 0)")
+    compile.add_argument("-o", "--output", metavar="DIR", help="write an artifact there")
+    compile.add_argument("--force", action="store_true", help="replace what is there")
+
+    verify = commands.add(
+        "verify", "proving:verify", "hold every form against the reference interpreter", json=True, dims=True
+    )
+    verify.add_argument("specs", metavar="SPEC", nargs="+")
+    verify.add_argument("--dtype", choices=["float64", "float32"], help="only this one")
+    verify.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    verify.add_argument("--quick", action="store_true", help="short sequences only")
+
+    bench = commands.add(
+        "bench", "proving:bench", "measure forward, backward and step", json=True, dims=True, machine=True
+    )
+    bench.add_argument("specs", metavar="SPEC", nargs="+")
+    bench.add_argument("--batch", type=whole, default=1)
+    bench.add_argument("--steps", type=whole, default=512, help="length of the sequences (default 512)")
+
+    commands.add("plugins", "reading:plugins", "list the plugins, what they bring, and which failed", json=True)
+    commands.add("schema", "reading:schema", "print the JSON schema of a spec file, for editors")
+
+    explain = commands.add("explain", "reading:explain", "explain an error code, or list them all", json=True)
+    explain.add_argument("code", metavar="CODE", nargs="?")
+
+    new = commands.add("new", "making:new", "write a small spec, or a plugin, to start from")
+    new.add_argument("kind", choices=["spec", "plugin"])
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("-o", "--output", metavar="DIR", default=".", help="the folder to write it to (default: this one)")
+    return whole_line
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from ssir import __version__
+
+        print(f"ssir {__version__}")
+        parser.exit()

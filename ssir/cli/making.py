@@ -1,0 +1,168 @@
+"""The commands that make something: draw, compile, new."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from ssir.cli import say, specs
+from ssir.errors import UsageError
+
+_SPEC = """\
+ssir: 1
+name: {name}
+title: an exponential moving average between two linear maps
+dims:
+  vocab: 256
+  model: 64
+  layers: 2
+
+components:
+  mixer:
+    input: {{u: [model]}}
+    graph:
+      keep: sigmoid(linear(u, model, bias=true))
+      h:
+        state: [model]
+        A: keep
+        B: 1 - keep
+        input: linear(u, model)
+      y: linear(h, model)
+    output: y
+
+  block:
+    input: {{u: [model]}}
+    graph:
+      y: u + mixer(rms_norm(u, over=model))
+    output: y
+
+  lm:
+    input: {{tokens: token}}
+    graph:
+      e: embed(tokens, vocab, model)
+      x:
+        stack: [block]
+        times: layers
+        input: e
+      logits: linear(rms_norm(x, over=model), vocab)
+    output: logits
+
+main: lm
+"""
+
+_PLUGIN = '''\
+"""A plugin of SSIR: it adds a function to the language, written in terms of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssir.ir import Node
+    from ssir.registry import Registry
+    from ssir.spec.build import Site
+
+
+def {name}(cx: Site, a: Node) -> Node:
+    """a * tanh(a), entry by entry."""
+    return cx.elementwise("mul", (a, cx.elementwise("tanh", (a,), name="tanh")))
+
+
+def register(registry: Registry) -> None:
+    registry.function({name})
+'''
+
+_PROJECT = """\
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "ssir-{name}"
+version = "0.1.0"
+dependencies = ["ssir"]
+
+[project.entry-points."ssir.plugins"]
+{name} = "ssir_{name}:register"
+
+[tool.setuptools]
+py-modules = ["ssir_{name}"]
+"""
+
+
+def draw(options: Namespace) -> int:
+    """Draw one spec, or several side by side; without a file, the DOT goes to stdout."""
+    from ssir.draw import draw as picture
+
+    chosen = specs.several(options, options.specs)
+    if options.level:
+        level = options.level
+    else:
+        level = "state" if options.state else "mixer"
+    out = None if options.output in (None, "-") else Path(options.output)
+    text = picture(chosen, out, level, options.state)
+    if out is None:
+        print(text)
+    else:
+        say.console(stderr=True).print(f"wrote {out}", soft_wrap=True)
+    return 0
+
+
+def compile_spec(options: Namespace) -> int:
+    """Compile a spec; tell the plan, or write an artifact."""
+    import torch
+
+    import ssir
+
+    spec = specs.one(options)
+    out = Path(options.output) if options.output else None
+    if out is not None and out.exists() and not options.force:
+        raise UsageError(f"{out} is there already; --force replaces it")
+    model = ssir.compile(
+        spec,
+        backend=options.backend,
+        device=options.device,
+        dtype=getattr(torch, options.dtype),
+        seed=options.seed,
+        forms=dict(options.form) or None,
+    )
+    if out is not None:
+        ssir.save(model, out, force=options.force)
+    if options.json:
+        say.record(
+            name=spec.name, backend=options.backend, output=None if out is None else str(out), plan=model.plan.record()
+        )
+        return 0
+    from ssir.cli.reading import tell_plan
+
+    tell_plan(model.plan)
+    if out is not None:
+        say.console(stderr=True).print(f"wrote {out}", soft_wrap=True)
+    return 0
+
+
+def new(options: Namespace) -> int:
+    """Write a small spec or plugin; nothing that is there is overwritten."""
+    name: str = options.name
+    if not name.isidentifier() or not name.isascii():
+        raise UsageError(f"`{name}` is no name: letters, digits and _, the first no digit")
+    folder = Path(options.output)
+    if options.kind == "spec":
+        files = {folder / f"{name}.yaml": _SPEC.format(name=name)}
+        hint = f"ssir check {folder / name}.yaml"
+    else:
+        files = {
+            folder / f"ssir_{name}.py": _PLUGIN.format(name=name),
+            folder / "pyproject.toml": _PROJECT.format(name=name),
+        }
+        hint = f"pip install -e {folder}; ssir plugins"
+    taken = [str(path) for path in files if path.exists()]
+    if taken:
+        raise UsageError(f"{', '.join(taken)} is there already")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
+    said: Any = say.console(stderr=True)
+    said.print(f"wrote {', '.join(map(str, files))}; next: {hint}", soft_wrap=True)
+    return 0

@@ -1,0 +1,350 @@
+"""The commands that read and tell: list, show, check, plan, plugins, schema, explain. None imports torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from ssir.cli import say, specs
+from ssir.errors import SpecError, SSIRError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from ssir.compilers.plan import Plan
+    from ssir.spec.load import Spec
+
+
+def list_specs(options: Namespace) -> int:
+    """Every installed spec, in a line each; one that is broken is shown as such, and breaks nothing else."""
+    from ssir.spec.load import zoo
+
+    found = [_summary(name) for name, _ in zoo()]
+    if options.json:
+        say.record(specs=found)
+        return 0
+    table = say.table("name", "what it is", "tags", "A of its states", "state", right=("state",))
+    for each in found:
+        if "error" in each:
+            table.add_row(each["name"], each["error"], "", "", "")
+            continue
+        table.add_row(
+            each["name"],
+            "\n".join(filter(None, (each["title"], each["idea"]))),
+            ", ".join(each["tags"]),
+            "\n".join(each["structures"]),
+            say.memory(each["state_bytes"], each["bytes_per_token"]),
+        )
+    say.console().print(table)
+    return 0
+
+
+def _summary(name: str) -> dict[str, Any]:
+    from ssir.spec.load import load
+
+    try:
+        spec = load(name)
+        plan = planned(spec)
+    except SSIRError as error:
+        return {"name": name, "error": str(error).splitlines()[0]}
+    file = spec.module.file
+    return {
+        "name": name,
+        "title": file.title or "",
+        "idea": file.idea or "",
+        "paper": file.paper or "",
+        "tags": file.tags,
+        "sizes": list(file.sizes),
+        "structures": list(dict.fromkeys(str(entry.facts.structure) for entry in plan.entries)),
+        "parameters": plan.parameters,
+        "state_bytes": plan.state_bytes,
+        "bytes_per_token": plan.growth,
+    }
+
+
+def planned(spec: Spec, options: Namespace | None = None) -> Plan:
+    """The plan of a spec for the device, the dtype and the forms that were asked for."""
+    from ssir import passes
+    from ssir.compilers.plan import plan
+
+    graph = passes.run(spec.graph)
+    if options is None:
+        return plan(graph)
+    return plan(graph, options.device.partition(":")[0], options.dtype, dict(options.form))
+
+
+def show(options: Namespace) -> int:
+    """What a spec declares: its text with the dims set, its IR, or its head, dims and components."""
+    spec = specs.one(options)
+    if options.until and not options.ir:
+        raise UsageError("--until goes with --ir")
+    if options.resolved:
+        from ssir.spec.resolve import resolved
+
+        text = resolved(spec)
+        if options.json:
+            say.record(name=spec.name, resolved=text)
+        else:
+            print(text, end="")
+        return 0
+    if options.ir:
+        text = _ir(spec, options.until)
+        if options.json:
+            say.record(name=spec.name, ir=text)
+        else:
+            print(text, end="")
+        return 0
+    found = _declared(spec)
+    if options.json:
+        say.record(**found)
+        return 0
+    _tell(found)
+    return 0
+
+
+def _ir(spec: Spec, until: str | None) -> str:
+    from ssir.ir.text import render
+    from ssir.passes import PASSES, run
+
+    names = [name for name, _ in PASSES]
+    if until == "none":
+        return render(spec.graph)
+    if until is not None and until not in names:
+        near = nearest(until, [*names, "none"])
+        raise UsageError(
+            f"there is no pass `{until}`; "
+            + (f"the nearest is `{near}`" if near else f"there are none, {', '.join(names)}")
+        )
+    return render(run(spec.graph, until))
+
+
+def _declared(spec: Spec) -> dict[str, Any]:
+    file = spec.module.file
+    components = {}
+    for name, component in file.components.items():
+        output = component.output
+        components[name] = {
+            "input": component.input,
+            "output": [output] if isinstance(output, str) else list(output),
+            "main": name == spec.component,
+        }
+    return {
+        "name": spec.name,
+        "file": spec.module.document.source.name,
+        "title": file.title or "",
+        "paper": file.paper or "",
+        "idea": file.idea or "",
+        "tags": file.tags,
+        "glossary": file.glossary,
+        "dims": {name: {"written": file.dims[name], "size": value} for name, value in spec.dims.items()},
+        "constants": dict(spec.module.constants),
+        "sizes": file.sizes,
+        "imports": file.imports,
+        "components": components,
+    }
+
+
+def _tell(found: dict[str, Any]) -> None:
+    console = say.console()
+    console.print(f"{found['name']}: {found['title']}" if found["title"] else found["name"], style="bold")
+    for key in ("idea", "paper", "file"):
+        if found[key]:
+            console.print(f"{key:9} {found[key]}")
+    if found["tags"]:
+        console.print(f"{'tags':9} {', '.join(found['tags'])}")
+    for symbol, meaning in found["glossary"].items():
+        console.print(f"{'symbol':9} {symbol}: {meaning}")
+    console.print()
+    dims = say.table("dim", "size", "written", right=("size",))
+    for name, dim in found["dims"].items():
+        size = "unbounded" if dim["size"] is None else str(dim["size"])
+        dims.add_row(
+            name, size, str(dim["written"]) if isinstance(dim["written"], str) and dim["size"] is not None else ""
+        )
+    for name, value in found["constants"].items():
+        dims.add_row(name, f"{value:g}", "constant")
+    console.print(dims)
+    components = say.table("component", "takes", "gives")
+    for name, one in found["components"].items():
+        takes = ", ".join(
+            f"{key} {axes if isinstance(axes, str) else '[' + ', '.join(axes) + ']'}"
+            for key, axes in one["input"].items()
+        )
+        components.add_row(f"{name} (main)" if one["main"] else name, takes, ", ".join(one["output"]))
+    for name, target in found["imports"].items():
+        components.add_row(name, f"imported: {target}", "")
+    console.print(components)
+    for name, size in found["sizes"].items():
+        changes = ", ".join(f"{dim}={value}" for dim, value in size.items())
+        console.print(f"size {name}: {changes or 'as written'}")
+
+
+def check(options: Namespace) -> int:
+    """Hold specs against the whole language; everything that is wrong in all of them is told."""
+    from ssir.spec.check import check as faults_of
+
+    results: list[dict[str, Any]] = []
+    code = 0
+    for name in options.specs:
+        found: dict[str, Any] = {"spec": name, "ok": True, "diagnostics": []}
+        try:
+            spec = specs.standard_input(options) if name == "-" else specs.several(options, [name])[0]
+            faults_of(spec)
+        except SpecError as error:
+            code = max(code, error.exit_code)
+            found |= {"ok": False, "diagnostics": say.faults(error)}
+            if not options.json:
+                print(error, file=sys.stderr)
+        except UsageError as error:
+            code = max(code, error.exit_code)
+            found |= {"ok": False, "error": str(error)}
+            if not options.json:
+                print(f"error: {error}", file=sys.stderr)
+        else:
+            if not options.json:
+                count = len(spec.module.file.components)
+                print(f"{name}: good ({count} component{'s' if count > 1 else ''})")
+        results.append(found)
+    if options.json:
+        say.record(ok=code == 0, specs=results)
+    return code
+
+
+def show_plan(options: Namespace) -> int:
+    """For each state: what was inferred, the form chosen, why, and what it costs."""
+    spec = specs.one(options)
+    plan = planned(spec, options)
+    if options.json:
+        say.record(name=spec.name, **plan.record())
+        return 0
+    tell_plan(plan)
+    return 0
+
+
+def tell_plan(plan: Plan) -> None:
+    """Print a plan as a table, and its totals."""
+    console = say.console()
+    table = say.table("state", "A", "depends on", "form", "why", "memory", right=("memory",))
+    for entry in plan.entries:
+        one = entry.record()
+        name = f"{one['state']} ×{one['count']}" if one["count"] > 1 else one["state"]
+        form = one["form"] + "".join(f"\nor {other}" for other in one["also"])
+        table.add_row(
+            name,
+            one["structure"] + (", on a cycle" if one["on_cycle"] else ""),
+            _depends(one["depends_on"]),
+            form,
+            one["why"],
+            _held(one),
+        )
+    if plan.entries:
+        console.print(table)
+    else:
+        console.print("no state: nothing here remembers")
+    whole = plan.record()
+    console.print()
+    console.print(f"parameters   {say.quantity(whole['parameters'])}")
+    console.print(f"FLOPs/token  {say.quantity(whole['flops_per_token'])}")
+    console.print(
+        f"state        {say.memory(whole['state_bytes'], whole['bytes_per_token'])} a sequence, in {whole['dtype']}"
+    )
+
+
+def _depends(roles: dict[str, str]) -> str:
+    """A, B: input; D: constant"""
+    grouped: dict[str, list[str]] = {}
+    for role, dependence in roles.items():
+        grouped.setdefault(dependence, []).append(role)
+    return "\n".join(f"{', '.join(letters)}: {dependence}" for dependence, letters in grouped.items())
+
+
+def _held(one: dict[str, Any]) -> str:
+    each = say.size(one["bytes"]) + ("/token" if one["grows"] else "")
+    return f"{one['count']} × {each}" if one["count"] > 1 else each
+
+
+def plugins(options: Namespace) -> int:
+    """What is installed, what it brings, and what failed: 3 if anything did."""
+    from ssir.registry import registry
+
+    found = registry.plugins
+    failed = any(plugin.error for plugin in found)
+    if options.json:
+        say.record(
+            ok=not failed,
+            plugins=[
+                {
+                    "name": plugin.name,
+                    "distribution": plugin.distribution,
+                    "version": plugin.version,
+                    "object": plugin.value,
+                    "error": plugin.error,
+                    "provides": [
+                        {"kind": kind, "name": name, "where": registry.where(kind, name)}
+                        for kind, name in plugin.provides
+                    ],
+                }
+                for plugin in found
+            ],
+        )
+        return 3 if failed else 0
+    table = say.table("plugin", "from", "object", "brings")
+    for plugin in found:
+        kinds: dict[str, list[str]] = {}
+        for kind, name in plugin.provides:
+            kinds.setdefault(kind, []).append(name)
+        brings = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+        table.add_row(
+            plugin.name,
+            f"{plugin.distribution} {plugin.version}",
+            plugin.value,
+            f"failed: {plugin.error}" if plugin.error else brings or "nothing",
+        )
+    say.console().print(table)
+    for plugin in found:
+        if plugin.error:
+            print(f"error[SSIR030]: the plugin `{plugin.name}` failed: {plugin.error}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def schema(options: Namespace) -> int:
+    """The JSON schema of a spec file."""
+    from ssir.spec.schema import File
+
+    del options
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    print(json.dumps({**head, **File.model_json_schema()}, indent=2, ensure_ascii=False))
+    return 0
+
+
+def explain(options: Namespace) -> int:
+    """The entry of the catalogue for a code; without one, all titles."""
+    from ssir.codes import CODES
+
+    if options.code is None:
+        if options.json:
+            say.record(codes=[{"code": code, "title": entry.title} for code, entry in CODES.items()])
+        else:
+            print("\n".join(f"{code}  {entry.title}" for code, entry in CODES.items()))
+        return 0
+    code = options.code.upper().removeprefix("ERROR[").removesuffix("]")
+    if code not in CODES:
+        near = nearest(code, CODES)
+        raise UsageError(
+            f"there is no code `{options.code}`; " + (f"the nearest is {near}" if near else "`ssir explain` lists them")
+        )
+    entry = CODES[code]
+    if options.json:
+        say.record(code=code, title=entry.title, explanation=entry.explanation, wrong=entry.wrong, right=entry.right)
+        return 0
+    print(f"{code}: {entry.title}\n\n{_wrapped(entry.explanation)}")
+    for title, example in (("wrong", entry.wrong), ("right", entry.right)):
+        if example:
+            print(f"\n{title}:\n\n" + "\n".join(f"    {line}" for line in example.splitlines()))
+    return 0
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(text, 100)

@@ -1,0 +1,306 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ssir.cli import main
+from ssir.spec.load import load, zoo
+
+GOOD = """\
+ssir: 1
+name: average
+dims: {model: 4}
+components:
+  mixer:
+    input: {u: [model]}
+    graph:
+      h: {state: [model], A: 0.9, B: 0.1, input: u}
+    output: h
+main: mixer
+"""
+BAD = GOOD.replace("input: u}", "input: v}").replace("A: 0.9", "A: sigmod(u)")
+
+Captured = pytest.CaptureFixture[str]
+
+
+def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ssir.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    return str(path)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> str:
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    return str(path)
+
+
+# check
+
+
+def test_a_good_spec_is_good(good: str, capsys: Captured) -> None:
+    assert main(["check", good, "mamba"]) == 0
+    out, err = capsys.readouterr()
+    assert "good.yaml: good (1 component)" in out and "mamba: good" in out and not err
+
+
+def test_every_fault_of_every_file_is_printed(good: str, bad: str, tmp_path: Path, capsys: Captured) -> None:
+    worse = tmp_path / "worse.yaml"
+    worse.write_text("ssir: 1\n- what")
+    assert main(["check", bad, good, str(worse)]) == 1
+    out, err = capsys.readouterr()
+    assert "good.yaml: good" in out
+    assert "bad.yaml:8:30: error[SSIR012]" in err and "the nearest is `sigmoid`" in err
+    assert "bad.yaml:8:56: error[SSIR011]" in err and "worse.yaml:2:1: error[SSIR001]" in err
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    for text, code in ((GOOD, 0), (BAD, 1), ("\xff", 1), ("", 1)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode("latin-1"))))
+        assert main(["check", "-"]) == code
+    assert "<stdin>:8:30: error[SSIR012]" in capsys.readouterr().err
+
+
+def test_what_is_not_used_is_checked_too(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "unused.yaml"
+    path.write_text(
+        GOOD.replace("main:", "  spare:\n    input: {u: [model]}\n    graph: {y: u + w}\n    output: y\nmain:")
+    )
+    assert main(["check", str(path)]) == 1
+    assert "nothing here is called `w`" in capsys.readouterr().err
+
+
+def test_check_tells_programs_what_it_tells_people(bad: str, capsys: Captured) -> None:
+    assert main(["check", bad, "--json"]) == 1
+    out, err = capsys.readouterr()
+    (spec,) = json.loads(out)["specs"]
+    assert not err and not spec["ok"]
+    assert [(one["code"], one["place"]["line"], one["place"]["column"]) for one in spec["diagnostics"]] == [
+        ("SSIR012", 8, 30),
+        ("SSIR011", 8, 56),
+    ]
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "usage"),
+        (["frobnicate"], 2, "invalid choice"),
+        (["show", "mambaa"], 2, "the nearest is `mamba`"),
+        (["show", "mamba.mixr"], 2, "the nearest is `mixer`"),
+        (["show", "mamba", "--set", "modle=3"], 2, "the nearest is `model`"),
+        (["show", "mamba", "--set", "model"], 2, "dim=value"),
+        (["show", "mamba", "--set", "model=1e999"], 2, "is not a number"),
+        (["show", "mamba", "--set", "model=0"], 1, "a size lies between"),
+        (["show", "mamba", "--set", "model=2.5"], 1, "whole number"),
+        (["show", "mamba", "--size", "9000m"], 2, "has no size"),
+        (["show", "/nowhere/x.yaml"], 2, "there is no file"),
+        (["check", "/nowhere/x.yaml"], 2, "there is no file"),
+        (["show", "/"], 1, "it is a directory"),
+        (["explain", "SSIR999"], 2, "there is no code"),
+        (["plan", "mamba", "--form", "x=nonsense"], 2, "there is no form"),
+        (["plan", "mamba.mixer", "lstm"], 2, "unrecognized"),
+    ],
+)
+def test_errors_are_told_on_stderr_with_their_code(
+    arguments: list[str], code: int, words: str, capsys: Captured
+) -> None:
+    assert main(arguments) == code
+    out, err = capsys.readouterr()
+    assert words in err and not out and "Traceback" not in err
+
+
+def test_with_json_an_error_is_an_object_too(bad: str, capsys: Captured) -> None:
+    assert main(["plan", bad, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False and {one["code"] for one in told["diagnostics"]} == {"SSIR011", "SSIR012"}
+
+
+def test_an_interrupt_and_a_fault_of_our_own_have_their_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    for error, code in (
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("no"), 70),
+        (PermissionError(13, "Denied", "x"), 3),
+    ):
+
+        def fail(_: object, error: BaseException = error) -> int:
+            raise error
+
+        monkeypatch.setattr("ssir.cli.reading.explain", fail)
+        assert main(["explain"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setattr("ssir.cli.reading.explain", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["explain", "--traceback"])
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m ssir.cli explain | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+# What the reading commands tell
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["show", "mamba"],
+        ["show", "griffin", "--ir"],
+        ["show", "lstm", "--resolved"],
+        ["plan", "transformer"],
+        ["plugins"],
+        ["explain"],
+        ["explain", "ssir016"],
+    ],
+)
+def test_reading_commands_print_a_versioned_object(arguments: list[str], capsys: Captured) -> None:
+    assert main([*arguments, "--json"]) in (0, 3)
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+
+
+def test_the_list_has_every_spec_with_its_memory(capsys: Captured) -> None:
+    main(["list", "--json"])
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)["specs"]}
+    assert set(listed) == {name for name, _ in zoo()}
+    assert not [one for one in listed.values() if "error" in one]
+    assert listed["mamba"]["state_bytes"] == 24 * 4 * (4 * 1536 + 16 * 1536)
+    assert listed["transformer"]["bytes_per_token"] > 0
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in listed)
+
+
+def test_a_broken_spec_does_not_break_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (tmp_path / "broken.yaml").write_text("ssir: 2")
+    monkeypatch.setattr("ssir.spec.load.files", lambda _: tmp_path)
+    assert main(["list"]) == 0
+    assert "broken.yaml" in capsys.readouterr().out
+
+
+def test_show_tells_the_sizes_that_were_set(capsys: Captured) -> None:
+    assert main(["show", "mamba", "--set", "model=64", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["dims"]["inner"] == {"written": "2 * model", "size": 128}
+    assert main(["show", "mamba", "--size", "370m"]) == 0
+    assert "2048   2 * model" in capsys.readouterr().out
+
+
+def test_a_resolved_spec_is_a_spec_of_the_same_graph(tmp_path: Path, capsys: Captured) -> None:
+    for name, _ in zoo():
+        assert main(["show", name, "--resolved", "--set", "layers=2"]) == 0
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(capsys.readouterr().out)
+        assert load(str(path)).graph == load(name, layers=2).graph
+
+
+def test_the_plan_says_why(capsys: Captured) -> None:
+    assert main(["plan", "mamba", "--set", "layers=2"]) == 0
+    out = capsys.readouterr().out
+    assert "diagonal over" in out and "×2" in out and "parameters" in out and "FLOPs/token" in out
+
+
+def test_a_component_and_a_component_of_a_file_are_specs(good: str, capsys: Captured) -> None:
+    assert main(["plan", "mamba.mixer"]) == 0
+    assert main(["plan", f"{good}:mixer"]) == 0
+
+
+def test_the_schema_is_one_that_the_zoo_keeps(capsys: Captured) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert {"ssir", "name", "components", "main"} <= set(schema["required"])
+
+
+def test_a_new_spec_is_good(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["new", "spec", "mine", "-o", str(tmp_path)]) == 0
+    assert main(["check", str(tmp_path / "mine.yaml")]) == 0
+    assert main(["new", "spec", "mine", "-o", str(tmp_path)]) == 2
+    assert main(["new", "spec", "../mine", "-o", str(tmp_path)]) == 2
+
+
+def test_drawing_prints_dot_or_writes_a_file(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["draw", "lstm"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("digraph") and not err
+    for suffix in ("svg", "dot", "html"):
+        path = tmp_path / f"both.{suffix}"
+        assert main(["draw", "lstm", "mamba", "-o", str(path)]) == 0
+        assert path.stat().st_size > 500
+    assert not capsys.readouterr().out
+    assert main(["draw", "lstm", "-o", str(tmp_path / "x.bmp")]) == 2
+    assert main(["draw", "lstm", "-o", str(tmp_path / "nowhere" / "x.svg")]) == 2
+
+
+# Speed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["check", "mamba"],
+        ["draw", "lstm"],
+        ["plan", "mamba"],
+        ["show", "lstm", "--ir"],
+        ["explain"],
+    ],
+)
+def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
+    script = (
+        "import sys; from ssir.cli import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'scipy'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_nothing_but_the_standard_library() -> None:
+    script = "import sys; from ssir.cli import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not [name for name in ("networkx", "pydantic", "yaml", "rich") if f"'{name}'" in done.stderr]
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert program("--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_output_survives_a_terminal_without_unicode() -> None:
+    done = program("show", "mamba", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
