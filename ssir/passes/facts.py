@@ -90,7 +90,9 @@ def facts(graph: Graph, node: Node) -> Facts:
         for role, operand in zip(node.attrs["roles"], node.inputs, strict=True)
     }
     dependence.setdefault("A", Dependence.CONSTANT)
-    x, c = node.role("x"), node.role("C")
+    x, b, c = node.role("x"), node.role("B"), node.role("C")
+    if structure.kind == "shift" and any(structure.over in graph[entering].type.names for entering in (x, b) if entering):
+        structure = Structure("general")  # no register: the input enters more than the first slot
     given = graph[x].type.names if x else ()
     expansion = tuple(axis for axis in axes if axis.name not in given)
     contracted = tuple(axis for axis in expansion if c is not None and axis.name in graph[c].type.names)

@@ -363,7 +363,7 @@ class _Step:
             c_names = self.graph[c_name].type.names
             used = [name for name in axes if name not in x_names and name in c_names]
             lag = 0 if node.attrs["read"] == "after" else 1
-            if slots in used and node.role("initial") is None:
+            if slots is not None and slots in used and node.role("initial") is None:
                 there = fit(present(self.moment_of_ops, lag, h.shape[axes.index(slots) + 1]), [slots], axes)
                 y = torch.where(there, y, torch.zeros((), dtype=y.dtype))
             rest = [name for name in wanted if name in axes or name in c_names]
@@ -425,9 +425,10 @@ class _Step:
 
 
 def _register_axis(graph: Graph, node: Node) -> str | None:
-    """The axis along which a state is a shift register, if its A is a bare shift."""
+    """The axis along which a state is a shift register, if its A is a bare shift and the input enters the first slot."""
     a = node.role("A")
     if a is None or graph[a].op != "op.shift":
         return None
     axis: str = graph[a].attrs["axis"]
-    return axis
+    entering = [name for name in (node.role("B"), node.role("x")) if name is not None]
+    return None if any(axis in graph[name].type.names for name in entering) else axis

@@ -1,4 +1,4 @@
-"""What the comparisons with others' implementations share: their weights copied over, outputs and gradients compared."""
+"""What the comparisons with others' implementations share: weights copied over, outputs and gradients compared."""
 
 from __future__ import annotations
 
@@ -104,6 +104,18 @@ def random_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return noise * x.shape[-1] ** -0.5 if x.dim() > 1 else 0.2 + 0.4 * noise
 
 
+def built(make: Callable[[], nn.Module]) -> Any:
+    """Their module in float64, evaluating, with random parameters and plain attention."""
+    with double():
+        module: Any = make()
+    module.double()
+    module.eval()
+    if hasattr(module, "set_attn_implementation"):
+        module.set_attn_implementation("eager")
+    randomise(module)
+    return module
+
+
 def randomise(theirs: nn.Module, seed: int = 0) -> None:
     """Give every parameter of a module random values."""
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +146,11 @@ def close(ours: Tensor, theirs: Tensor, what: str = "output", tolerance: float =
 
 
 def same(
-    ours: Model, theirs: Callable[[Tensor], Tensor], weights: Mapping[str, Tensor], mapping: Mapping[str, Part], x: Tensor
+    ours: Model,
+    theirs: Callable[[Tensor], Tensor],
+    weights: Mapping[str, Tensor],
+    mapping: Mapping[str, Part],
+    x: Tensor,
 ) -> None:
     """Outputs and the gradients of all parameters agree on a whole sequence."""
     copy(weights, ours, mapping)

@@ -9,7 +9,10 @@ from tests.oracles import compare
 
 VOCAB, MODEL, HEAD, LAYERS, WINDOW = 11, 16, 2, 4, 3
 
-HEADS: dict[str, str | compare.Part] = {"e.weight": "model.embed_tokens.weight", "norm.scale": "model.final_norm.weight"}
+HEADS: dict[str, str | compare.Part] = {
+    "e.weight": "model.embed_tokens.weight",
+    "norm.scale": "model.final_norm.weight",
+}
 BLOCK: dict[str, str | compare.Part] = {
     "norm.scale": "temporal_pre_norm.weight",
     "norm_2.scale": "channel_pre_norm.weight",
@@ -74,14 +77,11 @@ def test_recurrent_gemma_agrees_with_transformers(via: str, name: str) -> None:
         block_types=pattern,
         pad_token_id=None,  # a padding token would get no gradient
         use_cache=False,
-        attn_implementation="eager",
     )
-    with compare.double():
-        theirs = RecurrentGemmaForCausalLM(config).double().eval()
+    theirs = compare.built(lambda: RecurrentGemmaForCausalLM(config))
     theirs.model.normalizer = torch.tensor(MODEL**0.5, dtype=torch.float64)  # theirs is rounded to bfloat16
-    compare.randomise(theirs)
-    dims = {"window": WINDOW} if name == "griffin" else {}
-    ours = compare.Model(load(name, vocab=VOCAB, model=MODEL, layers=LAYERS, head=HEAD, **dims), via)
+    dims: dict[str, float] = {"window": WINDOW} if name == "griffin" else {}
+    ours = compare.Model(load(name, None, vocab=VOCAB, model=MODEL, layers=LAYERS, head=HEAD, **dims), via)
     x = compare.tokens(VOCAB, time=10)
     mapping = _mapping("".join(kind[0] for kind in pattern), "mixer" if name == "hawk" else "recurrent")
     compare.same(ours, lambda x: theirs(x).logits, dict(theirs.named_parameters()), mapping, x)

@@ -39,9 +39,7 @@ def test_mamba_agrees_with_transformers(via: str) -> None:
     config = MambaConfig(
         vocab_size=11, hidden_size=8, num_hidden_layers=2, state_size=STATE, time_step_rank=RANK, use_cache=False
     )
-    with compare.double():
-        theirs = MambaForCausalLM(config).double().eval()
-    compare.randomise(theirs)
+    theirs = compare.built(lambda: MambaForCausalLM(config))
     spec = load("mamba", vocab=11, model=8, layers=2, state=STATE, rank=RANK)
     ours, x = compare.Model(spec, via), compare.tokens(11)
     mapping = compare.per_layer(MAMBA, 2)

@@ -38,9 +38,7 @@ RWKV: dict[str, str | compare.Part] = {
 @pytest.mark.parametrize("via", compare.VIA)
 def test_rwkv4_agrees_with_transformers(via: str) -> None:
     config = RwkvConfig(vocab_size=11, hidden_size=8, num_hidden_layers=2, rescale_every=0, use_cache=False)
-    with compare.double():
-        theirs = RwkvForCausalLM(config).double().eval()
-    compare.randomise(theirs)
+    theirs = compare.built(lambda: RwkvForCausalLM(config))
     ours, x = compare.Model(load("rwkv4", vocab=11, model=8, layers=2), via), compare.tokens(11)
     mapping = compare.per_layer(RWKV, 2)
     compare.same(ours, lambda x: theirs(x, use_cache=False).logits, dict(theirs.named_parameters()), mapping, x)

@@ -72,7 +72,7 @@ def _time_mix(w: dict[str, Tensor], x: Tensor) -> Tensor:
         reads.append(torch.einsum("bhk,bhkv->bhv", r[:, t], memory + w["time_faaaa"][..., None] * new))
         memory = decay[:, t, :, :, None] * memory + new
     y = torch.stack(reads, 1).flatten(0, 1).flatten(1)
-    y = F.group_norm(y, HEADS, w["ln_x.weight"], w["ln_x.bias"], eps=64e-5).unflatten(0, (batch, time))
+    y = F.group_norm(y, HEADS, w["ln_x.weight"], w["ln_x.bias"], eps=64e-5).reshape(batch, time, MODEL)
     return (y * F.silu(mixed["g"] @ w["gate.weight"].T)) @ w["output.weight"].T
 
 

@@ -34,11 +34,8 @@ def test_llama_agrees_with_transformers(via: str, kv: int, group: int) -> None:
         num_attention_heads=kv * group,
         num_key_value_heads=kv,
         rms_norm_eps=1e-5,
-        attn_implementation="eager",
     )
-    with compare.double():
-        theirs = LlamaForCausalLM(config).double().eval()
-    compare.randomise(theirs)
+    theirs = compare.built(lambda: LlamaForCausalLM(config))
     spec = load("transformer", vocab=11, model=16, layers=2, kv=kv, group=group, hidden=12)
     ours, x = compare.Model(spec, via), compare.tokens(11)
     mapping = compare.per_layer(LLAMA, 2)
@@ -76,10 +73,8 @@ GPT2: dict[str, str | compare.Part] = {
 
 @pytest.mark.parametrize("via", compare.VIA)
 def test_gpt2_agrees_with_transformers(via: str) -> None:
-    config = GPT2Config(vocab_size=11, n_positions=9, n_embd=16, n_layer=2, n_head=4, attn_implementation="eager")
-    with compare.double():
-        theirs = GPT2LMHeadModel(config).double().eval()
-    compare.randomise(theirs)
+    config = GPT2Config(vocab_size=11, n_positions=9, n_embd=16, n_layer=2, n_head=4)
+    theirs = compare.built(lambda: GPT2LMHeadModel(config))
     spec = load("gpt2", vocab=11, length=9, model=16, layers=2, head=4)
     ours, x = compare.Model(spec, via), compare.tokens(11)
     mapping = compare.per_layer(GPT2, 2)
