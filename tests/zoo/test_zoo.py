@@ -1,0 +1,150 @@
+"""Every spec of the zoo: it is whole, it elaborates at its published size at once, and it has as many parameters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ssir import passes
+from ssir.ir.graph import Graph
+from ssir.passes.facts import facts
+from ssir.reference.interpreter import Interpreter
+from ssir.spec.load import load, zoo
+from tests.oracles.compare import Model, parameters, tokens
+
+NAMES = [name for name, _ in zoo()]
+
+# By size; None is what the spec says by itself.
+COUNTS = {
+    ("gpt2", None): 124_439_808,
+    ("gpt2", "medium"): 354_823_168,
+    ("gpt2", "large"): 774_030_080,
+    ("gpt2", "xl"): 1_557_611_200,
+    ("transformer", None): 1_100_048_384,
+    ("transformer", "llama2-7b"): 6_738_415_616,
+    ("transformer", "llama3-8b"): 8_030_261_248,
+    ("mamba", None): 129_135_360,
+    ("mamba", "2.8b"): 2_768_345_600,
+    ("griffin", None): 2_682_862_080,
+    ("rwkv4", None): 169_342_464,
+    ("rwkv6", None): 1_599_873_024,
+}
+
+SMALL: dict[str, dict[str, float]] = {
+    "transformer": {"model": 16, "layers": 2, "kv": 2, "group": 2, "hidden": 12},
+    "gpt2": {"model": 16, "layers": 2, "head": 2, "length": 16},
+    "lstm": {"model": 8},
+    "gru": {"model": 8},
+    "mamba": {"model": 16, "layers": 2},
+    "hawk": {"model": 16, "layers": 2, "head": 2},
+    "griffin": {"model": 16, "layers": 3, "head": 2, "window": 3},
+    "rwkv4": {"model": 16, "layers": 2},
+    "rwkv6": {"model": 16, "layers": 2, "key": 4, "rank": 3, "decay_rank": 5},
+    "hgrn2": {"model": 16, "layers": 3, "key": 4},
+}
+
+
+def states(graph: Graph) -> Iterator[tuple[Graph, str]]:
+    for one in graph.walk():
+        for node in one.states:
+            yield one, node.name
+
+
+def test_every_spec_of_the_first_ten_is_there() -> None:
+    assert set(SMALL) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_introduces_itself(name: str) -> None:
+    file = load(name).module.file
+    assert file.name == name
+    assert file.title and file.paper and file.idea and file.tags and file.glossary
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_elaborates_at_its_published_size_at_once(name: str) -> None:
+    start = time.perf_counter()
+    graph = passes.run(load(name).graph, check=True)
+    assert time.perf_counter() - start < 5
+    assert all(size is None or size > 0 for one in graph.walk() for node in one for size in node.type.sizes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_named_size_elaborates(name: str) -> None:
+    for size in load(name).module.file.sizes:
+        passes.run(load(name, size).graph, check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mixer_can_be_had_by_itself(name: str) -> None:
+    spec = load(f"{name}.mixer")
+    graph = passes.run(spec.graph, check=True)
+    assert graph.states
+    first, (_, output) = graph.inputs[0], graph.outputs[0]
+    assert set(graph[output].type.axes) == set(first.type.axes)
+
+
+@pytest.mark.parametrize(("name", "size"), COUNTS, ids=lambda value: str(value))
+def test_a_model_has_the_published_number_of_parameters(name: str, size: str | None) -> None:
+    found = dict(parameters(load(name, size).graph))
+    assert sum(node.type.numel() for node in found.values()) == COUNTS[name, size]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gains_and_biases_are_spared_weight_decay(name: str) -> None:
+    for key, node in parameters(load(name).graph):
+        if len(node.type.axes) == 1 or key.endswith(".bias"):
+            assert not node.attrs["decay"], key
+
+
+@pytest.mark.parametrize("name", ["mamba", "hawk", "hgrn2", "rwkv4", "rwkv6"])
+def test_gates_between_0_and_1_have_a_logarithm_without_log_of_exp(name: str) -> None:
+    graph = passes.run(load(name).graph)
+    gated = [facts(one, one[state]) for one, state in states(graph)]
+    logs = [(found.node.name, found.log) for found in gated if found.structure.kind == "diagonal" and found.log]
+    assert logs
+    for one, state in states(graph):
+        log = facts(one, one[state]).log
+        assert log is None or one[log].op != "log" or one[one[log].inputs[0]].op != "exp"
+
+
+@pytest.mark.parametrize("name", ["mamba", "hawk", "hgrn2", "rwkv4", "rwkv6"])
+def test_scans_lie_on_no_cycle(name: str) -> None:
+    graph = passes.run(load(name).graph)
+    assert all(facts(one, one[state]).cycle is None for one, state in states(graph))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_models_run_and_every_parameter_matters(name: str) -> None:
+    model = Model(load(name, None, vocab=11, **SMALL[name])).fill()
+    y, _ = model(tokens(11))
+    assert y.shape == (2, 9, 11) and y.isfinite().all()
+    y.square().sum().backward()
+    for key, gradient in model.gradients().items():
+        assert gradient.isfinite().all() and gradient.abs().max() > 0, key
+
+
+def test_gradients_are_finite_where_a_gate_is_shut() -> None:
+    """A recurrence gate of exactly 0 gives a = 1, where the slope of sqrt(1 - a^2) is infinite."""
+    graph = passes.run(load("hawk.mixer", None, model=4, head=2, layers=1).graph)
+    params = {key: torch.zeros([s or 0 for s in n.type.sizes], dtype=torch.float64) for key, n in parameters(graph)}
+    params["Lambda"] = torch.full_like(params["Lambda"], -800.0)
+    params["conv_bias"] += 1.0
+    params = {key: value.requires_grad_() for key, value in params.items()}
+    outputs, _ = Interpreter(graph, params).run({"u": torch.ones(1, 3, 4, dtype=torch.float64)})
+    next(iter(outputs.values())).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in params.values())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_resets_start_afresh(name: str) -> None:
+    model = Model(load(name, None, vocab=11, **SMALL[name])).fill()
+    x = tokens(11)
+    reset = torch.zeros(x.shape, dtype=torch.bool)
+    reset[:, 4] = True
+    with torch.no_grad():
+        y, _ = model(x, reset=reset)
+        assert torch.allclose(y[:, 4:], model(x[:, 4:])[0], atol=1e-10)
