@@ -211,9 +211,29 @@ def _last(time: Time, seen: Tensor, size: int, start: Tensor | None) -> Tensor:
     short = size - seen.shape[1]
     last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
     if time.reset is None:
-        return last.contiguous() if short < 0 else last
+        return last.contiguous()
     slot = torch.arange(size - 1, -1, -1, device=time.device)
     return _kept(last, slot, time.since[:, -1:] + 1, start)
+
+
+def keep(time: Time, old: State, new: State, key: str, x: Tensor, size: int) -> None:
+    """Keep the last inputs of a sequence as a register, without looking at it as a whole."""
+    kept = old.get(key)
+    tail = x[:, -size:]
+    if kept is not None and tail.shape[1] < size:
+        tail = torch.cat([kept[:, tail.shape[1] :].to(x.dtype), tail], 1)
+    new[key] = _last(time, tail, size, None)
+
+
+def history(old: State, key: str, entries: int | None) -> Tensor | None:
+    """The last entries of a register (None: all), oldest first."""
+    kept = old.get(key)
+    return kept if kept is None or entries is None else kept[:, kept.shape[1] - entries :]
+
+
+def arranged(h: Tensor | None, order: Sequence[int], sizes: Sequence[int]) -> Tensor | None:
+    """A memory [batch, *axes] permuted, and reshaped to [batch, *sizes]."""
+    return None if h is None else h.permute(*order).reshape(h.shape[0], *sizes)
 
 
 def _started(time: Time, x: Tensor, size: int, start: Tensor, axes: Sequence[int]) -> Tensor:

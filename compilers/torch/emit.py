@@ -124,17 +124,21 @@ class Emitter:
         if name not in self.names:
             if self.inside is not None and name not in self.inside:
                 self.names[name] = self._column(name)
-            elif self.mode == "sequence" and name in self.graph.cycle_of:
-                self._cycle(self.graph.cycle_of[name])
+            elif self.inside is None and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
+                pass
             else:
                 self.names[name] = ops.emit(self, self.graph[name])
         return self.names[name]
 
-    def _cycle(self, cycle: frozenset[str]) -> None:
-        """All that a cycle gives to the outside, by the form that takes it."""
+    def _cycle(self, cycle: frozenset[str]) -> bool:
+        """Have the form that takes a cycle compute all that it gives to the outside. In a step a loop is nothing special."""
         first = next(node for node in self.graph.states if node.name in cycle)
         match = self.unit.match[first.name]
-        match.form.sequence(self, self.unit.facts[first.name], match)
+        if self.mode == "step" and match.form.name == "loop":
+            return False
+        write = match.form.sequence if self.mode == "sequence" else match.form.step
+        write(self, self.unit.facts[first.name], match)
+        return True
 
     def outside(self, inside: frozenset[str]) -> list[str]:
         """The values among ``inside`` that something else uses, in order."""
