@@ -9,9 +9,11 @@
 #include <omp.h>
 #define THREADS omp_get_num_threads()
 #define THREAD omp_get_thread_num()
+#define PROCESSORS omp_get_num_procs()
 #else
 #define THREADS 1
 #define THREAD 0
+#define PROCESSORS 1
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -27,6 +29,14 @@
 typedef REAL vec __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
 INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+INLINE REAL sum_lanes(vec v) {
+    REAL parts[VECTOR / sizeof(REAL)];
+    memcpy(parts, &v, sizeof v);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) parts[i] += parts[i + width];
+    return parts[0];
+}
 
 /* Threads worth starting: below some 30 microseconds of work per thread the start costs more than it gives. */
 INLINE int worth(int64_t work, int64_t per_thread, int64_t threads) {

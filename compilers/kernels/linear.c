@@ -3,14 +3,6 @@
 
 #define TILE 32
 
-INLINE REAL sum_lanes(vec v) {
-    REAL parts[VECTOR / sizeof(REAL)];
-    memcpy(parts, &v, sizeof v);
-    for (int width = LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) parts[i] += parts[i + width];
-    return parts[0];
-}
-
 INLINE vec load_part(const REAL *from, int64_t count) {
     REAL parts[VECTOR / sizeof(REAL)] = {0};
     vec v;

@@ -27,9 +27,9 @@ INLINE void wait_for_all(int64_t *arrived, int64_t *round) {
     }
 }
 
-/* Each thread wants enough of R to read per step that a barrier does not matter. */
+/* Each thread wants enough of R to read per step that a barrier does not matter, and a processor, lest the others wait. */
 INLINE int team(int64_t gates, int64_t width, int64_t batch, int64_t tiles, int64_t threads) {
-    return worth(gates * width * width * min64(batch, MOST_ROWS), 32768, min64(threads, tiles));
+    return worth(gates * width * width * min64(batch, MOST_ROWS), 32768, min64(min64(threads, PROCESSORS), tiles));
 }
 
 /* sums[r][q] = sum_k packed[k][q] rows[r][k] */
@@ -70,9 +70,14 @@ INLINE void multiply_rows(const REAL *packed, const REAL *const *rows, int64_t i
 }
 
 INLINE REAL dot(const REAL *a, const REAL *b, int64_t size) {
-    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < size; k++) sum += a[k] * b[k];
+    vec even = {0}, odd = {0};
+    int64_t k = 0;
+    for (; k + 2 * LANES <= size; k += 2 * LANES) {
+        even += *(const vec *)(a + k) * *(const vec *)(b + k);
+        odd += *(const vec *)(a + k + LANES) * *(const vec *)(b + k + LANES);
+    }
+    REAL sum = sum_lanes(even + odd);
+    for (; k < size; k++) sum += a[k] * b[k];
     return sum;
 }
 

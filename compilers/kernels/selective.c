@@ -7,7 +7,9 @@ The states of all steps never exist at once: forward keeps the state at the star
 #define BLOCK 128
 #define CHUNK 16
 
-typedef REAL lane_t[BLOCK];
+typedef REAL lane_t[BLOCK] __attribute__((aligned(64)));
+
+INLINE lane_t *rows(int64_t count) { return aligned_alloc(64, sizeof(lane_t) * (size_t)count); }
 
 /* Keeps infinite gates out of 0 * inf; NaN passes. */
 INLINE REAL bounded(REAL x) {
@@ -32,7 +34,7 @@ INLINE void forward(const REAL *g, const REAL *rates, const REAL *u, const REAL 
     int64_t blocks = (width + BLOCK - 1) / BLOCK, chunks = (time + CHUNK - 1) / CHUNK;
 #pragma omp parallel num_threads(worth(batch * time * width * states, 65536, threads))
     {
-        lane_t *h = malloc(sizeof(lane_t) * (size_t)states), *rate = malloc(sizeof(lane_t) * (size_t)states);
+        lane_t *h = rows(states), *rate = rows(states);
 #pragma omp for collapse(2) schedule(static)
         for (int64_t i = 0; i < batch; i++)
             for (int64_t block = 0; block < blocks; block++) {
@@ -105,21 +107,43 @@ void selective_step(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int64_t 
     }
 }
 
+/* One step and state back, with explicit vectors: compilers keep the two sums over lanes in memory. */
+INLINE void backward_row(const lane_t old_, const lane_t decay_, const lane_t slow_, const lane_t gate_, const lane_t drive_,
+                         const lane_t grad_, REAL in, REAL out, lane_t back_, lane_t dslow_, lane_t dgate_, lane_t ddrive_, REAL *din,
+                         REAL *dout, const int before) {
+    const vec *old = (const vec *)old_, *decay = (const vec *)decay_, *slow = (const vec *)slow_, *gate = (const vec *)gate_;
+    const vec *drive = (const vec *)drive_, *grad = (const vec *)grad_;
+    vec *back = (vec *)back_, *dslow = (vec *)dslow_, *dgate = (vec *)dgate_, *ddrive = (vec *)ddrive_, ins = {0}, outs = {0};
+    for (int d = 0; d < BLOCK / LANES; d++) {
+        vec kept = decay[d] * old[d], total = back[d], seen = old[d];
+        if (!before) {
+            total += grad[d] * out;
+            seen = kept + drive[d] * in;
+        }
+        vec exponent = total * kept;
+        outs += grad[d] * seen;
+        ins += total * drive[d];
+        ddrive[d] += total * in;
+        dgate[d] += exponent * slow[d];
+        dslow[d] += exponent * gate[d];
+        back[d] = decay[d] * total;
+        if (before) back[d] += grad[d] * out;
+    }
+    *din += sum_lanes(ins);
+    *dout += sum_lanes(outs);
+}
+
 /* flow enters as dL/dh[last] and leaves as dL/dstart. drates: [B,N,D], one share per batch row; db, dc: [threads,B,T,N], zero before. */
-void selective_backward(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int64_t c_, int64_t reset_, int64_t kept_, int64_t dy_,
-                        int64_t dg_, int64_t drates_, int64_t du_, int64_t db_, int64_t dc_, int64_t flow_, int64_t batch, int64_t time,
-                        int64_t width, int64_t states, int64_t before, int64_t threads) {
-    const REAL *g = PTR(REAL, g_), *rates = PTR(REAL, rates_), *u = PTR(REAL, u_), *b = PTR(REAL, b_), *c = PTR(REAL, c_);
-    const REAL *kept = PTR(REAL, kept_), *dy = PTR(REAL, dy_);
-    const uint8_t *reset = PTR(uint8_t, reset_);
-    REAL *dg = PTR(REAL, dg_), *drates = PTR(REAL, drates_), *du = PTR(REAL, du_), *flow = PTR(REAL, flow_);
+INLINE void backward(const REAL *g, const REAL *rates, const REAL *u, const REAL *b, const REAL *c, const uint8_t *reset,
+                     const REAL *kept, const REAL *dy, REAL *dg, REAL *drates, REAL *du, REAL *all_db, REAL *all_dc, REAL *flow,
+                     int64_t batch, int64_t time, int64_t width, int64_t states, int threads, const int before) {
     int64_t blocks = (width + BLOCK - 1) / BLOCK, chunks = (time + CHUNK - 1) / CHUNK;
     size_t row_size = sizeof(lane_t) * (size_t)states;
 #pragma omp parallel num_threads(worth(batch * time * width * states, 65536, threads))
     {
-        lane_t *h = malloc(row_size), *rate = malloc(row_size), *delta = malloc(row_size), *drate = malloc(row_size);
-        lane_t *olds = malloc(row_size * CHUNK), *decays = malloc(row_size * CHUNK);
-        REAL *db = PTR(REAL, db_) + THREAD * batch * time * states, *dc = PTR(REAL, dc_) + THREAD * batch * time * states;
+        lane_t *h = rows(states), *rate = rows(states), *delta = rows(states), *drate = rows(states);
+        lane_t *olds = rows(states * CHUNK), *decays = rows(states * CHUNK);
+        REAL *db = all_db + THREAD * batch * time * states, *dc = all_dc + THREAD * batch * time * states;
 #pragma omp for collapse(2) schedule(static)
         for (int64_t i = 0; i < batch; i++)
             for (int64_t block = 0; block < blocks; block++) {
@@ -155,26 +179,10 @@ void selective_backward(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int6
                         load_bounded(gate, g + row * width + d0, size);
                         load(drive, u + row * width + d0, size);
                         load(grad, dy + row * width + d0, size);
-                        for (int64_t n = 0; n < states; n++) {
-                            REAL in = b[row * states + n], out = c[row * states + n], din = 0, dout = 0;
-                            const REAL *restrict old = olds[k * states + n], *restrict decay = decays[k * states + n];
-                            const REAL *restrict slow = rate[n];
-                            REAL *restrict back = delta[n], *restrict dslow = drate[n];
-                            const REAL at_new = before ? 0 : out, at_old = before ? out : 0, share_new = before ? 0 : 1;
-#pragma omp simd reduction(+ : din, dout)
-                            for (int d = 0; d < BLOCK; d++) {
-                                REAL kept_part = decay[d] * old[d], now = kept_part + drive[d] * in;
-                                REAL total = back[d] + at_new * grad[d], exponent = total * kept_part;
-                                dout += grad[d] * (share_new != 0 ? now : old[d]);
-                                din += total * drive[d];
-                                ddrive[d] += total * in;
-                                dgate[d] += exponent * slow[d];
-                                dslow[d] += exponent * gate[d];
-                                back[d] = decay[d] * total + at_old * grad[d];
-                            }
-                            db[row * states + n] += din;
-                            dc[row * states + n] += dout;
-                        }
+                        for (int64_t n = 0; n < states; n++)
+                            backward_row(olds[k * states + n], decays[k * states + n], rate[n], gate, drive, grad, b[row * states + n],
+                                         c[row * states + n], delta[n], drate[n], dgate, ddrive, db + row * states + n,
+                                         dc + row * states + n, before);
                         memcpy(dg + row * width + d0, dgate, (size_t)size * sizeof(REAL));
                         memcpy(du + row * width + d0, ddrive, (size_t)size * sizeof(REAL));
                         if (reset && reset[row]) memset(delta, 0, row_size);
@@ -188,4 +196,17 @@ void selective_backward(int64_t g_, int64_t rates_, int64_t u_, int64_t b_, int6
             }
         free(h), free(rate), free(delta), free(drate), free(olds), free(decays);
     }
+}
+
+void selective_backward(int64_t g, int64_t rates, int64_t u, int64_t b, int64_t c, int64_t reset, int64_t kept, int64_t dy, int64_t dg,
+                        int64_t drates, int64_t du, int64_t db, int64_t dc, int64_t flow, int64_t batch, int64_t time, int64_t width,
+                        int64_t states, int64_t before, int64_t threads) {
+    if (before)
+        backward(PTR(REAL, g), PTR(REAL, rates), PTR(REAL, u), PTR(REAL, b), PTR(REAL, c), PTR(uint8_t, reset), PTR(REAL, kept),
+                 PTR(REAL, dy), PTR(REAL, dg), PTR(REAL, drates), PTR(REAL, du), PTR(REAL, db), PTR(REAL, dc), PTR(REAL, flow), batch,
+                 time, width, states, (int)threads, 1);
+    else
+        backward(PTR(REAL, g), PTR(REAL, rates), PTR(REAL, u), PTR(REAL, b), PTR(REAL, c), PTR(uint8_t, reset), PTR(REAL, kept),
+                 PTR(REAL, dy), PTR(REAL, dg), PTR(REAL, drates), PTR(REAL, du), PTR(REAL, db), PTR(REAL, dc), PTR(REAL, flow), batch,
+                 time, width, states, (int)threads, 0);
 }
