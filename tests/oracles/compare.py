@@ -16,7 +16,7 @@ from ssir.ir.graph import Graph, Node
 from ssir.reference.interpreter import Interpreter, State
 from ssir.spec.load import Spec
 
-VIA = ["reference"]
+VIA = ["reference", "compiled"]
 """The ways by which our side is run: the reference interpreter, or the compiled module."""
 
 View = Callable[[Tensor], Tensor]
@@ -45,9 +45,9 @@ class Model:
     def __post_init__(self) -> None:
         self.graph = passes.run(self.spec.graph, check=True)
         if self.via == "compiled":
-            import ssir
+            from ssir.api import compile
 
-            self.module = ssir.compile(self.spec, dtype=torch.float64)  # type: ignore[attr-defined]
+            self.module = compile(self.spec, dtype=torch.float64)
             self.params = dict(self.module.named_parameters())
         else:
             shapes = {key: [size or 0 for size in node.type.sizes] for key, node in parameters(self.graph)}
