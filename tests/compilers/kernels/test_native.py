@@ -34,28 +34,52 @@ def test_kernels_work_without_native_code(tmp_path: Path) -> None:
     assert report(CC="false", XDG_CACHE_HOME=str(tmp_path)).startswith("False")
 
 
-@pytest.mark.skipif(not native.available(), reason="no native code here")
-def test_library_is_kept_in_a_private_directory(tmp_path: Path) -> None:
-    assert report(XDG_CACHE_HOME=str(tmp_path)).startswith("True")
-    (library,) = (tmp_path / "ssir" / "native").iterdir()
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Compiling, without the work: every library asked for, each a file with its number in it."""
+    made: list[Path] = []
+
+    def compile(compiler: list[str], real: str, sources: list[Path], target: Path) -> None:
+        made.append(target)
+        target.write_text(str(len(made)))
+        target.chmod(0o700)
+
+    monkeypatch.setattr(native, "_compile", compile)
+    monkeypatch.setattr(native, "_compiler", lambda: ["cc"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SSIR_NATIVE", raising=False)
+    return made
+
+
+def test_library_is_kept_in_a_private_directory(builds: list[Path], tmp_path: Path) -> None:
+    library = native._build("float")
+    assert library.parent == tmp_path / "ssir" / "native"
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
-    before = library.stat().st_mtime_ns
-    assert report(XDG_CACHE_HOME=str(tmp_path)).startswith("True")
-    assert library.stat().st_mtime_ns == before, "compiled again"
-    # What others can write to is not loaded.
-    library.write_bytes(b"planted")
+    assert native._build("float") == library
+    assert len(builds) == 1
+    assert native._build("double") != library
+
+
+def test_what_others_could_have_written_is_not_loaded(builds: list[Path], tmp_path: Path) -> None:
+    library = native._build("float")
     library.chmod(0o777)
-    assert report(XDG_CACHE_HOME=str(tmp_path)).startswith("True")
-    assert library.read_bytes() != b"planted"
+    assert native._build("float").read_text() == "2"
+    library.unlink()
+    library.symlink_to(tmp_path / "elsewhere")
+    native._build("float")
+    assert len(builds) == 3
+    library.parent.chmod(0o777)
+    assert native._build("float").parent != library.parent
 
 
-@pytest.mark.skipif(not native.available(), reason="no native code here")
-def test_an_untrusted_cache_directory_is_not_used(tmp_path: Path) -> None:
-    directory = tmp_path / "ssir" / "native"
-    directory.mkdir(parents=True)
-    directory.chmod(0o777)
-    assert report(XDG_CACHE_HOME=str(tmp_path)).startswith("True")
-    assert not list(directory.iterdir())
+def test_another_compiler_or_other_flags_give_another_library(
+    builds: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = native._build("float")
+    monkeypatch.setattr(native, "_compiler", lambda: ["cc", "-m64"])
+    second = native._build("float")
+    monkeypatch.setattr(native, "_cpu", lambda: "another")
+    assert len({first, second, native._build("float")}) == 3
 
 
 def test_only_plain_tensors_of_one_type_are_taken(way: str) -> None:
