@@ -46,9 +46,16 @@ def font(inner: str, size: int = NORMAL, colour: str = INK) -> str:
     return f'<font point-size="{size}" color="{colour}">{inner}</font>'
 
 
+def small(note: str) -> str:
+    return "<br/>".join(font(text(line), SMALL, GREY) for line in note.split("\n"))
+
+
 def attributes(**values: str | float) -> str:
     """[a=1, b="x"]; a value that starts with < is an HTML-like label."""
-    pairs = (f"{key}={value if isinstance(value, str) and value.startswith('<') else quoted(str(value))}" for key, value in values.items())
+    pairs = (
+        f"{key}={value if isinstance(value, str) and value.startswith('<') else quoted(str(value))}"
+        for key, value in values.items()
+    )
     return f"[{', '.join(pairs)}]"
 
 
@@ -114,12 +121,21 @@ def compared(words: str, differs: bool | None) -> str:
 def memory(box: Box) -> str:
     """The table of a memory: wired coefficients on the left of the memory, constant ones under it."""
     core = "<br/>".join(
-        [font(f"<b>{text(box.label)}</b>"), font("<b>z⁻¹</b>", BIG), font(text(box.note), SMALL, GREY), compared(box.size, box.size_differs)]
+        [
+            font(f"<b>{text(box.label)}</b>"),
+            font("<b>z⁻¹</b>", BIG),
+            small(box.note),
+            compared(box.size, box.size_differs),
+        ]
     )
     colour = SHADES[Shade.STATE][1] if box.shade is Shade.STATE else LINE
-    cells = [table_cell(coefficient(cell), cell.shade, cell.letter, align="left", balign="left") for cell in box.cells]
+    left, right = (f"{width:.0f}" for width in box.widths or (0, 0))
+    cells = [
+        table_cell(coefficient(cell), cell.shade, cell.letter, align="left", balign="left", width=left)
+        for cell in box.cells
+    ]
     if box.wired:
-        tall = f'<td port="h" rowspan="{len(cells)}" bgcolor="{MEMORY}" border="3" color="{colour}">{core}</td>'
+        tall = f'<td port="h" rowspan="{len(cells)}" bgcolor="{MEMORY}" border="3" color="{colour}" width="{right}">{core}</td>'
         cells[0] += tall
     else:
         cells.insert(0, f'<td port="h" bgcolor="{MEMORY}" border="3" color="{colour}">{core}</td>')
@@ -134,22 +150,65 @@ def box(prefix: str, item: Box) -> str:
     width = 2.0 if item.shade is Shade.STATE else 1.1
     label = font(f"<i>{text(item.name)}</i> = " * bool(item.name) + text(item.label), NORMAL + 1)
     if item.note:
-        label += f"<br/>{font(text(item.note), SMALL, GREY)}"
+        label += f"<br/>{small(item.note)}"
     match item.kind:
         case Kind.PORT:
-            return node(name, shape="plaintext", margin="0.06,0.02", width=0, height=0, label=f"<<i>{font(text(item.label), 13)}</i>>")
+            return node(
+                name,
+                shape="plaintext",
+                margin="0.06,0.02",
+                width=0,
+                height=0,
+                label=f"<<i>{font(text(item.label), 13)}</i>>",
+            )
         case Kind.MEMORY:
             return node(name, shape="plain", margin=0, label=memory(item))
         case Kind.DELAY:
-            return node(name, shape="box", style="filled", fillcolor=MEMORY, penwidth=2.2, color=border, label=f"<{label}>")
+            return node(
+                name, shape="box", style="filled", fillcolor=MEMORY, penwidth=2.2, color=border, label=f"<{label}>"
+            )
         case Kind.OPERATOR:
-            return node(name, shape="circle", width=0.3, fixedsize="true", margin=0, color=border, penwidth=width, label=f"<{font(text(item.label), 14)}>")
+            return node(
+                name,
+                shape="circle",
+                width=0.3,
+                fixedsize="true",
+                margin=0,
+                color=border,
+                penwidth=width,
+                label=f"<{font(text(item.label), 14)}>",
+            )
         case Kind.PROJECTION:
-            return node(name, shape="box", style="filled", fillcolor=PROJECTION, color=border, penwidth=width, label=f"<{label}>")
+            return node(
+                name,
+                shape="box",
+                style="filled",
+                fillcolor=PROJECTION,
+                color=border,
+                penwidth=width,
+                label=f"<{label}>",
+            )
         case Kind.COMPONENT:
-            return node(name, shape="box", style="filled", fillcolor=PART, color=border, penwidth=width, margin="0.16,0.1", label=f"<{label}>")
+            return node(
+                name,
+                shape="box",
+                style="filled",
+                fillcolor=PART,
+                color=border,
+                penwidth=width,
+                margin="0.16,0.1",
+                label=f"<{label}>",
+            )
         case Kind.FUNCTION:
-            return node(name, shape="box", style="rounded,filled", fillcolor=PAPER, color=border, penwidth=width, label=f"<{label}>")
+            return node(
+                name,
+                shape="box",
+                style="rounded,filled",
+                fillcolor=PAPER,
+                color=border,
+                penwidth=width,
+                label=f"<{label}>",
+            )
 
 
 def wire(prefix: str, item: Wire, row: Row) -> str:
@@ -157,7 +216,7 @@ def wire(prefix: str, item: Wire, row: Row) -> str:
     tail, head = row.boxes[item.tail], row.boxes[item.head]
     start, end = quoted(prefix + item.tail), quoted(prefix + item.head)
     if tail.kind is Kind.MEMORY:
-        start += ":h:e"
+        start += ":h:e" if tail.wired else ":h"
     if head.kind is Kind.MEMORY:
         end += f":{quoted(item.cell)}:w" if head.wired else ":h:w"
     values: dict[str, str | float] = {}
@@ -176,25 +235,37 @@ def legend(rows: Sequence[Row]) -> str:
     """What the signs mean: only those that stand in the picture."""
     boxes = [item for row in rows for item in row.boxes.values()]
     kinds = {item.kind for item in boxes}
-    shades = {cell.shade for item in boxes for cell in item.cells} | {item.shade for item in boxes if item.shade is Shade.STATE}
+    shades = {cell.shade for item in boxes for cell in item.cells} | {
+        item.shade for item in boxes if item.shade is Shade.STATE
+    }
     entries: list[str] = []
     if Kind.PROJECTION in kinds:
         entries.append(_swatch(f'bgcolor="{PROJECTION}" color="{LINE}" border="1"', "projection (learned)"))
     if Kind.FUNCTION in kinds:
-        entries.append(_swatch(f'bgcolor="{PAPER}" color="{LINE}" border="1" style="rounded"', "elementwise"))
+        entries.append(_swatch(f'bgcolor="{PAPER}" color="{LINE}" border="1" style="rounded"', "function"))
     if Kind.COMPONENT in kinds:
         entries.append(_swatch(f'bgcolor="{PART}" color="{LINE}" border="1"', "component"))
     if kinds & {Kind.MEMORY, Kind.DELAY}:
-        entries.append(_swatch(f'bgcolor="{MEMORY}" color="{LINE}" border="2"', "memory, one step", "z⁻¹"))
-    for shade in Shade:
-        if shade in shades:
-            fill, colour, style = SHADES[shade]
-            border = f'border="2" bgcolor="{fill}" color="{colour}"' if style == "bold" else f'border="1" bgcolor="{fill}" color="{colour}" style="{style}"'
-            entries.append(_swatch(border, SHADE_WORDS[shade]))
+        entries.append(MEMORY_SWATCH)
+    entries += [shade_swatch(shade) for shade in Shade if shade in shades]
     if any(item.main for row in rows for item in row.wires):
-        entries.append(f"<td>{font('<b>━</b>', NORMAL)}</td><td>{font('main path', SMALL, GREY)}</td>")
+        entries.append(f"<td>{font('<b>━━</b>', NORMAL)}</td><td>{font('main path', SMALL, GREY)}</td>")
+    return swatches(entries)
+
+
+def swatches(entries: Sequence[str]) -> str:
+    """A legend as a label."""
     return f'<<table border="0" cellborder="0" cellspacing="4" cellpadding="2"><tr>{"".join(entries)}</tr></table>>'
+
+
+def shade_swatch(shade: Shade) -> str:
+    fill, colour, style = SHADES[shade]
+    border = 'border="2"' if style == "bold" else f'border="1" style="{style}"'
+    return _swatch(f'bgcolor="{fill}" color="{colour}" {border}', SHADE_WORDS[shade])
 
 
 def _swatch(border: str, meaning: str, inside: str = "   ") -> str:
     return f'<td {border} width="22" height="12">{font(inside, SMALL)}</td><td>{font(text(meaning), SMALL, GREY)}</td>'
+
+
+MEMORY_SWATCH = _swatch(f'bgcolor="{MEMORY}" color="{LINE}" border="2"', "memory, one step", "z⁻¹")

@@ -1,12 +1,12 @@
 """From the IR to a row of boxes and wires: what adds nothing to understanding folds into an edge, a box or a formula.
 
-    split(linear(u))                    a projection; the edge has the new axes
-    linear(x) + linear(h) + b           one projection with two wires
-    linear(linear(x))                   one box, if nothing else reads the middle
-    sqrt(1 - a * a)                     one rounded box with the formula
-    x + (h - x) * mu                    one rounded box: an elementwise function that reads an input twice is a formula
-    a * b                               a circle
-    state                               a table: the coefficients, and the memory itself
+split(linear(u))                    a projection; the edge has the new axes
+linear(x) + linear(h) + b           one projection with two wires
+linear(linear(x))                   one box, if nothing else reads the middle
+sqrt(1 - a * a)                     one rounded box with the formula
+x + (h - x) * mu                    one rounded box: an elementwise function that reads an input twice is a formula
+a * b                               a circle
+state                               a table: the coefficients, and the memory itself
 """
 
 from __future__ import annotations
@@ -44,13 +44,23 @@ class Fold:
                 self._box(self.graph[name])
         for key, symbol in self.told.items():
             box = self.row.boxes[key]
-            if box.kind in (Kind.FUNCTION, Kind.PROJECTION, Kind.OPERATOR):
+            if box.kind in (Kind.FUNCTION, Kind.PROJECTION):
                 self.row.boxes[key] = replace(box, name=symbol)
+            elif box.kind is Kind.DELAY:
+                self.row.boxes[key] = replace(box, note=f"{symbol} {box.note}")
+            elif box.kind is Kind.OPERATOR:
+                self._name_wires(key, symbol)
         self._label_once()
         order = {name: i for i, name in enumerate(self.graph.nodes)}
         self.row.boxes = dict(sorted(self.row.boxes.items(), key=lambda item: order.get(item[0], len(order))))
         self.row.wires.sort(key=lambda wire: (order.get(wire.tail, 0), order.get(wire.head, len(order))))
         return self.row
+
+    def _name_wires(self, tail: str, symbol: str) -> None:
+        """A circle has no room for its name: the wires say it."""
+        for i, wire in enumerate(self.row.wires):
+            if wire.tail == tail:
+                self.row.wires[i] = replace(wire, label=f"{symbol}  {wire.label}".strip())
 
     def _label_once(self) -> None:
         """The wires that leave a box with the same axes say so once."""
@@ -74,7 +84,10 @@ class Fold:
         x = node.role("x") if node.op == "state" else None
         if x and self.graph[x].type.names == axes:
             return ""
-        changed = node.op in ("input", "linear", "embed", "state", "dot", "sum") or axes != node.type.names
+        changed = (
+            node.op in ("input", "linear", "embed", "state", "dot", "sum", "component", "stack")
+            or axes != node.type.names
+        )
         return product(axes) if changed or self.signals.joint(node) else ""
 
     def _tell(self, values: tuple[str, ...], formula: str) -> None:
@@ -95,6 +108,13 @@ class Fold:
             for value, cell, formula in feeds:
                 self._wire(value, node.name, cell)
                 self._tell((value,), formula)
+        elif node.op in ("component", "stack"):
+            self.row.add(
+                Box(node.name, Kind.COMPONENT, node.attrs.get("label", node.name), node.attrs.get("note", ""), shade)
+            )
+            for value in dict.fromkeys(node.inputs):
+                if value in self.signals.live:
+                    self._wire(value, node.name)
         elif node.op == "linear":
             label, first = self._chain(node)
             self.row.add(Box(node.name, Kind.PROJECTION, label, "", shade))
@@ -168,7 +188,9 @@ class Fold:
         before, middle = self.graph[signals.source(node.inputs[0])], ""
         if before.op in ELEMENTWISE and len(before.inputs) == 1 and signals.alone(before.name):
             inner = self.graph[signals.source(before.inputs[0])]
-            if inner.op == "linear" and inner.type.numel() < min(node.type.numel(), self.graph[inner.inputs[0]].type.numel()):
+            if inner.op == "linear" and inner.type.numel() < min(
+                node.type.numel(), self.graph[inner.inputs[0]].type.numel()
+            ):
                 middle, before = f"{function(before.op)} → ", inner
         if before.op == "linear" and signals.alone(before.name):
             start, first = self._chain(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssir.draw.picture import Box, Cell, Kind, Shade
 from ssir.draw.signals import LONGEST, Signals
-from ssir.draw.words import given_name, is_fixed, power, product, sizes
+from ssir.draw.words import is_fixed, is_nameless, power, product, sizes
 from ssir.ir.graph import Axis, Dependence, Graph, Node
 from ssir.passes.facts import Facts, facts
 
@@ -14,7 +14,12 @@ Feed = tuple[str, str, str]
 
 def is_delay(graph: Graph, node: Node) -> bool:
     a = node.role("A")
-    if a is None or node.attrs["read"] != "before" or set(node.attrs["roles"]) - {"A", "x", "initial"} or graph[a].op != "op.diag":
+    if (
+        a is None
+        or node.attrs["read"] != "before"
+        or set(node.attrs["roles"]) - {"A", "x", "initial"}
+        or graph[a].op != "op.diag"
+    ):
         return False
     value = graph[graph[a].inputs[0]]
     return value.op == "const" and value.attrs["value"] == 0
@@ -40,7 +45,9 @@ def shade(graph: Graph, known: Facts, role: str) -> Shade:
     if dependence is Dependence.CONSTANT:
         name = known.node.role(role)
         return Shade.FIXED if name is None or is_fixed(graph, name) else Shade.LEARNED
-    return {Dependence.POSITION: Shade.POSITION, Dependence.INPUT: Shade.INPUT, Dependence.STATE: Shade.STATE}[dependence]
+    return {Dependence.POSITION: Shade.POSITION, Dependence.INPUT: Shade.INPUT, Dependence.STATE: Shade.STATE}[
+        dependence
+    ]
 
 
 def words(shade: Shade) -> str:
@@ -55,6 +62,13 @@ def size(axes: tuple[Axis, ...]) -> str:
     if any(axis.size is None for axis in axes):
         return f"{sizes(axes)}: {n:,} a token".replace(",", " ")
     return f"{sizes(axes)} = {n:,}".replace(",", " ") if len(axes) > 1 else f"{n:,}".replace(",", " ")
+
+
+def called(signals: Signals, node: Node) -> str:
+    """What a signal or a memory is called: by its own name; a memory without one, by that of what it remembers."""
+    own = signals.symbol(node.name)
+    x = node.role("x") if node.op == "state" and own is None else None
+    return own or (signals.symbol(x) if x in signals.live and x else None) or "h"
 
 
 def drawn(signals: Signals, node: Node) -> tuple[Box, list[Feed]]:
@@ -83,10 +97,10 @@ def drawn(signals: Signals, node: Node) -> tuple[Box, list[Feed]]:
     if any(cell for _, cell, _ in feeds if cell != "x") and x is not None:
         at = next((i for i, cell in enumerate(cells) if cell.letter in "CD"), len(cells))
         cells.insert(at, Cell("x", "", (), None))
-    label = given_name(graph, node.name) or (signals.symbol(x) if x in signals.live and x else None) or "h"
-    note = f"[{product(axes)}]" + ("  read before" if node.attrs["read"] == "before" else "")
+    label = called(signals, node)
+    note = f"[{product(axes)}]" + ("\nread before" if node.attrs["read"] == "before" else "")
     if node.attrs["algebra"] == "max_plus":
-        note += "  max, +"
+        note += "\nmax and +"
     return Box(node.name, Kind.MEMORY, label, note, border, cells=tuple(cells), size=size(axes)), feeds
 
 
@@ -117,7 +131,7 @@ def _opened(signals: Signals, name: str, role: str, state: str) -> tuple[list[st
         sources = set(map(signals.plain, leaves))
         functions = len(inside) - len(operators) - 1
         formula = signals.formula(name, leaves)
-        if formula in ("w", "·"):
+        if formula == "·" or is_nameless(graph, name):
             formula = ""
         readable = role == "A" or len(sources) <= 1
         named = all(signals.symbol(leaf) for leaf in leaves)

@@ -39,7 +39,9 @@ def _plain(graph: Graph) -> Graph:
 
 def _without_log(state: Node) -> Node:
     kept = [(role, name) for role, name in zip(state.attrs["roles"], state.inputs, strict=True) if role != "logA"]
-    return state.with_(inputs=tuple(name for _, name in kept), attrs=attrs(**{**state.attrs, "roles": tuple(role for role, _ in kept)}))
+    return state.with_(
+        inputs=tuple(name for _, name in kept), attrs=attrs(**{**state.attrs, "roles": tuple(role for role, _ in kept)})
+    )
 
 
 def _ancestors(graph: Graph, names: list[str]) -> set[str]:
@@ -72,7 +74,11 @@ def symbols(module: Module) -> dict[str, str]:
     found: dict[str, str] = {}
     for sign, meaning in module.file.glossary.items():
         names = meaning.split()
-        if not sign.isascii() and sign.isprintable() and all(name.isidentifier() and name not in module.file.dims for name in names):
+        if (
+            not sign.isascii()
+            and sign.isprintable()
+            and all(name.isidentifier() and name not in module.file.dims for name in names)
+        ):
             for name in names:
                 found[name] = sign if len(names) == 1 else sign + name[name.find("_") :]
     return found
@@ -86,14 +92,16 @@ def scope(graph: Graph, name: str, called: Called) -> str | None:
     return first if dot and known and first not in graph.nodes else None
 
 
-def mixers(spec: Spec) -> list[Part]:
+def mixers(spec: Spec, every: bool = False) -> list[Part]:
     """The components that mix over time: down stacks and through residual wrappers to those that hold memories.
 
-    Where some hold more than delays, those that hold only delays are left out.
+    Where some hold more than delays, those that hold only delays are left out, unless ``every`` one is wanted.
     """
     called, signs = callables(spec.module), symbols(spec.module)
     found = list(_mixers(canonical(spec), called, ""))
-    rich = [(graph, title) for graph, title in found if any(_remembers(graph, state) for state in graph.states)]
+    rich = [
+        (graph, title) for graph, title in found if every or any(_remembers(graph, state) for state in graph.states)
+    ]
     distinct: dict[str, Part] = {}
     for graph, title in rich or found:
         shown = f"{spec.name} · {title}" if title and len(rich or found) > 1 else spec.name
@@ -130,7 +138,9 @@ def _wraps(graph: Graph, called: Called) -> bool:
     if any(node.type.dtype == "int" for node in graph.inputs):
         return True
     if all(scope(graph, state.name, called) for state in graph.states) and not any(
-        scope(graph, node.name, called) is None and node.type.dependence > Dependence.CONSTANT and node.op not in _ON_THE_WAY | {"input"}
+        scope(graph, node.name, called) is None
+        and node.type.dependence > Dependence.CONSTANT
+        and node.op not in _ON_THE_WAY | {"input"}
         for node in graph
     ):
         return True
@@ -149,7 +159,9 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
     """A component call as a graph of its own: what comes from outside becomes an input, constants come along."""
     inside = {node.name for node in graph if node.name.startswith(f"{name}.")}
     labels = {node: label for label, node in graph.outputs}
-    used = [n for n in graph.nodes if n in inside and (n in labels or any(user not in inside for user in graph.users[n]))]
+    used = [
+        n for n in graph.nodes if n in inside and (n in labels or any(user not in inside for user in graph.users[n]))
+    ]
     wanted: dict[str, Node] = {}
     todo = list(used)
     while todo:
@@ -161,7 +173,11 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
             wanted[current] = node
             todo.extend(node.inputs)
     short = _short(wanted, inside, name, called)
-    nodes = [wanted[n].with_(name=short[n], inputs=tuple(short[i] for i in wanted[n].inputs)) for n in graph.nodes if n in wanted]
+    nodes = [
+        wanted[n].with_(name=short[n], inputs=tuple(short[i] for i in wanted[n].inputs))
+        for n in graph.nodes
+        if n in wanted
+    ]
     return Graph(name, {node.name: node for node in nodes}, tuple((short[n], short[n]) for n in used))
 
 
@@ -172,7 +188,11 @@ def _short(wanted: Mapping[str, Node], inside: set[str], name: str, called: Call
     taken = set(short.values())
     for n, node in wanted.items():
         if n not in inside:
-            fitting = [key for key, axes in declared.items() if axes == frozenset(node.type.names)] if node.op == "input" else []
+            fitting = (
+                [key for key, axes in declared.items() if axes == frozenset(node.type.names)]
+                if node.op == "input"
+                else []
+            )
             fresh = fitting[0] if len(fitting) == 1 and fitting[0] not in taken else n
             while fresh in taken:
                 fresh += "'"

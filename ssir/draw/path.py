@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import networkx as nx
 
-from ssir.draw.picture import Box, Kind, Row, Wire
+from ssir.draw.picture import Box, Kind, Row, Shade, Wire
 
 
-def finish(row: Row, rank: Callable[[Box], tuple[int, ...]]) -> None:
+def finish(row: Row) -> None:
     """Mark the wires of a row: feedback first, then the path from an input through the memory that matters most."""
     _mark_feedback(row)
     memories = [box for box in row.boxes.values() if box.kind is Kind.MEMORY]
-    depth = _depths(row)
+    depth = depths(row)
     if memories:
-        row.aligned = max(memories, key=lambda box: (*rank(box), depth[box.key])).key
+        row.aligned = max(memories, key=lambda box: (*_rank(box), depth[box.key])).key
     _mark_main(row)
+
+
+def _rank(memory: Box) -> tuple[int, int]:
+    """A memory whose coefficients change matters more than a filter, one that is read out more than one that is not."""
+    wired = any(cell.shade in (Shade.INPUT, Shade.STATE, Shade.POSITION) for cell in memory.cells)
+    return int(wired), int(any(cell.letter == "C" for cell in memory.cells))
 
 
 def _graph(row: Row) -> nx.DiGraph[str]:
@@ -40,7 +45,8 @@ def _mark_feedback(row: Row) -> None:
                         break
 
 
-def _depths(row: Row) -> dict[str, int]:
+def depths(row: Row) -> dict[str, int]:
+    """How many boxes stand before each, feedback left aside."""
     graph = _graph(row)
     depth = dict.fromkeys(row.boxes, 0)
     for key in nx.topological_sort(graph) if nx.is_directed_acyclic_graph(graph) else ():
@@ -49,19 +55,27 @@ def _depths(row: Row) -> dict[str, int]:
     return depth
 
 
+def first_port(row: Row) -> str | None:
+    """The input from which most of a row follows."""
+    graph = _graph(row)
+    sources = [key for key, box in row.boxes.items() if box.kind is Kind.PORT and not graph.in_degree(key)]
+    return max(sources, key=lambda key: len(nx.descendants(graph, key)), default=None)
+
+
 def depth_of(row: Row) -> int:
     """How many boxes stand before the aligned memory."""
-    return _depths(row)[row.aligned] if row.aligned else 0
+    return depths(row)[row.aligned] if row.aligned else 0
 
 
 def _mark_main(row: Row) -> None:
-    """Back from the output towards the aligned memory, and from its input x to the input of the row."""
+    """Back from the output towards the aligned memory, and from its input x to the input of the row; where no memory is drawn,
+    along sums: the residual stream."""
     outs = [box.key for box in row.boxes.values() if box.key.startswith("out ")]
-    if not outs or row.aligned is None:
+    if not outs:
         return
     graph = _graph(row)
-    before = nx.ancestors(graph, row.aligned)
-    after = nx.descendants(graph, row.aligned)
+    before = nx.ancestors(graph, row.aligned) if row.aligned else set()
+    after = nx.descendants(graph, row.aligned) if row.aligned else set()
     at, seen = outs[0], set()
     while at not in seen:
         seen.add(at)
@@ -74,6 +88,8 @@ def _mark_main(row: Row) -> None:
 
 
 def _preference(wire: Wire, row: Row, before: set[str], after: set[str]) -> tuple[int, int]:
+    if row.aligned is None:
+        return (0 if row.boxes[wire.tail].kind in (Kind.OPERATOR, Kind.PORT) else 1, 0)
     towards = 0 if wire.tail == row.aligned or wire.tail in after else 1 if wire.tail in before else 2
     port = 0 if wire.cell in ("x", "") else 1
     return (towards, port)

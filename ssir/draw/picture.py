@@ -41,7 +41,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Box:
-    """``note`` stands under the label in small letters, ``name = `` before it. A memory has cells, and its size in words."""
+    """``note`` stands under the label in small letters, ``name = `` before it.
+    ``widths`` are the least widths of a memory's two columns, in points, where memories stand under one another. A memory has cells, and its size in words."""
 
     key: str
     kind: Kind
@@ -52,6 +53,7 @@ class Box:
     cells: tuple[Cell, ...] = ()
     size: str = ""
     size_differs: bool | None = None
+    widths: tuple[float, float] | None = None
 
     @property
     def wired(self) -> bool:
@@ -72,17 +74,27 @@ class Wire:
     back: bool = False
 
 
+@dataclass(frozen=True)
+class Group:
+    """Boxes in a frame, with how often they repeat."""
+
+    label: str
+    keys: tuple[str, ...]
+
+
 @dataclass
 class Row:
     """One system, from its inputs to its outputs. ``aligned`` is the memory that stands in the common column; ``axes`` are
-    those that it speaks of, with their sizes."""
+    those that it speaks of, with their sizes; ``cuts`` counts the signals that go on in a further line."""
 
     title: str
     subtitle: str = ""
     boxes: dict[str, Box] = field(default_factory=dict)
     wires: list[Wire] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     axes: dict[str, int | None] = field(default_factory=dict)
     aligned: str | None = None
+    cuts: int = 0
 
     def add(self, box: Box) -> None:
         self.boxes[box.key] = box

@@ -27,7 +27,12 @@ class Cone:
 def is_filter(graph: Graph, node: Node) -> bool:
     """Whether a state is a shift register with constant taps."""
     a, c = node.role("A"), node.role("C")
-    return a is not None and c is not None and graph[a].op == "op.shift" and graph[c].type.dependence == Dependence.CONSTANT
+    return (
+        a is not None
+        and c is not None
+        and graph[a].op == "op.shift"
+        and graph[c].type.dependence == Dependence.CONSTANT
+    )
 
 
 class Signals:
@@ -38,7 +43,10 @@ class Signals:
         self.signs = signs
         self.outputs = {name for _, name in graph.outputs}
         self.live = {node.name for node in graph if self._lives(node)}
-        self.users = {name: tuple(u for u in graph.users[name] if u in self.live or graph[u].type.operator) for name in graph.nodes}
+        self.users = {
+            name: tuple(u for u in graph.users[name] if u in self.live or graph[u].type.operator)
+            for name in graph.nodes
+        }
 
     def _lives(self, node: Node) -> bool:
         if node.op == "state":
@@ -80,12 +88,16 @@ class Signals:
         if not fits or not others or any(other.type.dependence != Dependence.CONSTANT for other in others):
             return False
         linear = self.graph[self.source(signal)]
-        return len(self.users[signal]) == 1 and (linear.op == "linear" or (linear.op == "state" and is_filter(self.graph, linear)))
+        return len(self.users[signal]) == 1 and (
+            linear.op == "linear" or (linear.op == "state" and is_filter(self.graph, linear))
+        )
 
     def has_bias(self, name: str) -> bool:
         """Whether a bias is added to a signal on the way to its readers."""
         return any(
-            user in self.live and self.behind(self.graph[user]) == name and (self.graph[user].op in ("add", "sub") or self.has_bias(user))
+            user in self.live
+            and self.behind(self.graph[user]) == name
+            and (self.graph[user].op in ("add", "sub") or self.has_bias(user))
             for user in self.users[name]
         )
 

@@ -40,7 +40,9 @@ DEPENDENCES = {
 THROUGH = frozenset({"rename", "split", "merge", "expand", "slice", "detach", "part"})
 _NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _LETTERS = "αβγδεζηθικλμνξοπρστυφχψω"
-_GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(zip(_NAMES.title().split(), _LETTERS.upper(), strict=True))
+_GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(
+    zip(_NAMES.title().split(), _LETTERS.upper(), strict=True)
+)
 _NEGLIGIBLE = 1e-6
 _SUPERSCRIPTS = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
 _GENERATED = re.compile(r"^(.*?)(_\d+)?$")
@@ -91,7 +93,9 @@ def given_name(graph: Graph, name: str) -> str | None:
     stem = _GENERATED.match(last)
     bare = stem.group(1) if stem else last
     parent = name.rpartition(".")[0]
-    if parent and (bare == node.op or bare.rstrip("_") == node.op.removeprefix("op.") or last in _ROLES or parent in graph.nodes):
+    if parent and (
+        bare == node.op or bare.rstrip("_") == node.op.removeprefix("op.") or last in _ROLES or parent in graph.nodes
+    ):
         return None
     return last
 
@@ -117,7 +121,11 @@ class Formula:
             text = self.symbols[name]
             return text, _ATOM
         node = self.graph[name]
-        if node.op not in ("const", "input", "param") and node.type.dependence <= Dependence.POSITION and not node.type.operator:
+        if (
+            node.op not in ("const", "input", "param")
+            and node.type.dependence <= Dependence.POSITION
+            and not node.type.operator
+        ):
             named = given_name(self.graph, name)
             if named:
                 return self.named(named), _ATOM
@@ -206,7 +214,11 @@ class Formula:
         return f"where({', '.join(map(self.of, node.inputs))})", _ATOM
 
     def _call(self, node: Node) -> tuple[str, int]:
-        operands = [name for name in node.inputs if self.graph[name].op != "param"] if node.op == "linear" else list(node.inputs)
+        operands = (
+            [name for name in node.inputs if self.graph[name].op != "param"]
+            if node.op == "linear"
+            else list(node.inputs)
+        )
         if node.op == "op.shift":
             return f"shift({node.attrs['axis']})", _ATOM
         name = {"op.rotate": "rotate", "op.dense": "", "dot": "dot"}.get(node.op, function(node.op))
@@ -224,3 +236,11 @@ def is_fixed(graph: Graph, name: str) -> bool:
             seen.add(node.name)
             todo.extend(node.inputs)
     return True
+
+
+def is_nameless(graph: Graph, name: str) -> bool:
+    """Whether a value is a parameter that nothing names: a formula for it would say nothing."""
+    node = graph[name]
+    while node.op in THROUGH or node.op == "op.diag":
+        node = graph[node.inputs[0]]
+    return node.op == "param" and given_name(graph, node.name) is None

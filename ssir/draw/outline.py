@@ -1,0 +1,182 @@
+"""Whole components as boxes: what a layer is made of, and what a model is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ssir.draw import parts
+from ssir.draw.fold import Fold
+from ssir.draw.path import finish
+from ssir.draw.picture import Box, Group, Kind, Row, Wire
+from ssir.draw.words import product
+from ssir.ir.graph import Dependence, Graph, Node, Type, attrs
+from ssir.passes.facts import state_axes
+from ssir.spec.load import Spec
+
+_MOST_MEMORIES = 3
+_MOST_APART = 4
+
+
+def block_rows(spec: Spec) -> list[Row]:
+    """Each distinct layer, the components that it calls as boxes."""
+    called, signs = parts.callables(spec.module), parts.symbols(spec.module)
+    graph = parts.canonical(spec)
+    found = list(_bodies(graph))
+    rows = [_row(body, f"{spec.name} · {body.name}", called, signs) for body in found]
+    return rows or [_row(graph, spec.name, called, signs)]
+
+
+def model_row(spec: Spec) -> Row:
+    """The whole graph: its stack as the pattern that repeats."""
+    called, signs = parts.callables(spec.module), parts.symbols(spec.module)
+    graph = parts.canonical(spec)
+    row = Row(spec.name)
+    stacks = [node for node in graph if node.op == "stack"]
+    if not stacks:
+        return _row(graph, spec.name, called, signs)
+    Fold(_collapsed(graph, called), row, signs).run()
+    for stack in stacks:
+        _unroll(row, graph, stack)
+    finish(row)
+    return row
+
+
+def _bodies(graph: Graph) -> Iterator[Graph]:
+    for node in graph:
+        if node.op == "stack":
+            for name in dict.fromkeys(node.attrs["pattern"]):
+                body = graph.bodies[name]
+                yield from list(_bodies(body)) or [body]
+
+
+def _row(graph: Graph, title: str, called: parts.Called, signs: Mapping[str, str]) -> Row:
+    row = Row(title)
+    collapsed = _collapsed(graph, called)
+    if all(node.op != "component" for node in collapsed) and graph.states:
+        collapsed = _whole(graph)
+    Fold(collapsed, row, signs).run()
+    finish(row)
+    return row
+
+
+def _summary(nodes: Sequence[Node]) -> str:
+    """What a component remembers and how much it learns, in small letters."""
+    states = [node for node in nodes if node.op == "state"]
+    axes = [f"[{product(state_axes(state))}]" for state in states]
+    lines = [f"{'memory' if i == 0 else 'and'} {shown}" for i, shown in enumerate(dict.fromkeys(axes))]
+    if len(lines) > _MOST_MEMORIES:
+        lines = [*lines[: _MOST_MEMORIES - 1], f"and {len(lines) - _MOST_MEMORIES + 1} more"]
+    learned = sum(node.type.numel() for node in nodes if node.op == "param")
+    if learned:
+        lines.append(f"{_short(learned)} learned")
+    return "\n".join(lines)
+
+
+def _short(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _collapsed(graph: Graph, called: parts.Called) -> Graph:
+    """The graph with each outermost component call as one node."""
+    members: dict[str, list[Node]] = {}
+    for node in graph:
+        name = parts.scope(graph, node.name, called)
+        if name is not None and node.op != "const":
+            members.setdefault(name, []).append(node)
+    for node in graph:  # what is learned for a call alone belongs to it, wherever its name stands
+        users = {parts.scope(graph, user, called) for user in graph.users[node.name]}
+        if (
+            node.op == "param"
+            and parts.scope(graph, node.name, called) is None
+            and len(users) == 1
+            and (user := users.pop())
+        ):
+            members[user].append(node)
+    home = {node.name: name for name, nodes in members.items() for node in nodes}
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        name = home.get(node.name)
+        if name is None:
+            nodes[node.name] = node.with_(inputs=tuple(home.get(i, i) for i in node.inputs))
+        elif name not in nodes:
+            nodes[name] = _component(graph, name, members[name], home)
+    return replace(
+        graph.with_nodes(nodes.values()), outputs=tuple((label, home.get(n, n)) for label, n in graph.outputs)
+    )
+
+
+def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[str, str]) -> Node:
+    inside = {node.name for node in members}
+    outer = dict.fromkeys(home.get(i, i) for node in members for i in node.inputs if i not in inside)
+    results = [
+        n
+        for n in members
+        if any(user not in inside for user in graph.users[n.name]) or n.name in dict(graph.outputs).values()
+    ]
+    type = results[0].type if results else Type(dependence=Dependence.INPUT)
+    stem, _, count = name.rpartition("_")
+    label = stem if count.isdigit() and stem else name
+    return Node(name, "component", tuple(outer), attrs(label=label, note=_summary(members)), type)
+
+
+def _whole(graph: Graph) -> Graph:
+    """A component that calls no other, as one box."""
+    inputs = [node for node in graph if node.op == "input"]
+    members = [node for node in graph if node.op != "input"]
+    label, out = graph.outputs[0]
+    box = Node(
+        "all",
+        "component",
+        tuple(node.name for node in inputs),
+        attrs(label=graph.name, note=_summary(members)),
+        graph[out].type,
+    )
+    return Graph(graph.name, {node.name: node for node in [*inputs, box]}, ((label, "all"),))
+
+
+def _unroll(row: Row, graph: Graph, stack: Node) -> None:
+    """A stack's box becomes its pattern: once, with how often it repeats, and what is left over."""
+    pattern = list(stack.attrs["pattern"])
+    period = next(
+        p for p in range(1, len(pattern) + 1) if all(pattern[i] == pattern[i % p] for i in range(len(pattern)))
+    )
+    times, rest = divmod(len(pattern), period)
+    inner = _runs(row, graph, f"{stack.name} ", pattern[:period])
+    outer = _runs(row, graph, f"{stack.name} rest ", pattern[:rest]) if rest else []
+    if times > 1:
+        row.groups.append(Group(f"× {times}", tuple(inner)))
+    chain = [*inner, *outer]
+    wires: list[Wire] = []
+    for wire in row.wires:
+        if wire.head == stack.name:
+            wire = replace(wire, head=chain[0])
+        if wire.tail == stack.name:
+            wire = replace(wire, tail=chain[-1])
+        wires.append(wire)
+    row.wires = [*wires, *(Wire(a, b) for a, b in zip(chain, chain[1:], strict=False))]
+    del row.boxes[stack.name]
+
+
+def _runs(row: Row, graph: Graph, prefix: str, pattern: Sequence[str]) -> list[str]:
+    """Boxes for layers in turn; many alike are one box with their number."""
+    runs: list[tuple[str, int]] = []
+    for name in pattern:
+        if runs and runs[-1][0] == name and len(pattern) > _MOST_APART:
+            runs[-1] = (name, runs[-1][1] + 1)
+        else:
+            runs.append((name, 1))
+    keys: list[str] = []
+    for i, (name, count) in enumerate(runs):
+        body = graph.bodies[name]
+        label = body.name if count == 1 else f"{body.name} × {count}"
+        row.add(Box(f"{prefix}{i}", Kind.COMPONENT, label, _summary(list(_everything(body)))))
+        keys.append(f"{prefix}{i}")
+    return keys
+
+
+def _everything(graph: Graph) -> Iterable[Node]:
+    return (node for one in graph.walk() for node in one)
