@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ssir import passes
 from ssir.errors import SpecError
 from ssir.ir.graph import Graph
 from ssir.reference.interpreter import Interpreter, State
-from ssir.spec.load import load, loads
+from ssir.spec.load import Spec, load, loads
 from tests.oracles.compare import close, parameters, random_like
 
 TIME, BATCH = 7, 2
@@ -23,34 +24,73 @@ DIMS = "n: 4, half: 2, m: 3, r: 2, slot: 3, all: unbounded, layers: 3"
 SPECS = Path(__file__).parents[1] / "specs"
 
 
-def spec(graph: str, more: str = "", inputs: str = "x: [n]", output: str = "y") -> Graph:
+WAYS = ["reference"]
+"""How the language is run here: by the reference interpreter, or compiled."""
+
+
+@pytest.fixture(params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs every test of this module in every way."""
+    global _way
+    _way = request.param
+    yield _way
+
+
+_way = "reference"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spec and its IR after all passes, or as it was written."""
+
+    spec: Spec
+    graph: Graph
+
+
+def spec(graph: str, more: str = "", inputs: str = "x: [n]", output: str = "y") -> Case:
     """The IR of a graph with the input x[n] and the output y; ``more`` are further components."""
     text = f"ssir: 1\nname: test\ndims: {{{DIMS}}}\ncomponents:\n  whole:\n    input: {{{inputs}}}\n    graph:\n"
     text += textwrap.indent(textwrap.dedent(graph).strip(), " " * 6)
     text += f"\n    output: {output}\n" + textwrap.indent(textwrap.dedent(more), "  ") + "\nmain: whole\n"
-    return passes.run(loads(text).graph, check=True)
+    return case(loads(text))
+
+
+def case(spec: Spec) -> Case:
+    return Case(spec, passes.run(spec.graph, check=True))
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def filled(graph: Graph, seed: int = 0) -> dict[str, Tensor]:
+def filled(one: Case, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = {key: [size or 0 for size in node.type.sizes] for key, node in parameters(graph)}
+    shapes = {key: [size or 0 for size in node.type.sizes] for key, node in parameters(one.graph)}
     return {key: random_like(torch.zeros(shape), generator) for key, shape in shapes.items()}
 
 
 def run(
-    graph: Graph,
+    one: Case,
     x: Tensor,
     params: Mapping[str, Tensor] | None = None,
     state: State | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    name = graph.inputs[0].name
-    outputs, after = Interpreter(graph, filled(graph) if params is None else params).run({name: x}, state, reset)
+    weights = filled(one) if params is None else params
+    if _way == "compiled":
+        return compiled(one, weights)(x, state=state, reset=reset)
+    name = one.graph.inputs[0].name
+    outputs, after = Interpreter(one.graph, weights).run({name: x}, state, reset)
     return next(iter(outputs.values())), after
+
+
+def compiled(one: Case, weights: Mapping[str, Tensor]) -> Callable[..., tuple[Tensor, State]]:
+    from ssir.api import compile
+
+    model = compile(one.spec, dtype=torch.float64)
+    for name, param in model.named_parameters():
+        param.data.copy_(weights[name])
+    return torch.no_grad()(model)
 
 
 def meaning(graph: str, x: Tensor | None = None, params: Mapping[str, Tensor] | None = None, more: str = "") -> Tensor:
@@ -567,15 +607,15 @@ SPECIMENS: dict[str, dict[str, float]] = {
 
 
 @pytest.fixture(params=SPECIMENS)
-def specimen(request: pytest.FixtureRequest) -> Graph:
-    return passes.run(load(str(SPECS / f"{request.param}.yaml"), None, **SPECIMENS[request.param]).graph, check=True)
+def specimen(request: pytest.FixtureRequest) -> Case:
+    return case(load(str(SPECS / f"{request.param}.yaml"), None, **SPECIMENS[request.param]))
 
 
 TOKENS = torch.randint(11, (BATCH, TIME), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("cuts", [[1], [3], [1, 2, 3, 4, 5, 6], [2, 5]])
-def test_pieces_with_a_carried_state_equal_the_whole(specimen: Graph, cuts: list[int]) -> None:
+def test_pieces_with_a_carried_state_equal_the_whole(specimen: Case, cuts: list[int]) -> None:
     w = filled(specimen)
     whole, end = run(specimen, TOKENS, w)
     state: State | None = None
@@ -589,7 +629,7 @@ def test_pieces_with_a_carried_state_equal_the_whole(specimen: Graph, cuts: list
         assert torch.allclose(state[key], end[key], atol=1e-12), key
 
 
-def test_resets_equal_separate_sequences(specimen: Graph) -> None:
+def test_resets_equal_separate_sequences(specimen: Case) -> None:
     w = filled(specimen)
     reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
     reset[0, 3] = reset[1, 2] = reset[1, 5] = True
@@ -599,21 +639,21 @@ def test_resets_equal_separate_sequences(specimen: Graph) -> None:
             close(y[row : row + 1, start:stop], run(specimen, TOKENS[row : row + 1, start:stop], w)[0])
 
 
-def test_a_reset_on_the_first_step_changes_nothing(specimen: Graph) -> None:
+def test_a_reset_on_the_first_step_changes_nothing(specimen: Case) -> None:
     w = filled(specimen)
     reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
     reset[:, 0] = True
     close(run(specimen, TOKENS, w, reset=reset)[0], run(specimen, TOKENS, w)[0])
 
 
-def test_the_future_changes_nothing(specimen: Graph) -> None:
+def test_the_future_changes_nothing(specimen: Case) -> None:
     w = filled(specimen)
     other = TOKENS.clone()
     other[:, 4:] = (other[:, 4:] + 1) % 11
     close(run(specimen, other, w)[0][:, :4], run(specimen, TOKENS, w)[0][:, :4])
 
 
-def test_rows_of_a_batch_are_independent(specimen: Graph) -> None:
+def test_rows_of_a_batch_are_independent(specimen: Case) -> None:
     w = filled(specimen)
     whole, _ = run(specimen, TOKENS, w)
     for row in range(BATCH):
@@ -622,6 +662,6 @@ def test_rows_of_a_batch_are_independent(specimen: Graph) -> None:
 
 def test_the_passes_change_no_meaning() -> None:
     for name, options in SPECIMENS.items():
-        raw = load(str(SPECS / f"{name}.yaml"), None, **options).graph
-        w = filled(raw)
-        close(run(passes.run(raw), TOKENS, w)[0], run(raw, TOKENS, w)[0])
+        one = case(load(str(SPECS / f"{name}.yaml"), None, **options))
+        w = filled(one)
+        close(run(one, TOKENS, w)[0], run(Case(one.spec, one.spec.graph), TOKENS, w)[0])
