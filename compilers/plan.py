@@ -116,7 +116,7 @@ class _Chooser:
         taken: dict[str, Match] = {}
         known = {node.name: facts(graph, node) for node in graph.states}
         ranked = {name: self._ranked(graph, fact, shown + name) for name, fact in known.items()}
-        for name, options in ranked.items():
+        for name, options in sorted(ranked.items(), key=lambda item: -len(item[1][0][0].covers)):
             for match, _ in options:
                 if name in taken:
                     break

@@ -1,3 +1,53 @@
-"""SSIR: every sequence model is a graph of state-space systems."""
+"""SSIR: every sequence model is a graph of state-space systems.
+
+h[t] = A[t] h[t-1] + B[t] x[t],   y[t] = C[t] h[t] + D[t] x[t]
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ssir.errors import EnvironmentLacks as EnvironmentLacks
+from ssir.errors import SpecError as SpecError
+from ssir.errors import SSIRError as SSIRError
+from ssir.errors import UsageError as UsageError
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ssir.api import compile as compile
+    from ssir.api import reference as reference
+    from ssir.artifact import open as open
+    from ssir.artifact import save as save
+    from ssir.draw import draw as draw
+    from ssir.registry import registry as registry
+    from ssir.spec.load import Spec as Spec
+    from ssir.spec.load import load as load
+    from ssir.spec.load import loads as loads
+    from ssir.verify import verify as verify
+
+# Where the public names live; imported when first asked for, since most need no torch, and it takes seconds to import.
+_HOMES = {
+    "compile": "ssir.api",
+    "reference": "ssir.api",
+    "open": "ssir.artifact",
+    "save": "ssir.artifact",
+    "draw": "ssir.draw",
+    "registry": "ssir.registry",
+    "Spec": "ssir.spec.load",
+    "load": "ssir.spec.load",
+    "loads": "ssir.spec.load",
+    "verify": "ssir.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `ssir` has no `{name}`")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

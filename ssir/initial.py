@@ -77,6 +77,14 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "reciprocal": torch.reciprocal,
 }
+_BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "+": torch.add,
+    "-": torch.sub,
+    "*": torch.mul,
+    "/": torch.div,
+    "**": torch.pow,
+    "%": torch.remainder,
+}
 _COMPARE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "<": torch.lt,
     "<=": torch.le,
@@ -98,14 +106,7 @@ def evaluate(tree: syntax.Expr, draw: Draw) -> Tensor:
             return -evaluate(operand, draw)
         case syntax.Binary(op=op, left=left, right=right):
             a, b = evaluate(left, draw), evaluate(right, draw)
-            return {
-                "+": torch.add,
-                "-": torch.sub,
-                "*": torch.mul,
-                "/": torch.div,
-                "**": torch.pow,
-                "%": torch.remainder,
-            }[op](a, b)
+            return _BINARY[op](a, b)
         case syntax.Compare(op=op, left=left, right=right):
             return _COMPARE[op](evaluate(left, draw), evaluate(right, draw))
         case syntax.Call(function="arange", args=(syntax.Name(id=axis),)):

@@ -74,7 +74,11 @@ class Registry:
         found = self.get(kind, name)
         if found is None:
             near = nearest(name, self._entries[kind])
-            hint = f"; the nearest is `{near}`" if near else f"; there are {', '.join(sorted(self._entries[kind])) or 'none'}"
+            hint = (
+                f"; the nearest is `{near}`"
+                if near
+                else f"; there are {', '.join(sorted(self._entries[kind])) or 'none'}"
+            )
             raise SSIRError(f"no {kind} `{name}`{hint}")
         return found
 

@@ -252,7 +252,7 @@ def _push_one(
         )
     elif size is not None:
         kept = _emptied(kept, time, start)
-    if size is not None and size <= _SMALL or torch.is_grad_enabled():
+    if (size is not None and size <= _SMALL) or torch.is_grad_enabled():
         whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
         new[key] = seen = whole if size is None else whole[:, 1:]
         return seen
@@ -281,24 +281,6 @@ def _append(kept: Tensor, x: Tensor, size: int | None) -> Tensor:
 
 def _stride(x: Tensor) -> int:
     return max(x.stride(1), 1)
-
-
-def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
-    """A register before the input of a step: [batch, entries, *axes], oldest first."""
-    kept = old.get(key)
-    if kept is None:
-        if start is not None:
-            return start.to(time.data).flip(0).expand(time.batch, size or 0, *axes)
-        return torch.zeros(time.batch, size or 0, *axes, dtype=time.data, device=time.device)
-    return _emptied(kept, time, start) if size is not None else kept
-
-
-def _emptied(kept: Tensor, time: Time, start: Tensor | None) -> Tensor:
-    """A register in a step, cleared where there is a reset."""
-    if time.reset is None:
-        return kept
-    clear = torch.zeros((), dtype=kept.dtype, device=kept.device) if start is None else start.to(kept.dtype).flip(0)
-    return torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
 
 
 def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
@@ -483,7 +465,7 @@ def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def modulo(a: Any, b: Any) -> Tensor:
-    return a - b * torch.floor(a / b)  # type: ignore[no-any-return]
+    return torch.sub(a, b * torch.floor(a / b))
 
 
 def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) -> Tensor:
@@ -559,7 +541,7 @@ class Body(nn.Module):
         self.stacks: dict[str, tuple[Body, ...]] = {}
 
     def adopt(self, root: Body) -> None:
-        object.__setattr__(self, "root", root)
+        self.__dict__["root"] = root
 
     def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
         *outer, leaf = path.split(".")
@@ -625,42 +607,45 @@ class Model(nn.Module):
     A state is a flat dict of tensors, [batch, ...], by the path of the memory; ``position`` says how many steps lie behind it.
     """
 
+    body: Body
     plan: Any = None
     spec: Any = None
+    graph: Any = None
+    source: Any = None
     has_step = True
     needs_position = False
 
     def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
         self._modules, self._parameters = body._modules, body._parameters
-        object.__setattr__(self, "body", body)
+        self.__dict__["body"] = body
         self.inputs, self.outputs = inputs, outputs
-        self._version: int | None = None
+        self._seen: int | None = None
         self._bodies = [body, *(module for module in body.modules() if isinstance(module, Body) and module is not body)]
         self._watched = list(self.parameters())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._forget()
         self._watched = list(self.parameters())
         return result
 
     def _forget(self) -> None:
-        self._version = None
+        self._seen = None
         for body in self._bodies:
             body.kept = None
 
     def _ready(self) -> None:
         if torch.is_grad_enabled():
-            if self._version is not None:
+            if self._seen is not None:
                 self._forget()
             return
         version = sum(p._version for p in self._watched)
-        if version != self._version:
+        if version != self._seen:
             self._forget()
             for body in self._bodies:
                 body.kept = body.prepare()
-            self._version = version
+            self._seen = version
 
     @property
     def dtype(self) -> torch.dtype:

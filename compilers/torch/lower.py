@@ -172,7 +172,7 @@ def _sizes(node: Node) -> list[int]:
 
 
 def _dtype(node: Node) -> torch.dtype:
-    return getattr(torch, node.attrs["dtype"]) if node.attrs["dtype"] else torch.get_default_dtype()  # type: ignore[no-any-return]
+    return getattr(torch, node.attrs["dtype"]) if node.attrs["dtype"] else torch.get_default_dtype()
 
 
 def needs_position(graph: Graph) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LONG = 16
 _BY_ENTRY = ELEMENTWISE | frozenset(
-    "dot softmax sum max min mean state arange param const expand rotate rms_norm layer_norm l2_norm linear rename".split()
+    "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename".split()
 )
 
 _UNARY: Mapping[str, str] = {
@@ -211,7 +211,10 @@ def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:
         return axis not in node.attrs["over"]
     if node.op == "rename":
         return axis not in dict(node.attrs["axes"]) and axis not in dict(node.attrs["axes"]).values()
-    return node.op in _BY_ENTRY or node.op.startswith("op.")
+    if node.op in _BY_ENTRY or node.op.startswith("op."):
+        return True
+    plugin = registry.get("op", node.op)
+    return plugin is not None and plugin.keeps_order(node, axis)
 
 
 def entries(e: Emitter, axis: str) -> str:
@@ -249,7 +252,7 @@ def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
     """A value with absent slots of ``over`` zero, its axes in its own order."""
     node = e.node(name)
     mask = there(e, node, over, node.type.names)
-    if mask is None or node.op == "softmax" and set(over) <= set(node.attrs["over"]):
+    if mask is None or (node.op == "softmax" and set(over) <= set(node.attrs["over"])):
         return e.value(name)
     return e.let(f"{name}_there", f"{e.function('runtime', 'masked')}({e.value(name)}, {mask})")
 
@@ -289,13 +292,13 @@ def contraction(
 ) -> str:
     """The expression of a sum of products: operands as (text, axes, number of axes in front)."""
     (a, a_names, a_lead), (b, b_names, b_lead) = left, right
-    letters = {
-        name: letter for name, letter in zip(dict.fromkeys((*a_names, *b_names)), ascii_lowercase[4:], strict=False)
-    }
+    letters = dict(zip(dict.fromkeys((*a_names, *b_names)), ascii_lowercase[4:], strict=False))
     lead = max(a_lead, b_lead)
-    spell = lambda names, n: (
-        "ab"[2 - n if lead == 2 else 0 : 2 if lead == 2 else n] + "".join(letters[name] for name in names)
-    )  # noqa: E731
+
+    def spell(names: Sequence[str], n: int) -> str:
+        front = "ab"[2 - n :] if lead == 2 else "a"[:n]
+        return front + "".join(letters[name] for name in names)
+
     rest = {name for name in (*a_names, *b_names) if name not in over}
     if rest == set(a_names) - set(over) == set(b_names) - set(over) and a_lead == b_lead:
         a, b = (fit(text, names, [*wanted, *over], n) for text, names, n in (left, right))
@@ -544,26 +547,6 @@ def _expand(e: Emitter, node: Node) -> str:
     return e.let(node.name, f"{x}.expand({lead}{sizes})")
 
 
-def _rotate(e: Emitter, node: Node) -> str:
-    source, angle = (e.node(name) for name in node.inputs)
-    over, half = node.attrs["over"], node.attrs["half"]
-    rest = [name for name in node.type.names if name != over]
-    x = fit(e.value(source.name), source.type.names, [*rest, over], e.lead(source.name))
-    halves = node.attrs["pairs"] == "halves"
-    turns = []
-    for part in ("cos", "sin"):
-        key = f"{part} {angle.name}"
-        where = e.unit.constant if e.is_constant(angle.name) else e
-        if key not in where.names:
-            where.names[key] = where.let(f"{angle.name}_{part}", f"torch.{part}({where.number(angle.name)})")
-        text = e.unit.keep_text(where.names[key]) if where is not e and e.mode != "constant" else where.names[key]
-        turns.append(fit(text, angle.type.names, [*rest, half], e.lead(angle.name)))
-    y = f"{e.function('runtime', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
-    return e.let(
-        node.name, fit(y, [*rest, over], node.type.names, LEADS[e.mode] if not e.is_constant(node.name) else 0)
-    )
-
-
 def _matrix(e: Emitter, node: Node) -> str:
     n = node.attrs["over"]
     outer = [name for name in node.type.names if name not in (n, f"{n}_")]
@@ -678,7 +661,6 @@ _OTHER: Mapping[str, Callable[[Emitter, Node], str]] = {
     "slice": _slice,
     "select": _select,
     "expand": _expand,
-    "rotate": _rotate,
     "matmul": _matrix,
     "expm": _matrix,
     "solve": _matrix,

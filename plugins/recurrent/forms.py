@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match
-from ssir.compilers.torch import ops, system
+from ssir.compilers.torch import ops
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Graph, Node
 from ssir.passes.facts import Facts, facts

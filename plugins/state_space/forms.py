@@ -68,7 +68,10 @@ class SelectiveScan:
         return Match(self, why, details={"parts": parts})
 
     def _parts(self, graph: Graph, log: str, b: str, channels: set[str], expansion: set[str]) -> _Parts | None:
-        gate, rate, wide, narrow = [], [], [], []
+        gate: list[str] = []
+        rate: list[tuple[str, bool]] = []
+        wide: list[str] = []
+        narrow: list[str] = []
         for name, negative in _factors(graph, log):
             if graph[name].type.dependence is Dependence.CONSTANT:
                 rate.append((name, negative))

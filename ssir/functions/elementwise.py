@@ -68,5 +68,3 @@ def register(registry: Registry) -> None:
         registry.function(_unary(op))
     for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient):
         registry.function(call)
-
-

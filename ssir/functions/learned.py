@@ -61,7 +61,11 @@ def linear(
     kept = {axis.name for axis in per}
     contracted = over if over is not None else tuple(axis for axis in a.type.axes if axis.name not in kept)
     if not contracted:
-        cx.fail("SSIR014", "there is no axis to contract", help="name the axes with `over=`, or multiply by a `param` instead")
+        cx.fail(
+            "SSIR014",
+            "there is no axis to contract",
+            help="name the axes with `over=`, or multiply by a `param` instead",
+        )
     for axis in contracted:
         if axis.size is None:
             cx.fail("SSIR014", f"a learned map needs a finite axis, and `{axis.name}` is unbounded")
@@ -69,14 +73,23 @@ def linear(
     rest = tuple(axis for axis in a.type.axes if axis.name not in gone)
     for axis in out:
         if axis.name in {r.name for r in rest}:
-            cx.fail("SSIR014", f"the value keeps an axis `{axis.name}`, so it cannot be made again", "out", help=f"rename it first, or contract it: over={axis.name}")
+            cx.fail(
+                "SSIR014",
+                f"the value keeps an axis `{axis.name}`, so it cannot be made again",
+                "out",
+                help=f"rename it first, or contract it: over={axis.name}",
+            )
     taken = {axis.name for axis in (*per, *out)}
     inner = tuple(Axis(_apart(axis.name, taken), axis.size) for axis in contracted)
     weight_axes = (*per, *out, *inner)
     if tie is not None:
         weight = _weight_of(cx, tie)
         if weight.type.sizes != tuple(axis.size for axis in weight_axes):
-            cx.fail("SSIR023", f"the tied weight is {weight.type}, but [{', '.join(map(str, weight_axes))}] is needed", "tie")
+            cx.fail(
+                "SSIR023",
+                f"the tied weight is {weight.type}, but [{', '.join(map(str, weight_axes))}] is needed",
+                "tie",
+            )
     else:
         weight = cx.param("weight", weight_axes, init, None if name is None else f"{name}.weight", decay, lr)
     operands = [a, weight]
@@ -115,7 +128,12 @@ def embed(
 ) -> Node:
     """The row of a learned table [vocab, out...] for each token (or other whole number)."""
     if tokens.type.dtype != "int" and not is_unknown(tokens):
-        cx.fail("SSIR019", "only tokens, `position` and other whole numbers can be looked up", "tokens", help="declare the input as `token`")
+        cx.fail(
+            "SSIR019",
+            "only tokens, `position` and other whole numbers can be looked up",
+            "tokens",
+            help="declare the input as `token`",
+        )
     if tie is not None:
         weight = _weight_of(cx, tie)
     else:

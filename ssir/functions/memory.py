@@ -31,11 +31,18 @@ def system(
     entrances = _entrances(cx, roles) if known else []
     a = roles.get("A")
     if a is not None and algebra == "max_plus" and a.op not in ("op.diag", "op.shift", "later"):
-        cx.fail("SSIR019", "in max_plus, A is a value to add or a shift", "A", help="use a value over axes of the state")
+        cx.fail(
+            "SSIR019", "in max_plus, A is a value to add or a shift", "A", help="use a value over axes of the state"
+        )
     if a is not None and any(more for _, more in a.type.absent):
         roles = _entering_first(cx, roles, [axis for axis in axes if axis.name in entrances])
     operands = list(roles.values())
-    attributes = {"axes": tuple((a.name, a.size) for a in axes), "roles": tuple(roles), "read": read, "algebra": algebra}
+    attributes = {
+        "axes": tuple((a.name, a.size) for a in axes),
+        "roles": tuple(roles),
+        "read": read,
+        "algebra": algebra,
+    }
     if not known:
         return cx.emit("state", operands, Type(dtype=UNKNOWN), name, **attributes)
     return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), name, **attributes)
@@ -52,7 +59,11 @@ def _entering_first(cx: Site, roles: dict[str, Node], axes: list[Axis]) -> dict[
     b = roles.get("B")
     for axis in axes:
         index = cx.emit("arange", (), Type((axis,)), "slot", axis=axis.name)
-        first = cx.elementwise("where", (cx.elementwise("eq", (index, cx.number(0)), "bool", "first"), cx.number(1), cx.number(0)), name="entrance")
+        first = cx.elementwise(
+            "where",
+            (cx.elementwise("eq", (index, cx.number(0)), "bool", "first"), cx.number(1), cx.number(0)),
+            name="entrance",
+        )
         b = first if b is None else cx.elementwise("mul", (b, first), name="entering")
     known = {**roles, "B": b} if b is not None else roles
     return {role: known[role] for role in ROLES if role in known}
@@ -65,9 +76,18 @@ def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str, e
             continue
         for axis in node.type.axes:
             if axis.name in inside and inside[axis.name].size != axis.size:
-                cx.fail("SSIR015", f"axis `{axis.name}` is {axis.size} in {role}, but {inside[axis.name].size} in the state", role)
+                cx.fail(
+                    "SSIR015",
+                    f"axis `{axis.name}` is {axis.size} in {role}, but {inside[axis.name].size} in the state",
+                    role,
+                )
             if axis.name not in inside and role in ("A", "initial"):
-                cx.fail("SSIR014", f"{role} has an axis `{axis.name}` that the state lacks: the state is [{', '.join(inside)}]", role, help=f"add `{axis.name}` to the axes of the state, or use it up before")
+                cx.fail(
+                    "SSIR014",
+                    f"{role} has an axis `{axis.name}` that the state lacks: the state is [{', '.join(inside)}]",
+                    role,
+                    help=f"add `{axis.name}` to the axes of the state, or use it up before",
+                )
     x = roles.get("x")
     given = set(x.type.names) if x is not None else set()
     b = roles.get("B")
@@ -130,7 +150,9 @@ def hold(cx: Site, x: Node, every: int) -> Node:
     if is_unknown(x):
         return x
     zero = cx.number(0)
-    phase = cx.elementwise("mod", (cx.emit("position", (), Type(dtype="int"), "position"), cx.number(every)), name="phase")
+    phase = cx.elementwise(
+        "mod", (cx.emit("position", (), Type(dtype="int"), "position"), cx.number(every)), name="phase"
+    )
     fresh = cx.elementwise("eq", (phase, zero), "bool", name="fresh")
     take = cx.elementwise("where", (fresh, cx.number(1), zero), name="take")
     keep = cx.elementwise("where", (fresh, zero, cx.number(1)), name="keep")
@@ -142,7 +164,12 @@ def context(cx: Site, x: Node, slot: Axis) -> Node:
     if is_unknown(x):
         return x
     if slot.size is not None:
-        cx.fail("SSIR014", f"`{slot.name}` has a size, but a whole sequence has none beforehand", "slot", help=f"declare `{slot.name}: unbounded` in dims")
+        cx.fail(
+            "SSIR014",
+            f"`{slot.name}` has a size, but a whole sequence has none beforehand",
+            "slot",
+            help=f"declare `{slot.name}: unbounded` in dims",
+        )
     return cx.emit("context", (x,), Type((slot, *x.type.axes), x.type.dtype), axis=slot.name)
 
 
@@ -189,17 +216,23 @@ def _discretized_dense(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tup
 
 def _apply(cx: Site, m: Node, v: Node, n: Axis) -> Node:
     double = Axis(f"{n.name}_", n.size)
-    column = cx.emit("rename", (v,), Type(tuple(double if x == n else x for x in v.type.axes), v.type.dtype), axes=((n.name, double.name),))
+    column = cx.emit(
+        "rename",
+        (v,),
+        Type(tuple(double if x == n else x for x in v.type.axes), v.type.dtype),
+        axes=((n.name, double.name),),
+    )
     axes = tuple(x for x in broadcast([m.type, column.type]) if x != double)
     return cx.emit("dot", (m, column), Type(axes, promote([m.type, v.type])), over=(double.name,))
 
 
 def _dense(cx: Site, m: Node, n: Axis) -> Node:
     double = Axis(f"{n.name}_", n.size)
-    return cx.emit("op.dense", (m,), Type(tuple(x for x in m.type.axes if x != double), m.type.dtype, operator=True), over=n.name)
+    return cx.emit(
+        "op.dense", (m,), Type(tuple(x for x in m.type.axes if x != double), m.type.dtype, operator=True), over=n.name
+    )
 
 
 def register(registry: Registry) -> None:
     for call in (delay, window, hold, context):
         registry.function(call)
-

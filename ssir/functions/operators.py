@@ -26,7 +26,9 @@ def outer(cx: Site, a: Node, b: Node, over: Axis) -> Node:
         return cx.emit("op.outer", (a, b), Type((over,), operator=True), over=over.name)
     cx.over(a, (over,), "a")
     cx.over(b, (over,), "b")
-    return cx.emit("op.outer", (a, b), Type(broadcast([a.type, b.type]), promote([a.type, b.type]), operator=True), over=over.name)
+    return cx.emit(
+        "op.outer", (a, b), Type(broadcast([a.type, b.type]), promote([a.type, b.type]), operator=True), over=over.name
+    )
 
 
 def dense(cx: Site, m: Node, over: Axis) -> Node:
@@ -45,7 +47,9 @@ def turn(cx: Site, angle: Node, over: Axis) -> Node:
         return cx.emit("op.rotate", (angle,), Type((over,), operator=True), over=over.name, half="")
     half = [x for x in angle.type.axes if over.size == 2 * (x.size or 0)]
     if len(half) != 1:
-        cx.fail("SSIR014", f"the angle needs one axis half as long as `{over.name}`: it has {angle.type.names}", "angle")
+        cx.fail(
+            "SSIR014", f"the angle needs one axis half as long as `{over.name}`: it has {angle.type.names}", "angle"
+        )
     axes = tuple(over if x == half[0] else x for x in angle.type.axes)
     return cx.emit("op.rotate", (angle,), Type(axes, operator=True), over=over.name, half=half[0].name)
 
@@ -63,7 +67,11 @@ def combine(cx: Site, op: str, *operands: Node) -> Node:
         return cx.emit(f"op.{op}", operands, Type(dtype=UNKNOWN, operator=True))
     nodes = [lifted(cx, node) for node in operands]
     shifts = tuple((name, 1) for name, _ in absent([n.type for n in nodes]))
-    return cx.emit(f"op.{op}", nodes, Type(broadcast([n.type for n in nodes]), promote([n.type for n in nodes]), absent=shifts, operator=True))
+    return cx.emit(
+        f"op.{op}",
+        nodes,
+        Type(broadcast([n.type for n in nodes]), promote([n.type for n in nodes]), absent=shifts, operator=True),
+    )
 
 
 def register(registry: Registry) -> None:

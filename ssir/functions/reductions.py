@@ -42,7 +42,9 @@ def dot(cx: Site, a: Node, b: Node, over: tuple[Axis, ...]) -> Node:
         axes = tuple(axis for axis in broadcast([a.type, b.type]) if axis.name not in names)
     except AxesError as error:
         cx.fail("SSIR015", str(error))
-    return cx.emit("dot", (a, b), Type(axes, promote([a.type, b.type]), absent=absent([a.type, b.type], names)), over=names)
+    return cx.emit(
+        "dot", (a, b), Type(axes, promote([a.type, b.type]), absent=absent([a.type, b.type], names)), over=names
+    )
 
 
 def softmax(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
@@ -53,7 +55,9 @@ def softmax(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
     return cx.emit("softmax", (a,), a.type, over=_names(over))
 
 
-def _norm(cx: Site, op: str, a: Node, over: tuple[Axis, ...], eps: float, affine: tuple[Axis, ...], scale: bool, bias: bool) -> Node:
+def _norm(
+    cx: Site, op: str, a: Node, over: tuple[Axis, ...], eps: float, affine: tuple[Axis, ...], scale: bool, bias: bool
+) -> Node:
     names = _names(over)
     if not is_unknown(a):
         cx.over(a, over)
@@ -62,7 +66,9 @@ def _norm(cx: Site, op: str, a: Node, over: tuple[Axis, ...], eps: float, affine
         operands.append(cx.param("weight", affine, "ones", decay=False))
     if bias:
         operands.append(cx.param("bias", affine, "zeros", decay=False))
-    type = Type(a.type.axes, a.type.dtype if a.type.dtype == UNKNOWN else promote([a.type]), absent=absent([a.type], names))
+    type = Type(
+        a.type.axes, a.type.dtype if a.type.dtype == UNKNOWN else promote([a.type]), absent=absent([a.type], names)
+    )
     return cx.emit(op, operands, type, over=names, eps=eps, scale=scale, bias=bias)
 
 
@@ -71,12 +77,16 @@ def rms_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale
     return _norm(cx, "rms_norm", a, over, eps, over, scale, False)
 
 
-def layer_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Node:
+def layer_norm(
+    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True
+) -> Node:
     """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named (arXiv:1607.06450)."""
     return _norm(cx, "layer_norm", a, over, eps, over, scale, bias)
 
 
-def group_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Node:
+def group_norm(
+    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True
+) -> Node:
     """layer_norm along the axes named, with a weight and a bias for every entry of all axes: the others are the groups."""
     return _norm(cx, "layer_norm", a, over, eps, a.type.axes, scale, bias)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from ssir.functions.kinds import Nested, Symbol
+from ssir.functions.kinds import Nested
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
 from ssir.spec.build import UNKNOWN, Site, is_unknown
@@ -27,7 +27,12 @@ def rename(cx: Site, a: Node, **axes: Axis) -> Node:
     if len({axis.name for axis in result}) < len(result):
         cx.fail("SSIR014", "the result would have the same axis twice", help="rename the other one too")
     moved = tuple(sorted((axes[name].name if name in axes else name, lag) for name, lag in a.type.absent))
-    return cx.emit("rename", (a,), Type(result, a.type.dtype, absent=moved), axes=tuple((old, new.name) for old, new in axes.items()))
+    return cx.emit(
+        "rename",
+        (a,),
+        Type(result, a.type.dtype, absent=moved),
+        axes=tuple((old, new.name) for old, new in axes.items()),
+    )
 
 
 def split(cx: Site, a: Node, into: tuple[Axis, ...], axis: Axis | None = None) -> Node:
@@ -46,12 +51,26 @@ def split(cx: Site, a: Node, into: tuple[Axis, ...], axis: Axis | None = None) -
         elif len(fitting) == 1:
             source = fitting[0]
         else:
-            cx.fail("SSIR014", f"it is not clear which axis to split: the value has {a.type.names}", help="name it: split(x, [a, b], axis=c)")
+            cx.fail(
+                "SSIR014",
+                f"it is not clear which axis to split: the value has {a.type.names}",
+                help="name it: split(x, [a, b], axis=c)",
+            )
     if source.size != size:
-        cx.fail("SSIR015", f"`{source.name}` is {source.size}, but {' * '.join(f'{p.name}={p.size}' for p in into)} makes {size}", "into")
+        cx.fail(
+            "SSIR015",
+            f"`{source.name}` is {source.size}, but {' * '.join(f'{p.name}={p.size}' for p in into)} makes {size}",
+            "into",
+        )
     at = a.type.names.index(source.name)
     axes = (*a.type.axes[:at], *into, *a.type.axes[at + 1 :])
-    return cx.emit("split", (a,), Type(axes, a.type.dtype, absent=absent([a.type], (source.name,))), axis=source.name, into=tuple(p.name for p in into))
+    return cx.emit(
+        "split",
+        (a,),
+        Type(axes, a.type.dtype, absent=absent([a.type], (source.name,))),
+        axis=source.name,
+        into=tuple(p.name for p in into),
+    )
 
 
 def merge(cx: Site, a: Node, axes: tuple[Axis, ...], out: Axis) -> Node:
@@ -62,7 +81,11 @@ def merge(cx: Site, a: Node, axes: tuple[Axis, ...], out: Axis) -> Node:
     names = tuple(axis.name for axis in axes)
     size = prod(axis.size or 0 for axis in axes)
     if size != out.size:
-        cx.fail("SSIR015", f"`{out.name}` is {out.size}, but {' * '.join(f'{p.name}={p.size}' for p in axes)} makes {size}", "out")
+        cx.fail(
+            "SSIR015",
+            f"`{out.name}` is {out.size}, but {' * '.join(f'{p.name}={p.size}' for p in axes)} makes {size}",
+            "out",
+        )
     at = min(a.type.names.index(name) for name in names)
     rest = [axis for axis in a.type.axes if axis.name not in names]
     before = sum(1 for axis in a.type.axes[:at] if axis.name not in names)
@@ -77,23 +100,38 @@ def concat(cx: Site, values: list[Node], axis: Axis) -> Node:
     own: list[str] = []
     common = {name for name in values[0].type.names if all(name in v.type.names for v in values)}
     for value in values:
-        candidates = [x for x in value.type.axes if x.name == axis.name] or [x for x in value.type.axes if x.name not in common]
+        candidates = [x for x in value.type.axes if x.name == axis.name] or [
+            x for x in value.type.axes if x.name not in common
+        ]
         if len(values) > 1 and not candidates and len(value.type.axes) == 1:
             candidates = list(value.type.axes)
         if not candidates:
             candidates = list(value.type.axes)
         if len(candidates) != 1:
-            cx.fail("SSIR014", f"it is not clear which axis of [{', '.join(map(str, value.type.axes))}] to lay along `{axis.name}`", "values", help=f"rename it to `{axis.name}_` first")
+            cx.fail(
+                "SSIR014",
+                f"it is not clear which axis of [{', '.join(map(str, value.type.axes))}] to lay along `{axis.name}`",
+                "values",
+                help=f"rename it to `{axis.name}_` first",
+            )
         own.append(candidates[0].name)
     total = sum(v.type.axis(name).size or 0 for v, name in zip(values, own, strict=True))
     if total != axis.size:
         cx.fail("SSIR015", f"the parts make {total}, but `{axis.name}` is {axis.size}", "axis")
     try:
-        rest = broadcast([Type(tuple(x for x in v.type.axes if x.name != name)) for v, name in zip(values, own, strict=True)])
+        rest = broadcast(
+            [Type(tuple(x for x in v.type.axes if x.name != name)) for v, name in zip(values, own, strict=True)]
+        )
     except AxesError as error:
         cx.fail("SSIR015", str(error), "values")
     types = [v.type for v in values]
-    return cx.emit("concat", values, Type((*rest, axis), promote(types), absent=absent(types, own)), axis=axis.name, axes=tuple(own))
+    return cx.emit(
+        "concat",
+        values,
+        Type((*rest, axis), promote(types), absent=absent(types, own)),
+        axis=axis.name,
+        axes=tuple(own),
+    )
 
 
 def pack(cx: Site, values: list[Node], axis: Axis) -> Node:
@@ -123,7 +161,15 @@ def slice_(cx: Site, a: Node, axis: Axis, start: int = 0, stop: int | None = Non
     if new.size != end - start:
         cx.fail("SSIR015", f"{start} to {end} has {end - start} entries, but `{new.name}` is {new.size}", "out")
     axes = tuple(new if own.name == axis.name else own for own in a.type.axes)
-    return cx.emit("slice", (a,), Type(axes, a.type.dtype, absent=absent([a.type], (axis.name,))), axis=axis.name, start=start, stop=end, out=new.name)
+    return cx.emit(
+        "slice",
+        (a,),
+        Type(axes, a.type.dtype, absent=absent([a.type], (axis.name,))),
+        axis=axis.name,
+        start=start,
+        stop=end,
+        out=new.name,
+    )
 
 
 def select(cx: Site, a: Node, axis: Axis, index: Node) -> Node:
@@ -133,7 +179,9 @@ def select(cx: Site, a: Node, axis: Axis, index: Node) -> Node:
     cx.over(a, (axis,), "axis")
     if index.type.dtype != "int" and index.op != "const":
         cx.fail("SSIR019", "the index is not a whole number", "index")
-    rest = Type(tuple(own for own in a.type.axes if own.name != axis.name), a.type.dtype, absent=absent([a.type], (axis.name,)))
+    rest = Type(
+        tuple(own for own in a.type.axes if own.name != axis.name), a.type.dtype, absent=absent([a.type], (axis.name,))
+    )
     axes = broadcast([rest, index.type])
     return cx.emit("select", (a, index), Type(axes, a.type.dtype, absent=rest.absent), axis=axis.name)
 
@@ -142,7 +190,12 @@ def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
     """The value repeated along new axes."""
     if is_unknown(a):
         return a
-    return cx.emit("expand", (a,), Type((*a.type.axes, *axes), a.type.dtype, absent=a.type.absent), axes=tuple(x.name for x in axes))
+    return cx.emit(
+        "expand",
+        (a,),
+        Type((*a.type.axes, *axes), a.type.dtype, absent=a.type.absent),
+        axes=tuple(x.name for x in axes),
+    )
 
 
 def arange(cx: Site, axis: Axis) -> Node:
@@ -170,24 +223,6 @@ def eye(cx: Site, axes: tuple[Axis, ...]) -> Node:
     return cx.emit("eye", (), Type(axes))
 
 
-def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("interleaved")) -> Node:
-    """Pairs along an axis turned by an angle in radians, which has an axis of half the size (arXiv:2104.09864).
-
-    pairs=interleaved turns (0, 1), (2, 3), ...; pairs=halves turns (0, n/2), (1, n/2 + 1), ...
-    """
-    if pairs not in ("interleaved", "halves"):
-        cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs")
-    if is_unknown(a, angle):
-        return cx.emit("rotate", (a, angle), a.type, over=over.name, half="", pairs=pairs)
-    cx.over(a, (over,))
-    half = [x for x in angle.type.axes if x.name not in a.type.names]
-    if len(half) != 1 or over.size is None or half[0].size != over.size / 2:
-        cx.fail("SSIR014", f"the angle needs one axis of its own, half as long as `{over.name}`: it has {angle.type.names}", "angle")
-    rest = [x for x in angle.type.axes if x.name != half[0].name]
-    axes = broadcast([a.type, Type(tuple(rest))])
-    return cx.emit("rotate", (a, angle), Type(axes, a.type.dtype, absent=absent([a.type])), over=over.name, half=half[0].name, pairs=pairs)
-
-
 def matmul(cx: Site, a: Node, b: Node, n: Axis) -> Node:
     """The matrix product over an axis and its double: a[n, n_] b[n, n_]."""
     for value in (a, b):
@@ -211,5 +246,5 @@ def solve(cx: Site, a: Node, b: Node, n: Axis) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for call in (rename, split, merge, concat, pack, slice_, select, expand, arange, array, eye, rotate, matmul, expm, solve):
+    for call in (rename, split, merge, concat, pack, slice_, select, expand, arange, array, eye, matmul, expm, solve):
         registry.function(call)

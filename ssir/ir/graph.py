@@ -13,7 +13,6 @@
     shapes       rename{axes}  split{axis, into}  merge{axes, into}  concat{axis}  pack{axis}  slice{axis, start, stop, axis_out}
                  select{axis}(a, index)  expand{axes}
     matrices     matmul{over}  expm{over}  solve{over}
-    rotation     rotate{over, pairs}(a, angle)
     memory       state{axes, roles, read, algebra}      the only memory; inputs by role: A B x C D initial
     operators    op.diag(a) op.shift{axis} op.outer{over}(a, b) op.dense{over}(m) op.rotate{over}(angle)
                  op.add op.sub op.mul op.neg            only reachable through the A of a state
@@ -188,7 +187,9 @@ class Graph:
         return {name: group for group in self.cycles for name in group}
 
     def with_nodes(self, nodes: Iterable[Node], outputs: tuple[tuple[str, str], ...] | None = None) -> Graph:
-        return replace(self, nodes={node.name: node for node in nodes}, outputs=self.outputs if outputs is None else outputs)
+        return replace(
+            self, nodes={node.name: node for node in nodes}, outputs=self.outputs if outputs is None else outputs
+        )
 
     def walk(self) -> Iterator[Graph]:
         """This graph, then every body below it."""

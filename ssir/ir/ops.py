@@ -29,7 +29,7 @@ CORE = (
     | RESHAPE
     | SOURCE
     | OPERATOR
-    | frozenset("softmax dot linear embed rotate matmul expm solve state context stack part".split())
+    | frozenset("softmax dot linear embed matmul expm solve state context stack part".split())
 )
 
 

@@ -91,7 +91,9 @@ def facts(graph: Graph, node: Node) -> Facts:
     }
     dependence.setdefault("A", Dependence.CONSTANT)
     x, b, c = node.role("x"), node.role("B"), node.role("C")
-    if structure.kind == "shift" and any(structure.over in graph[entering].type.names for entering in (x, b) if entering):
+    if structure.kind == "shift" and any(
+        structure.over in graph[entering].type.names for entering in (x, b) if entering
+    ):
         structure = Structure("general")  # no register: the input enters more than the first slot
     given = graph[x].type.names if x else ()
     expansion = tuple(axis for axis in axes if axis.name not in given)

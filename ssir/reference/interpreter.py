@@ -40,7 +40,9 @@ class Interpreter:
     params: Mapping[str, Tensor]
     dtype: torch.dtype = torch.float64
 
-    def run(self, inputs: Mapping[str, Tensor], state: State | None = None, reset: Tensor | None = None) -> tuple[dict[str, Tensor], State]:
+    def run(
+        self, inputs: Mapping[str, Tensor], state: State | None = None, reset: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], State]:
         """Outputs by label, [batch, time, *axes], and the state after the last step.
 
         inputs: [batch, time, *axes] by name. reset: [batch, time], true where memory is cleared before the step.
@@ -78,10 +80,14 @@ class _Frame:
             self.frames[key] = _Frame(self.whole, body, f"{self.prefix}{stack.name}.{layer}.", layer, self.batch)
         return self.frames[key]
 
-    def sequence(self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock]) -> tuple[dict[str, Tensor], State]:
+    def sequence(
+        self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock]
+    ) -> tuple[dict[str, Tensor], State]:
         """All time steps. What reads the whole sequence (context, and stacks with one inside) is computed first, in order."""
         whole: dict[str, Tensor] = {}
-        barriers = [node for node in self.graph if node.op == "context" or (node.op == "stack" and self._has_context(node))]
+        barriers = [
+            node for node in self.graph if node.op == "context" or (node.op == "stack" and self._has_context(node))
+        ]
         order = {name: i for i, name in enumerate(_order(self.graph))}
         for barrier in sorted(barriers, key=lambda node: order[node.name]):
             values, _ = self._loop(inputs, dict(memory), moments, whole, list(barrier.inputs), commit=False)
@@ -107,7 +113,13 @@ class _Frame:
         return any(node.op == "context" for body in bodies.values() for graph in body.walk() for node in graph)
 
     def _loop(
-        self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock], whole: dict[str, Tensor], wanted: list[str], commit: bool
+        self,
+        inputs: Mapping[str, Tensor],
+        memory: State,
+        moments: list[_Clock],
+        whole: dict[str, Tensor],
+        wanted: list[str],
+        commit: bool,
     ) -> tuple[dict[str, Tensor], State]:
         found: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for t, moment in enumerate(moments):
@@ -157,7 +169,15 @@ def _main(graph: Graph, outputs: Mapping[str, Tensor], type: Type) -> Tensor:
 class _Step:
     """One time step of a frame. Values are found on demand; new memory waits until ``after``."""
 
-    def __init__(self, frame: _Frame, inputs: Mapping[str, Tensor], memory: State, moment: _Clock, whole: Mapping[str, Tensor], t: int) -> None:
+    def __init__(
+        self,
+        frame: _Frame,
+        inputs: Mapping[str, Tensor],
+        memory: State,
+        moment: _Clock,
+        whole: Mapping[str, Tensor],
+        t: int,
+    ) -> None:
         self.frame, self.inputs, self.memory, self.moment, self.whole, self.t = frame, inputs, memory, moment, whole, t
         self.graph = frame.graph
         self.dtype = frame.whole.dtype
@@ -181,7 +201,9 @@ class _Step:
                 return torch.tensor([node.attrs["value"]], dtype=self.dtype)
             case "param":
                 key = node.attrs["key"] if node.attrs["shared"] else self.frame.prefix + node.attrs["key"]
-                return self.frame.whole.params[key].to(self.dtype if not self.frame.whole.params[key].is_complex() else torch.complex128)[None]
+                return self.frame.whole.params[key].to(
+                    self.dtype if not self.frame.whole.params[key].is_complex() else torch.complex128
+                )[None]
             case "arange":
                 return torch.arange(node.type.axes[0].size or 0, dtype=self.dtype)[None]
             case "eye":
@@ -258,7 +280,9 @@ class _Step:
         if role is not None:
             value = fit(self.value(role), self.graph[role].type.names, names).to(dtype)
         else:
-            value = torch.full((1,), -torch.inf if node.attrs["algebra"] == "max_plus" else 0.0, dtype=dtype).reshape(1, *[1] * len(sizes))
+            value = torch.full((1,), -torch.inf if node.attrs["algebra"] == "max_plus" else 0.0, dtype=dtype).reshape(
+                1, *[1] * len(sizes)
+            )
         return value.expand(self.frame.batch, *sizes)
 
     def _next(self, node: Node) -> Tensor:
@@ -281,7 +305,11 @@ class _Step:
             kept = h if a is None else self._apply(self.graph[a], h, axes)
             new = kept + entering
         else:
-            kept = h if a is None else h + fit(self.value(self.graph[a].inputs[0]), self.graph[self.graph[a].inputs[0]].type.names, axes)
+            kept = (
+                h
+                if a is None
+                else h + fit(self.value(self.graph[a].inputs[0]), self.graph[self.graph[a].inputs[0]].type.names, axes)
+            )
             new = torch.maximum(*torch.broadcast_tensors(kept, entering))
         self.fresh[key] = new
         return new

@@ -133,7 +133,10 @@ def evaluate(node: Node, operands: Operands, types: Types, step: Step) -> Tensor
         a, b = (fit(_number(x, step), t.names, wanted) for x, t in zip(operands, types, strict=True))
         return _BINARY[op](a, b)
     if op == "where":
-        condition, a, b = (fit(x if x.dtype == torch.bool else _number(x, step), t.names, wanted) for x, t in zip(operands, types, strict=True))
+        condition, a, b = (
+            fit(x if x.dtype == torch.bool else _number(x, step), t.names, wanted)
+            for x, t in zip(operands, types, strict=True)
+        )
         return torch.where(condition, a, b)
     if op == "clamp":
         return torch.clamp(_number(operands[0], step), node.attrs["low"], node.attrs["high"])
@@ -249,13 +252,17 @@ def _concat(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
 
 def _pack(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     rest = [name for name in node.type.names if name != node.attrs["axis"]]
-    parts = torch.broadcast_tensors(*(fit(_number(x, step), t.names, rest) for x, t in zip(operands, types, strict=True)))
+    parts = torch.broadcast_tensors(
+        *(fit(_number(x, step), t.names, rest) for x, t in zip(operands, types, strict=True))
+    )
     return fit(torch.stack(parts, -1), [*rest, node.attrs["axis"]], node.type.names)
 
 
 def _slice(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     at = types[0].names.index(node.attrs["axis"]) + 1
-    return zeroed(step, operands[0], types[0], [node.attrs["axis"]]).narrow(at, node.attrs["start"], node.attrs["stop"] - node.attrs["start"])
+    return zeroed(step, operands[0], types[0], [node.attrs["axis"]]).narrow(
+        at, node.attrs["start"], node.attrs["stop"] - node.attrs["start"]
+    )
 
 
 def _select(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
@@ -270,19 +277,6 @@ def _select(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
 def _expand(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     x = fit(operands[0], types[0].names, node.type.names)
     return x.expand(x.shape[0], *(axis.size or 0 for axis in node.type.axes))
-
-
-def _rotate(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
-    over, half = node.attrs["over"], node.attrs["half"]
-    rest = [name for name in node.type.names if name != over]
-    x = fit(operands[0], types[0].names, [*rest, over])
-    angle = fit(_number(operands[1], step), types[1].names, [*rest, half])
-    halves = node.attrs["pairs"] == "halves"
-    a, b = x.chunk(2, -1) if halves else (x[..., 0::2], x[..., 1::2])
-    c, s = torch.cos(angle), torch.sin(angle)
-    first, second = a * c - b * s, a * s + b * c
-    y = torch.cat([first, second], -1) if halves else torch.stack([first, second], -1).flatten(-2)
-    return fit(y, [*rest, over], node.type.names)
 
 
 def _square(x: Tensor, type: Type, n: str) -> tuple[Tensor, list[str]]:
@@ -325,7 +319,6 @@ _OTHER: Mapping[str, Callable[[Node, Operands, Types, Step], Tensor]] = {
     "slice": _slice,
     "select": _select,
     "expand": _expand,
-    "rotate": _rotate,
     "matmul": _matrix,
     "expm": _matrix,
     "solve": _matrix,

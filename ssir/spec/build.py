@@ -43,7 +43,17 @@ class Builder:
 
     def add(self, name: str, op: str, inputs: Sequence[Node], type: Type, at: Span | None, **values: Any) -> Node:
         if len(self.nodes) >= MOST_NODES:
-            raise SpecError([Diagnostic("SSIR004", f"the graph has more than {MOST_NODES} nodes here", at, (), "repeat components with a stack")])
+            raise SpecError(
+                [
+                    Diagnostic(
+                        "SSIR004",
+                        f"the graph has more than {MOST_NODES} nodes here",
+                        at,
+                        (),
+                        "repeat components with a stack",
+                    )
+                ]
+            )
         if name in self.reserved:
             self.reserved.discard(name)
         node = Node(self.fresh(name), op, tuple(n.name for n in inputs), attrs(**values), type, at)
@@ -70,7 +80,9 @@ class Site:
         """A new node; its name is that of the place, or of the place and ``name``."""
         return self.builder.add(f"{self.name}.{name}" if name else self.name, op, inputs, type, self.span, **values)
 
-    def fail(self, code: str, message: str, argument: str | None = None, help: str | None = None, notes: Sequence[str] = ()) -> NoReturn:
+    def fail(
+        self, code: str, message: str, argument: str | None = None, help: str | None = None, notes: Sequence[str] = ()
+    ) -> NoReturn:
         """Report a fault, underlining an argument or the whole call."""
         span = self.spans.get(argument or "", self.span)
         raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
@@ -101,14 +113,25 @@ class Site:
             if absolute and seen.type == type:
                 return seen
             if absolute:
-                self.fail("SSIR023", f"calls that share `{root}` give `{key}` different axes", help="give shared calls inputs of the same axes")
+                self.fail(
+                    "SSIR023",
+                    f"calls that share `{root}` give `{key}` different axes",
+                    help="give shared calls inputs of the same axes",
+                )
             if name is not None:
-                self.fail("SSIR024", f"two parameters are called `{key}`", "name", help="give each `name=` once in a component")
+                self.fail(
+                    "SSIR024",
+                    f"two parameters are called `{key}`",
+                    "name",
+                    help="give each `name=` once in a component",
+                )
         return self.builder.add(
             path, "param", (), type, self.span, key=key, shared=absolute, init=init, decay=decay, lr=lr, dtype=dtype
         )
 
-    def elementwise(self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any) -> Node:
+    def elementwise(
+        self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any
+    ) -> Node:
         """An elementwise operation: broadcast by name, absent slots and complexness carried over."""
         known = [n.type for n in operands if n.type.dtype != UNKNOWN]
         if len(known) < len(operands) and not known:
@@ -126,7 +149,9 @@ class Site:
                 has = ", ".join(str(a) for a in node.type.axes) or "no axes"
                 self.fail(
                     "SSIR014",
-                    f"there is no axis `{axis.name}` here: the value has [{has}]" if node.type.axes else f"there is no axis `{axis.name}` here: the value has no axes",
+                    f"there is no axis `{axis.name}` here: the value has [{has}]"
+                    if node.type.axes
+                    else f"there is no axis `{axis.name}` here: the value has no axes",
                     argument,
                     help=f"name one of its axes: {', '.join(node.type.names)}" if node.type.axes else None,
                 )

@@ -89,12 +89,19 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
         with report.catching():
             inputs.append((name, _input_type(module, dims, axes, path), module.document.span(path)))
     report.raise_if_any()
-    attempts = _Attempts(component, inputs, lambda graph, values: _Instance(graph, module, component, dims, values, "", None, ()), gather)
+    attempts = _Attempts(
+        component, inputs, lambda graph, values: _Instance(graph, module, component, dims, values, "", None, ()), gather
+    )
     try:
         with deep():
             return attempts.graph()
     except TooDeep:
-        fail("SSIR004", "the graph is too deep", module.document.span(("components", component), key=True), "repeat components with a stack")
+        fail(
+            "SSIR004",
+            "the graph is too deep",
+            module.document.span(("components", component), key=True),
+            "repeat components with a stack",
+        )
 
 
 def _input_type(module: Module, dims: Mapping[str, float | None], axes: str | list[str], path: Path) -> Type:
@@ -103,14 +110,21 @@ def _input_type(module: Module, dims: Mapping[str, float | None], axes: str | li
     return Type(_axes(module, dims, axes, path, "the input"))
 
 
-def _axes(module: Module, dims: Mapping[str, float | None], names: str | list[str], path: Path, what: str) -> tuple[Axis, ...]:
+def _axes(
+    module: Module, dims: Mapping[str, float | None], names: str | list[str], path: Path, what: str
+) -> tuple[Axis, ...]:
     """The axes that a key lists; each stands once."""
     found: list[Axis] = []
     for i, name in enumerate([names] if isinstance(names, str) else names):
         span = module.document.span(path if isinstance(names, str) else (*path, i))
         axis = _axis(module, dims, name, span)
         if axis in found:
-            fail("SSIR014", f"{what} has the axis `{name}` twice", span, f"call the second one `{name}_`, a further axis of the same size")
+            fail(
+                "SSIR014",
+                f"{what} has the axis `{name}` twice",
+                span,
+                f"call the second one `{name}_`, a further axis of the same size",
+            )
         found.append(axis)
     return tuple(found)
 
@@ -119,7 +133,12 @@ def _axis(module: Module, dims: Mapping[str, float | None], name: str, span: Spa
     base = name if name in dims else name.rstrip("_")
     if base not in dims:
         near = nearest(name, [*dims, "token"])
-        fail("SSIR011", f"no dim is called `{name}`", span, f"the nearest is `{near}`" if near else f"declare it: dims: {{{name}: 64}}")
+        fail(
+            "SSIR011",
+            f"no dim is called `{name}`",
+            span,
+            f"the nearest is `{near}`" if near else f"declare it: dims: {{{name}: 64}}",
+        )
     size = dims[base]
     if size is not None and (size != int(size) or size < 1):
         fail("SSIR018", f"`{name}` is {size}: the size of an axis is a whole number of at least 1", span)
@@ -129,7 +148,13 @@ def _axis(module: Module, dims: Mapping[str, float | None], name: str, span: Spa
 class _Attempts:
     """Elaborates one graph until the axes of what is remembered agree with what they were taken to be."""
 
-    def __init__(self, name: str, inputs: list[tuple[str, Type, Span]], start: Callable[[_Elaborator, Values], _Instance], gather: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        inputs: list[tuple[str, Type, Span]],
+        start: Callable[[_Elaborator, Values], _Instance],
+        gather: bool,
+    ) -> None:
         self.name, self.inputs, self.start, self.gather = name, inputs, start, gather
 
     def graph(self) -> Graph:
@@ -201,7 +226,9 @@ class _Elaborator:
             for node in self.builder.nodes.values()
             if node.op != "later"
         }
-        return Graph(name, nodes, tuple((label, actual(node.name)) for label, node in outputs.items()), dict(self.builder.bodies))
+        return Graph(
+            name, nodes, tuple((label, actual(node.name)) for label, node in outputs.items()), dict(self.builder.bodies)
+        )
 
 
 @dataclass
@@ -250,16 +277,31 @@ class _Instance:
         else:
             labels = {name: (name, (*path, i)) for i, name in enumerate(wanted)}
             if len(labels) < len(wanted):
-                report.error("SSIR024", "the same output twice", self.module.document.span(path), help="name each once, or give labels: {label: node}")
+                report.error(
+                    "SSIR024",
+                    "the same output twice",
+                    self.module.document.span(path),
+                    help="name each once, or give labels: {label: node}",
+                )
         if not labels:
-            report.error("SSIR007", f"`{self.name}` has no output", self.module.document.span(path, key=True), help="name the node that it gives")
+            report.error(
+                "SSIR007",
+                f"`{self.name}` has no output",
+                self.module.document.span(path, key=True),
+                help="name the node that it gives",
+            )
         values: Values = {}
         for label, (name, place) in labels.items():
             span = self.module.document.span(place)
             with report.catching():
                 values[label] = self.named(name, span)
                 if values[label].type.operator:
-                    fail("SSIR019", f"`{name}` is an operator, and an output is a value", span, "an operator can only be the A of a state")
+                    fail(
+                        "SSIR019",
+                        f"`{name}` is an operator, and an output is a value",
+                        span,
+                        "an operator can only be the A of a state",
+                    )
         report.raise_if_any()
         return values
 
@@ -278,7 +320,12 @@ class _Instance:
             dtype = "bool" if name == "start" else "int"
             return self.graph.builder.add(self._join(name), name, (), Type(dtype=dtype), span)
         near = nearest(name, [*self.targets, *self.inputs, *self.module.constants, *self.dims, *BUILT_IN])
-        fail("SSIR011", f"nothing here is called `{name}`", span, f"the nearest is `{near}`" if near else "name a node of this graph, an input, a constant or a dim")
+        fail(
+            "SSIR011",
+            f"nothing here is called `{name}`",
+            span,
+            f"the nearest is `{near}`" if near else "name a node of this graph, an input, a constant or a dim",
+        )
 
     def node(self, key: str, span: Span | None) -> Values:
         """The values of a node of the graph, by name (several for `a, b: ...`)."""
@@ -319,7 +366,11 @@ class _Instance:
         if len(names) == 1:
             return {names[0]: next(iter(results.values()))}
         if len(results) != len(names):
-            fail("SSIR013", f"there are {len(names)} names for {len(results)} outputs: {', '.join(results)}", self.module.document.span(path, key=True))
+            fail(
+                "SSIR013",
+                f"there are {len(names)} names for {len(results)} outputs: {', '.join(results)}",
+                self.module.document.span(path, key=True),
+            )
         return dict(zip(names, results.values(), strict=True))
 
     def call_scope(self, name: str) -> str:
@@ -353,8 +404,14 @@ class _Instance:
                 report.diagnostics += error.diagnostics
                 continue
             name = f"{own}.{key}"
-            if body.read == "before" and (role in ("A", "B") or (role == "x" and body.D is None)) and body.discretize is None:
-                roles[role] = self.graph.later(name, spans[role], lambda text=text, name=name, role=role: self._role(text, name, role))  # type: ignore[misc]
+            if (
+                body.read == "before"
+                and (role in ("A", "B") or (role == "x" and body.D is None))
+                and body.discretize is None
+            ):
+                roles[role] = self.graph.later(
+                    name, spans[role], lambda text=text, name=name, role=role: self._role(text, name, role)
+                )  # type: ignore[misc]
             else:
                 with report.catching():
                     roles[role] = self._role(text, name, role)
@@ -367,14 +424,30 @@ class _Instance:
     def _role(self, text: _Text, name: str, role: str) -> Node:
         node = text.value(name)
         if role == "A":
-            return node if is_unknown(node) else lifted(Site(self.graph.builder, name, self.scope, None, node.at, {}, self), node)
+            return (
+                node
+                if is_unknown(node)
+                else lifted(Site(self.graph.builder, name, self.scope, None, node.at, {}, self), node)
+            )
         if node.type.operator:
-            fail("SSIR019", f"an operator can only be the A of a state, not its {role}", text.span(), "use its entries: a `param` or another value")
+            fail(
+                "SSIR019",
+                f"an operator can only be the A of a state, not its {role}",
+                text.span(),
+                "use its entries: a `param` or another value",
+            )
         return node
 
-    def _sampled(self, roles: Values, how: Discretize, own: str, path: Path, axes: tuple[Axis, ...], spans: dict[str, Span]) -> Values:
+    def _sampled(
+        self, roles: Values, how: Discretize, own: str, path: Path, axes: tuple[Axis, ...], spans: dict[str, Span]
+    ) -> Values:
         if "A" not in roles:
-            fail("SSIR007", "a continuous-time state needs A", self.module.document.span(path, key=True), "give A, the rate of change")
+            fail(
+                "SSIR007",
+                "a continuous-time state needs A",
+                self.module.document.span(path, key=True),
+                "give A, the rate of change",
+            )
         builder = self.graph.builder
         site = Site(builder, own, self.scope, self.shared, spans["A"], spans, self)
         dt = self._text((*path, "discretize", "dt")).value(f"{own}.dt")
@@ -386,7 +459,11 @@ class _Instance:
     def _stack(self, body: Stack, own: str, path: Path) -> Values:
         document = self.module.document
         span = document.span(path, key=True)
-        times = self._text((*path, "times")).integer("times", at_least=1) if "times" in body.model_fields_set else len(body.stack)
+        times = (
+            self._text((*path, "times")).integer("times", at_least=1)
+            if "times" in body.model_fields_set
+            else len(body.stack)
+        )
         x = self._text((*path, "input")).value(f"{own}.input")
         given = {name: self._text((*path, "with", name)).value(f"{own}.{name}") for name in body.with_}
         carried = {name: self._text((*path, "carry", name)).value(f"{own}.{name}") for name in body.carry}
@@ -398,13 +475,21 @@ class _Instance:
         for i in range(len(body.stack)):
             text = self._text((*path, "stack", i))
             layer = text.component_call()
-            key = str((layer.module.document.source.name, layer.name, sorted((k, v) for k, v in layer.dims.items() if v is not None)))
+            key = str(
+                (
+                    layer.module.document.source.name,
+                    layer.name,
+                    sorted((k, v) for k, v in layer.dims.items() if v is not None),
+                )
+            )
             if key not in made:
                 made[key] = self._body(layer, own, x, carried, given, text.span())
             bodies.append(made[key])
         pattern = tuple(bodies[i % len(bodies)] for i in range(times))
         operands = [x, *carried.values(), *given.values()]
-        stack = self.graph.builder.add(own, "stack", operands, x.type, span, pattern=pattern, carried=tuple(carried), given=tuple(given))
+        stack = self.graph.builder.add(
+            own, "stack", operands, x.type, span, pattern=pattern, carried=tuple(carried), given=tuple(given)
+        )
         results = {"x": stack}
         for name, value in carried.items():
             results[name] = self.graph.builder.add(f"{own}.{name}", "part", (stack,), value.type, span, label=name)
@@ -416,9 +501,23 @@ class _Instance:
         offered = {first: x, **carried, **given}
         for name in others:
             if name not in offered:
-                fail("SSIR013", f"the layer `{layer.name}` needs an input `{name}`", span, f"give it to every layer: with: {{{name}: ...}}")
+                fail(
+                    "SSIR013",
+                    f"the layer `{layer.name}` needs an input `{name}`",
+                    span,
+                    f"give it to every layer: with: {{{name}: ...}}",
+                )
         inputs = [(name, replace(offered[name].type, absent=()), span) for name in definition.input]
-        dims = _unified(layer.module, layer.name, layer.dims, layer.overrides, {name: type for name, type, _ in inputs}, {}, span, layer.module is not self.module)
+        dims = _unified(
+            layer.module,
+            layer.name,
+            layer.dims,
+            layer.overrides,
+            {name: type for name, type, _ in inputs},
+            {},
+            span,
+            layer.module is not self.module,
+        )
         callers = (*self.callers, (self.module.document.source.name, self.name))
         if (layer.module.document.source.name, layer.name) in callers:
             fail("SSIR017", f"the component `{layer.name}` is a layer of itself", span)
@@ -429,7 +528,11 @@ class _Instance:
         graph = _Attempts(layer.name, inputs, start, self.graph.gather).graph()
         out = graph[graph.outputs[0][1]].type
         if set(out.axes) != set(x.type.axes):
-            fail("SSIR014", f"a layer of a stack gives back what it takes: `{layer.name}` takes [{', '.join(map(str, x.type.axes))}] and gives [{', '.join(map(str, out.axes))}]", span)
+            fail(
+                "SSIR014",
+                f"a layer of a stack gives back what it takes: `{layer.name}` takes [{', '.join(map(str, x.type.axes))}] and gives [{', '.join(map(str, out.axes))}]",
+                span,
+            )
         for label, name in graph.outputs[1:]:
             if label in carried and set(graph[name].type.axes) != set(carried[label].type.axes):
                 fail("SSIR014", f"`{label}` is carried from layer to layer, so its axes must stay", span)
@@ -480,7 +583,11 @@ def _unified(
         for axis in type.axes:
             if axis.name in dims and dims[axis.name] != axis.size and axis.size is not None:
                 if changes.get(axis.name, axis.size) != axis.size:
-                    fail("SSIR015", f"`{axis.name}` is {axis.size} in `{name}`, but {changes[axis.name]} elsewhere in this call", place)
+                    fail(
+                        "SSIR015",
+                        f"`{axis.name}` is {axis.size} in `{name}`, but {changes[axis.name]} elsewhere in this call",
+                        place,
+                    )
                 changes[axis.name] = axis.size
     return sized(module, {**module.overrides_of(dims), **changes}, span, whole=not borrowed) if changes else dims
 
@@ -526,17 +633,31 @@ class _Text:
         if name is None or callee is None:
             known = instance.module.callable_names()
             near = nearest(name or "", known)
-            fail("SSIR020", f"no component is called `{name}`" if name else "a component is named here", self.span(), f"the nearest is `{near}`" if near else f"there are {', '.join(known)}")
+            fail(
+                "SSIR020",
+                f"no component is called `{name}`" if name else "a component is named here",
+                self.span(),
+                f"the nearest is `{near}`" if near else f"there are {', '.join(known)}",
+            )
         module, component = callee
         overrides: dict[str, float] = {}
         if isinstance(tree, syntax.Call):
             if tree.args:
-                fail("SSIR013", "a layer is given only dims: its inputs come from the stack", self.span(tree.args[0]), "use `with:` for further inputs")
+                fail(
+                    "SSIR013",
+                    "a layer is given only dims: its inputs come from the stack",
+                    self.span(tree.args[0]),
+                    "use `with:` for further inputs",
+                )
             overrides = {key: self._number(value) for key, value, _, _ in tree.kwargs}
             self._check_dims(module, component, tree, ())
         borrowed = module is not instance.module
         base = sized(module, {}, self.span()) if borrowed else instance.dims
-        dims = sized(module, {**module.overrides_of(base), **overrides}, self.span(), whole=not borrowed) if overrides else dict(base)
+        dims = (
+            sized(module, {**module.overrides_of(base), **overrides}, self.span(), whole=not borrowed)
+            if overrides
+            else dict(base)
+        )
         return _Layer(module, component, dims, overrides)
 
     # The walk over the tree.
@@ -544,7 +665,9 @@ class _Text:
     def _statics(self) -> dict[str, float | None]:
         instance = self.instance
         names: dict[str, float | None] = {**instance.dims, **instance.module.constants}
-        return {name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs}
+        return {
+            name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs
+        }
 
     def _number(self, tree: syntax.Expr) -> float:
         try:
@@ -555,7 +678,9 @@ class _Text:
     def _site(self, tree: syntax.Expr, name: str, label: str, root: bool, spans: dict[str, Span] | None = None) -> Site:
         builder = self.instance.graph.builder
         unique = builder.reserve(name if root else f"{name}.{label}")
-        return Site(builder, unique, self.instance.scope, self.instance.shared, self.span(tree), spans or {}, self.instance)
+        return Site(
+            builder, unique, self.instance.scope, self.instance.shared, self.span(tree), spans or {}, self.instance
+        )
 
     def _value(self, tree: syntax.Expr, name: str, root: bool = False) -> Node:
         if not isinstance(tree, syntax.Name | syntax.Number) and is_static(tree, self._statics()):
@@ -580,9 +705,22 @@ class _Text:
             case syntax.Bool():
                 fail("SSIR019", "`true` and `false` are only arguments, not values", self.span(tree), "use 1 and 0")
             case syntax.List():
-                fail("SSIR019", "a list is only an argument, not a value", self.span(tree), "join values with pack or concat, or write array([...], axes)")
+                fail(
+                    "SSIR019",
+                    "a list is only an argument, not a value",
+                    self.span(tree),
+                    "join values with pack or concat, or write array([...], axes)",
+                )
 
-    def _operation(self, tree: syntax.Expr, op: str, operands: tuple[syntax.Expr, ...], name: str, root: bool, dtype: str | None = None) -> Node:
+    def _operation(
+        self,
+        tree: syntax.Expr,
+        op: str,
+        operands: tuple[syntax.Expr, ...],
+        name: str,
+        root: bool,
+        dtype: str | None = None,
+    ) -> Node:
         nodes = [self._value(operand, name) for operand in operands]
         site = self._site(tree, name, op, root)
         if any(node.type.operator for node in nodes):
@@ -601,11 +739,21 @@ class _Text:
             near = nearest(tree.function, known)
             broken = [plugin.name for plugin in registry.plugins if plugin.error]
             notes = [f"the plugin `{plugin}` failed; `ssir plugins` says why" for plugin in broken]
-            fail("SSIR012", f"there is no function or component `{tree.function}`", span, f"the nearest is `{near}`" if near else "`ssir list` shows the architectures, docs/language.md the functions", notes)
+            fail(
+                "SSIR012",
+                f"there is no function or component `{tree.function}`",
+                span,
+                f"the nearest is `{near}`"
+                if near
+                else "`ssir list` shows the architectures, docs/language.md the functions",
+                notes,
+            )
         arguments, spans = self._bind(tree, function, name)
         return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]
 
-    def _bind(self, tree: syntax.Call, function: Callable[..., Node], name: str) -> tuple[dict[str, Any], dict[str, Span]]:
+    def _bind(
+        self, tree: syntax.Call, function: Callable[..., Node], name: str
+    ) -> tuple[dict[str, Any], dict[str, Span]]:
         parameters, rest = _signature(function)
         given: dict[str, syntax.Expr] = {}
         usage = _usage(tree.function, parameters)
@@ -624,10 +772,20 @@ class _Text:
                 extra[key] = value
             else:
                 near = nearest(key, [p.name for p in parameters])
-                fail("SSIR013", f"`{tree.function}` has no argument `{key}`", self.place(start, end), f"the nearest is `{near}`" if near else usage)
+                fail(
+                    "SSIR013",
+                    f"`{tree.function}` has no argument `{key}`",
+                    self.place(start, end),
+                    f"the nearest is `{near}`" if near else usage,
+                )
         for parameter in parameters:
             if parameter.default is inspect.Parameter.empty and parameter.name not in given:
-                fail("SSIR013", f"`{tree.function}` lacks the argument `{parameter.name}`", self.place(tree.function_start, tree.function_end), usage)
+                fail(
+                    "SSIR013",
+                    f"`{tree.function}` lacks the argument `{parameter.name}`",
+                    self.place(tree.function_start, tree.function_end),
+                    usage,
+                )
         spans = {key: self.span(value) for key, value in {**given, **extra}.items()}
         kinds = {p.name: p.annotation for p in parameters}
         if tree.function == "param":
@@ -639,15 +797,29 @@ class _Text:
     def _param_axes(self, given: dict[str, syntax.Expr]) -> None:
         axes = given.get("axes")
         if isinstance(axes, syntax.Number | syntax.Bool):
-            fail("SSIR014", "the axes of a parameter are named", self.span(axes), "write param([axis, ...]), or param([]) for one number")
+            fail(
+                "SSIR014",
+                "the axes of a parameter are named",
+                self.span(axes),
+                "write param([axis, ...]), or param([]) for one number",
+            )
 
     def _argument(self, tree: syntax.Expr, kind: Any, name: str) -> Any:
-        options = [option for option in get_args(kind) if option is not NoneType] if get_origin(kind) not in (None, tuple, list, Literal) else [kind]
+        options = (
+            [option for option in get_args(kind) if option is not NoneType]
+            if get_origin(kind) not in (None, tuple, list, Literal)
+            else [kind]
+        )
         kind = options[0]
         if kind is Node:
             node = self._value(tree, name)
             if node.type.operator:
-                fail("SSIR019", "this is an operator, and a value is needed", self.span(tree), "an operator can only be the A of a state")
+                fail(
+                    "SSIR019",
+                    "this is an operator, and a value is needed",
+                    self.span(tree),
+                    "an operator can only be the A of a state",
+                )
             return node
         if kind is Later:
             return self.instance.graph.later(name, self.span(tree), lambda: self._value(tree, name))
@@ -688,13 +860,23 @@ class _Text:
 
     def _axis(self, tree: syntax.Expr) -> Axis:
         if not isinstance(tree, syntax.Name):
-            fail("SSIR014", "an axis is named by a dim", self.span(tree), "declare the size under `dims:` and name it here")
+            fail(
+                "SSIR014",
+                "an axis is named by a dim",
+                self.span(tree),
+                "declare the size under `dims:` and name it here",
+            )
         return _axis(self.instance.module, self.instance.dims, tree.id, self.span(tree))
 
     def _nested(self, tree: syntax.Expr, name: str) -> Nested:
         if not isinstance(tree, syntax.List):
             fail("SSIR013", "values in brackets are needed: [[0, 1], [1, 0]]", self.span(tree))
-        return Nested([self._nested(item, name) if isinstance(item, syntax.List) else self._value(item, name) for item in tree.items])
+        return Nested(
+            [
+                self._nested(item, name) if isinstance(item, syntax.List) else self._value(item, name)
+                for item in tree.items
+            ]
+        )
 
     def _initialiser(self, tree: syntax.Expr) -> syntax.Expr:
         """Close an initialiser over dims and constants, and check its words."""
@@ -704,7 +886,11 @@ class _Text:
                 return tree
             case _ if not isinstance(tree, syntax.Name) and is_static(tree, statics):
                 value = self._number(tree)
-                return syntax.Number(value, tree.start, tree.end) if value >= 0 else syntax.Unary("-", syntax.Number(-value, tree.start, tree.end), tree.start, tree.end)
+                return (
+                    syntax.Number(value, tree.start, tree.end)
+                    if value >= 0
+                    else syntax.Unary("-", syntax.Number(-value, tree.start, tree.end), tree.start, tree.end)
+                )
             case syntax.Name(id=name):
                 if name in initial.WORDS or registry.get("initializer", name):
                     return tree
@@ -720,20 +906,44 @@ class _Text:
                 bounds = initial.DRAWS.get(function) or initial.FUNCTIONS.get(function)
                 if bounds is None and registry.get("initializer", function) is None:
                     near = nearest(function, [*initial.DRAWS, *initial.FUNCTIONS, *initial.WORDS])
-                    fail("SSIR012", f"`{function}` is no initialiser", self.place(tree.function_start, tree.function_end), f"the nearest is `{near}`" if near else None)
+                    fail(
+                        "SSIR012",
+                        f"`{function}` is no initialiser",
+                        self.place(tree.function_start, tree.function_end),
+                        f"the nearest is `{near}`" if near else None,
+                    )
                 if bounds and not bounds[0] <= len(args) <= bounds[1]:
-                    fail("SSIR013", f"`{function}` takes {bounds[0] if bounds[0] == bounds[1] else f'{bounds[0]} to {bounds[1]}'} arguments here", self.span(tree))
+                    fail(
+                        "SSIR013",
+                        f"`{function}` takes {bounds[0] if bounds[0] == bounds[1] else f'{bounds[0]} to {bounds[1]}'} arguments here",
+                        self.span(tree),
+                    )
                 return replace(tree, args=tuple(self._initialiser(arg) for arg in args))
-        fail("SSIR013", "this is no initialiser", self.span(tree), "write zeros, ones, normal(0.02), uniform(a, b), or arithmetic over arange(axis)")
+        fail(
+            "SSIR013",
+            "this is no initialiser",
+            self.span(tree),
+            "write zeros, ones, normal(0.02), uniform(a, b), or arithmetic over arange(axis)",
+        )
 
     # Calls of components.
 
     def _check_dims(self, module: Module, component: str, tree: syntax.Call, allowed: Sequence[str]) -> None:
         definition = module.component(component)
         for key, _, start, end in tree.kwargs:
-            if key not in module.file.dims and key not in module.file.constants and key not in definition.input and key not in allowed:
+            if (
+                key not in module.file.dims
+                and key not in module.file.constants
+                and key not in definition.input
+                and key not in allowed
+            ):
                 near = nearest(key, [*definition.input, *module.file.dims, *module.file.constants, *allowed])
-                fail("SSIR013", f"`{component}` has no input or dim `{key}`", self.place(start, end), f"the nearest is `{near}`" if near else None)
+                fail(
+                    "SSIR013",
+                    f"`{component}` has no input or dim `{key}`",
+                    self.place(start, end),
+                    f"the nearest is `{near}`" if near else None,
+                )
 
     def _component(self, tree: syntax.Call, callee: tuple[Module, str], name: str) -> Values:
         module, component = callee
@@ -742,7 +952,12 @@ class _Text:
         callers = (*instance.callers, (instance.module.document.source.name, instance.name))
         if (module.document.source.name, component) in callers:
             ring = [name for _, name in callers[callers.index((module.document.source.name, component)) :]]
-            fail("SSIR017", f"the component `{component}` calls itself: {' -> '.join([*ring, component])}", place, "use a stack to repeat a component")
+            fail(
+                "SSIR017",
+                f"the component `{component}` calls itself: {' -> '.join([*ring, component])}",
+                place,
+                "use a stack to repeat a component",
+            )
         names = list(definition.input)
         usage = f"its inputs are {', '.join(names)}"
         if len(tree.args) > len(names):
@@ -757,7 +972,9 @@ class _Text:
             if key in definition.input:
                 given[key] = value
             elif key == "share":
-                share = value.id if isinstance(value, syntax.Name) else fail("SSIR013", "share is a name", self.span(value))
+                share = (
+                    value.id if isinstance(value, syntax.Name) else fail("SSIR013", "share is a name", self.span(value))
+                )
             else:
                 overrides[key] = self._number(value)
         for key in names:
@@ -767,7 +984,16 @@ class _Text:
         inputs = {key: self._value(value, name) for key, value in given.items()}
         known = {key: node.type for key, node in inputs.items() if not is_unknown(node)}
         base = instance.dims if module is instance.module else sized(module, {}, place)
-        dims = _unified(module, component, base, overrides, known, {key: self.span(value) for key, value in given.items()}, place, module is not instance.module)
+        dims = _unified(
+            module,
+            component,
+            base,
+            overrides,
+            known,
+            {key: self.span(value) for key, value in given.items()},
+            place,
+            module is not instance.module,
+        )
         shared = f"{share}={scope}" if share is not None else instance.shared
         call = _Instance(instance.graph, module, component, dims, inputs, scope, shared, callers)
         return call.outputs()
@@ -784,4 +1010,3 @@ def _signature(function: Callable[..., Node]) -> tuple[tuple[inspect.Parameter, 
 def _usage(name: str, parameters: Sequence[inspect.Parameter]) -> str:
     shown = [p.name if p.default is inspect.Parameter.empty else f"{p.name}=..." for p in parameters]
     return f"write {name}({', '.join(shown)})"
-

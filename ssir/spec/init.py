@@ -9,5 +9,19 @@ from __future__ import annotations
 from ssir.ir.ops import UNARY
 
 WORDS = frozenset({"zeros", "ones", "fan_in", "log_arange", "layer", "orthogonal", "eye"})
-DRAWS = {"normal": (1, 2), "uniform": (2, 2), "log_uniform": (2, 2), "orthogonal": (0, 1), "truncated_normal": (1, 1), "fan_in": (0, 1)}
-FUNCTIONS = {**dict.fromkeys(UNARY, (1, 1)), "softplus_inverse": (1, 1), "maximum": (2, 2), "minimum": (2, 2), "where": (3, 3), "arange": (1, 1)}
+DRAWS = {
+    "normal": (1, 2),
+    "uniform": (2, 2),
+    "log_uniform": (2, 2),
+    "orthogonal": (0, 1),
+    "truncated_normal": (1, 1),
+    "fan_in": (0, 1),
+}
+FUNCTIONS = {
+    **dict.fromkeys(UNARY, (1, 1)),
+    "softplus_inverse": (1, 1),
+    "maximum": (2, 2),
+    "minimum": (2, 2),
+    "where": (3, 3),
+    "arange": (1, 1),
+}

@@ -52,7 +52,9 @@ def _find(name: str) -> Path:
     known = dict(zoo())
     if name not in known:
         near = nearest(name, known)
-        raise UsageError(f"no spec is called `{name}`" + (f"; the nearest is `{near}`" if near else "; `ssir list` shows them"))
+        raise UsageError(
+            f"no spec is called `{name}`" + (f"; the nearest is `{near}`" if near else "; `ssir list` shows them")
+        )
     return known[name]
 
 
@@ -91,18 +93,27 @@ def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
     if size is not None:
         if size not in module.file.sizes:
             near = nearest(size, module.file.sizes)
-            raise UsageError(f"`{target}` has no size `{size}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.sizes) or 'none'}"))
+            raise UsageError(
+                f"`{target}` has no size `{size}`"
+                + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.sizes) or 'none'}")
+            )
         chosen = {key: float(value) for key, value in module.file.sizes[size].items()}
     chosen |= dims
     unknown = [key for key in chosen if key not in module.file.dims and key not in module.file.constants]
     if unknown:
         near = nearest(unknown[0], [*module.file.dims, *module.file.constants])
-        raise UsageError(f"`{target}` has no dim or constant `{unknown[0]}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}"))
+        raise UsageError(
+            f"`{target}` has no dim or constant `{unknown[0]}`"
+            + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}")
+        )
     modules.set_constants(module, chosen)
     component = component or module.file.main
     if component not in module.file.components:
         near = nearest(component, module.file.components)
-        raise UsageError(f"`{target}` has no component `{component}`" + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.components)}"))
+        raise UsageError(
+            f"`{target}` has no component `{component}`"
+            + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.components)}")
+        )
     return Spec(module, component, {key: value for key, value in chosen.items() if key in module.file.dims})
 
 

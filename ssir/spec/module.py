@@ -36,7 +36,12 @@ class Module:
         if name not in self.file.components:
             near = nearest(name, self.file.components)
             span = self.document.span(("main",)) if name == self.file.main else None
-            raise fail("SSIR020", f"`{self.file.name}` has no component `{name}`", span, f"the nearest is `{near}`" if near else f"there are {', '.join(self.file.components)}")
+            raise fail(
+                "SSIR020",
+                f"`{self.file.name}` has no component `{name}`",
+                span,
+                f"the nearest is `{near}`" if near else f"there are {', '.join(self.file.components)}",
+            )
         return self.file.components[name]
 
     def callable_names(self) -> list[str]:
@@ -63,7 +68,12 @@ class Module:
         component = component or module.file.main
         if component not in module.file.components:
             near = nearest(component, module.file.components)
-            raise fail("SSIR020", f"`{spec}` has no component `{component}`", span, f"the nearest is `{near}`" if near else None)
+            raise fail(
+                "SSIR020",
+                f"`{spec}` has no component `{component}`",
+                span,
+                f"the nearest is `{near}`" if near else None,
+            )
         return module, component
 
     def expressions(self) -> Iterator[Path]:
@@ -72,7 +82,11 @@ class Module:
             for key, body in component.graph.items():
                 path: Path = ("components", name, "graph", key)
                 if isinstance(body, State):
-                    yield from ((*path, role) for role in ("A", "B", "input", "C", "D", "initial") if getattr(body, role) is not None)
+                    yield from (
+                        (*path, role)
+                        for role in ("A", "B", "input", "C", "D", "initial")
+                        if getattr(body, role) is not None
+                    )
                     if body.discretize is not None:
                         yield (*path, "discretize", "dt")
                 elif isinstance(body, Stack):
@@ -91,7 +105,9 @@ class Module:
             try:
                 self._trees[path] = syntax.parse(text)
             except syntax.ExprError as error:
-                raise fail("SSIR010", error.message, self.document.locate(path, error.start, error.end), error.help) from None
+                raise fail(
+                    "SSIR010", error.message, self.document.locate(path, error.start, error.end), error.help
+                ) from None
         return self._trees[path]
 
     def overrides_of(self, dims: Mapping[str, float | None]) -> dict[str, float]:
@@ -113,7 +129,12 @@ def sized(module: Module, overrides: Mapping[str, float], span: Span | None = No
     for name in overrides:
         if name not in module.file.dims and name not in module.file.constants:
             near = nearest(name, [*module.file.dims, *module.file.constants])
-            raise fail("SSIR021", f"`{module.file.name}` has no dim or constant `{name}`", span, f"the nearest is `{near}`" if near else f"it has {', '.join(module.file.dims)}")
+            raise fail(
+                "SSIR021",
+                f"`{module.file.name}` has no dim or constant `{name}`",
+                span,
+                f"the nearest is `{near}`" if near else f"it has {', '.join(module.file.dims)}",
+            )
     dims: Dims = {}
     report = Report()
     for name, given in module.file.dims.items():
@@ -147,8 +168,14 @@ def _written(module: Module, name: str, dims: Dims) -> float | None:
         later = [other for other in module.file.dims if other not in above and other in used]
         help = error.help
         if error.code == "SSIR011" and later:
-            help = "a dim cannot be computed from itself" if later == [name] else f"a dim uses only those above it: move `{name}` below `{later[-1]}`"
-        raise fail(error.code, error.message, module.document.locate(("dims", name), error.start, error.end), help) from None
+            help = (
+                "a dim cannot be computed from itself"
+                if later == [name]
+                else f"a dim uses only those above it: move `{name}` below `{later[-1]}`"
+            )
+        raise fail(
+            error.code, error.message, module.document.locate(("dims", name), error.start, error.end), help
+        ) from None
 
 
 def _size(module: Module, name: str, value: float, given: int | str, whole: bool) -> float:
@@ -157,9 +184,19 @@ def _size(module: Module, name: str, value: float, given: int | str, whole: bool
         if not whole:
             return value
         division = "/" in str(given)
-        raise fail("SSIR015" if division else "SSIR018", f"`{name}` is {value:g}, and a size is a whole number", place, "choose dims that divide, or round it: ceil(...)" if division else "write a whole number")
+        raise fail(
+            "SSIR015" if division else "SSIR018",
+            f"`{name}` is {value:g}, and a size is a whole number",
+            place,
+            "choose dims that divide, or round it: ceil(...)" if division else "write a whole number",
+        )
     if not 0 < value <= LARGEST_SIZE:
-        raise fail("SSIR018", f"`{name}` is {value:g}, and a size lies between 1 and {LARGEST_SIZE}", place, "give it, or the dims that it is computed from, another size")
+        raise fail(
+            "SSIR018",
+            f"`{name}` is {value:g}, and a size lies between 1 and {LARGEST_SIZE}",
+            place,
+            "give it, or the dims that it is computed from, another size",
+        )
     return int(value)
 
 
@@ -175,7 +212,9 @@ def set_constants(module: Module, overrides: Mapping[str, float]) -> None:
             try:
                 module.constants[name] = float(evaluate(module.expression(path), {**module.constants}))
             except StaticError as error:
-                report.error(error.code, error.message, module.document.locate(path, error.start, error.end), help=error.help)
+                report.error(
+                    error.code, error.message, module.document.locate(path, error.start, error.end), help=error.help
+                )
             except SpecError as error:
                 report.diagnostics += error.diagnostics
         else:
@@ -201,10 +240,20 @@ def _module(document: Document, overrides: Mapping[str, float]) -> Module:
     module = Module(document, file)
     for name in file.dims:
         if name in file.constants:
-            report.error("SSIR024", f"`{name}` is a dim and a constant", document.span(("constants", name), key=True), help="rename one of the two")
+            report.error(
+                "SSIR024",
+                f"`{name}` is a dim and a constant",
+                document.span(("constants", name), key=True),
+                help="rename one of the two",
+            )
     for name in file.imports:
         if name in file.components:
-            report.error("SSIR024", f"`{name}` is imported and a component", document.span(("imports", name), key=True), help="import it under another name")
+            report.error(
+                "SSIR024",
+                f"`{name}` is imported and a component",
+                document.span(("imports", name), key=True),
+                help="import it under another name",
+            )
     with report.catching():
         set_constants(module, overrides)
     report.raise_if_any()

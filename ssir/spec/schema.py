@@ -19,7 +19,9 @@ class Strict(BaseModel):
 class Discretize(Strict):
     """Reads A and B as continuous-time, and samples them with step ``dt``."""
 
-    method: Literal["zoh", "bilinear", "euler"] = Field(description="zero-order hold, bilinear (Tustin), or forward Euler")
+    method: Literal["zoh", "bilinear", "euler"] = Field(
+        description="zero-order hold, bilinear (Tustin), or forward Euler"
+    )
     dt: Expression = Field(description="the step, over any axes of the state")
 
 
@@ -47,7 +49,9 @@ class Stack(Strict):
     times: Expression = Field(1, description="the number of layers")
     input: Expression = Field(description="the value that runs through the stack")
     with_: dict[Name, Expression] = Field({}, alias="with", description="inputs that every layer is given")
-    carry: dict[Name, Expression] = Field({}, description="inputs that a layer's output of that name replaces for the next")
+    carry: dict[Name, Expression] = Field(
+        {}, description="inputs that a layer's output of that name replaces for the next"
+    )
 
 
 class Component(Strict):

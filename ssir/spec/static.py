@@ -56,7 +56,13 @@ def evaluate(expression: syntax.Expr, names: Mapping[str, float | None]) -> floa
         case syntax.Name(id=name, start=start, end=end):
             if name not in names:
                 near = nearest(name, names)
-                raise StaticError("SSIR011", f"no dim or constant is called `{name}`", start, end, f"the nearest is `{near}`" if near else None)
+                raise StaticError(
+                    "SSIR011",
+                    f"no dim or constant is called `{name}`",
+                    start,
+                    end,
+                    f"the nearest is `{near}`" if near else None,
+                )
             known = names[name]
             if known is None:
                 raise StaticError("SSIR018", f"`{name}` is unbounded: it has no size to reckon with", start, end)
@@ -67,7 +73,13 @@ def evaluate(expression: syntax.Expr, names: Mapping[str, float | None]) -> floa
             return _binary(op, evaluate(left, names), evaluate(right, names), start, end)
         case syntax.Call(function=function, args=args, kwargs=kwargs, start=start, end=end):
             if function not in FUNCTIONS:
-                raise StaticError("SSIR012", f"`{function}` is not a function of numbers", start, end, f"there are {', '.join(FUNCTIONS)}")
+                raise StaticError(
+                    "SSIR012",
+                    f"`{function}` is not a function of numbers",
+                    start,
+                    end,
+                    f"there are {', '.join(FUNCTIONS)}",
+                )
             count, call = FUNCTIONS[function]
             if kwargs or len(args) != count:
                 raise StaticError("SSIR013", f"`{function}` takes {count} numbers", start, end)

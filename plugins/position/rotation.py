@@ -1,0 +1,88 @@
+"""rotate(a, angle, over): pairs along an axis turned (arXiv:2104.09864). What a spec writes, what it means, how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ssir.functions.kinds import Symbol
+from ssir.ir.graph import Axis, Node, Type
+from ssir.ir.ops import AxesError, absent, broadcast
+from ssir.spec.build import Site, is_unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssir.compilers.torch.emit import Emitter
+    from ssir.reference.ops import Step
+
+
+def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("interleaved")) -> Node:
+    """Pairs along an axis turned by an angle in radians, which has an axis of half the size (arXiv:2104.09864).
+
+    pairs=interleaved turns (0, 1), (2, 3), ...; pairs=halves turns (0, n/2), (1, n/2 + 1), ...
+    """
+    if pairs not in ("interleaved", "halves"):
+        cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs")
+    if is_unknown(a, angle):
+        return cx.emit("rotate", (a, angle), a.type, over=over.name, half="", pairs=pairs)
+    cx.over(a, (over,))
+    half = [x for x in angle.type.axes if x.name not in a.type.names]
+    if len(half) != 1 or over.size is None or 2 * (half[0].size or 0) != over.size:
+        message = f"the angle needs one axis of its own, half as long as `{over.name}`: it has {angle.type.names}"
+        cx.fail("SSIR014", message, "angle")
+    rest = Type(tuple(x for x in angle.type.axes if x.name != half[0].name))
+    try:
+        axes = broadcast([a.type, rest])
+    except AxesError as error:
+        cx.fail("SSIR015", str(error), "angle")
+    type = Type(axes, a.type.dtype, absent=absent([a.type]))
+    return cx.emit("rotate", (a, angle), type, over=over.name, half=half[0].name, pairs=pairs)
+
+
+class Rotate:
+    """The operation ``rotate{over, half, pairs}(a, angle)``."""
+
+    def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
+        import torch
+
+        from ssir.reference.ops import fit
+
+        over, half = node.attrs["over"], node.attrs["half"]
+        rest = [name for name in node.type.names if name != over]
+        x = fit(operands[0], types[0].names, [*rest, over])
+        angle = fit(operands[1].to(step.dtype), types[1].names, [*rest, half])
+        halves = node.attrs["pairs"] == "halves"
+        a, b = x.chunk(2, -1) if halves else (x[..., 0::2], x[..., 1::2])
+        c, s = torch.cos(angle), torch.sin(angle)
+        first, second = a * c - b * s, a * s + b * c
+        y = torch.cat([first, second], -1) if halves else torch.stack([first, second], -1).flatten(-2)
+        return fit(y, [*rest, over], node.type.names)
+
+    def emit(self, e: Emitter, node: Node) -> str:
+        from ssir.compilers.torch.ops import LEADS, fit
+
+        source, angle = (e.node(name) for name in node.inputs)
+        over, half = node.attrs["over"], node.attrs["half"]
+        rest = [name for name in node.type.names if name != over]
+        x = e.fitted(source.name, [*rest, over])
+        halves = node.attrs["pairs"] == "halves"
+        turns = [
+            fit(self._turn(e, angle, part), angle.type.names, [*rest, half], e.lead(angle.name))
+            for part in ("cos", "sin")
+        ]
+        y = f"{e.function('runtime', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
+        lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
+        return e.let(node.name, fit(y, [*rest, over], node.type.names, lead))
+
+    def _turn(self, e: Emitter, angle: Node, part: str) -> str:
+        """The cosine or sine of the angle, once for all that it turns."""
+        where = e.unit.constant if e.is_constant(angle.name) else e
+        key = f"{part} {angle.name}"
+        if key not in where.names:
+            where.names[key] = where.let(f"{angle.name}_{part}", f"torch.{part}({where.number(angle.name)})")
+        return e.unit.keep_text(where.names[key]) if where is not e else where.names[key]
+
+    def keeps_order(self, node: Node, axis: str) -> bool:
+        """Whether entries of an axis may stand in any order."""
+        return axis not in (node.attrs["over"], node.attrs["half"])
