@@ -127,7 +127,7 @@ class Scan:
                 text = f"{e.function('runtime', 'leading')}({text}, {len(axes)}, {b})"
             gate = e.let(f"{node.name}_gate", text)
         start = e.start(node)
-        clear = f"({start}).expand({e.sizes(node)})" if start else system.fill(node)
+        clear = start or system.fill(node)
         kernel = e.function("scan", "diagonal_scan" if plus else "max_plus_scan")
         h, last = e.fresh(f"{node.name}_h"), e.fresh(f"{node.name}_last")
         e.line(f"{h}, {last} = {kernel}({gate}, {b}, old.get({e.key(node)}), time.reset, {clear})")

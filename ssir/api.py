@@ -55,13 +55,13 @@ def _torch(
         raise EnvironmentLacks('there is no CUDA device here; compile with device="cpu"')
     plan = make_plan(graph, where.type, str(dtype).removeprefix("torch."), forms)
     source = write(graph, plan, f"{spec.name}, written by SSIR")
-    model = build(graph, source)
+    model = build(graph, source, dtype)
     model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
     with torch.no_grad():
         known = dict(model.named_parameters())
         for name, node, owner, layer in parameters(graph):
             value = initialise(owner, node, name, layer, seed)
-            known[name].data = value.to(dtype if node.attrs["dtype"] is None else getattr(torch, node.attrs["dtype"]))
+            known[name].copy_(value)
     return model.to(where)
 
 

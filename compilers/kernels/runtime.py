@@ -533,6 +533,7 @@ class Body(nn.Module):
     """
 
     root: Body
+    like: Tensor
 
     def __init__(self, at: str = "", layer: int = 0) -> None:
         super().__init__()
@@ -574,13 +575,11 @@ class Body(nn.Module):
     @property
     def real(self) -> torch.dtype:
         """The dtype of real numbers that only sizes decide."""
-        first = next(self.root.parameters(), None)
-        return torch.float64 if first is not None and first.dtype == torch.float64 else torch.float32
+        return torch.float64 if self.root.like.dtype == torch.float64 else torch.float32
 
     @property
     def device(self) -> torch.device:
-        first = next(self.root.parameters(), None)
-        return torch.device("cpu") if first is None else first.device
+        return self.root.like.device
 
     def prepare(self) -> tuple[Any, ...]:
         """What only parameters decide."""
@@ -615,10 +614,11 @@ class Model(nn.Module):
     has_step = True
     needs_position = False
 
-    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...], dtype: torch.dtype) -> None:
         super().__init__()
         self._modules, self._parameters = body._modules, body._parameters
         self.__dict__["body"] = body
+        body.like = torch.zeros((), dtype=dtype)
         self.inputs, self.outputs = inputs, outputs
         self._seen: int | None = None
         self._bodies = [body, *(module for module in body.modules() if isinstance(module, Body) and module is not body)]
@@ -627,6 +627,7 @@ class Model(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._forget()
+        self.body.like = fn(self.body.like)
         self._watched = list(self.parameters())
         return result
 
@@ -649,11 +650,12 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._watched[0].dtype if self._watched else torch.get_default_dtype()
+        """The dtype of the data; states are float32 at least."""
+        return self.body.like.dtype
 
     @property
     def device(self) -> torch.device:
-        return self._watched[0].device if self._watched else torch.device("cpu")
+        return self.body.like.device
 
     def initial_state(self, batch: int = 1) -> State:
         """The state before the first step."""

@@ -189,7 +189,9 @@ class Emitter:
     def start(self, node: Node) -> str | None:
         """The expression of h[-1], over the axes of the state, if the spec gives it."""
         role = node.role("initial")
-        return None if role is None else self.tensor(role, [name for name, _ in node.attrs["axes"]])
+        if role is None:
+            return None
+        return f"{self.tensor(role, [name for name, _ in node.attrs['axes']])}.expand({self.sizes(node)})"
 
     def tensor(self, name: str, wanted: Sequence[str]) -> str:
         """``fitted``, as a tensor even where it is a number."""

@@ -139,9 +139,9 @@ def _begin(unit: Unit) -> list[str]:
     return e.lines
 
 
-def build(graph: Graph, source: Source, module: ModuleType | None = None) -> Model:
+def build(graph: Graph, source: Source, dtype: torch.dtype) -> Model:
     """The model of a graph, with uninitialised parameters, from the source written for it."""
-    module = module or _imported(source)
+    module = _imported(source)
 
     def make(one: Graph, where: str, at: str, layer: int, root: Body | None) -> Body:
         body: Body = getattr(module, source.classes[where])(at, layer)
@@ -149,7 +149,7 @@ def build(graph: Graph, source: Source, module: ModuleType | None = None) -> Mod
         body.adopt(top)
         for node in one.params:
             owner = top if node.attrs["shared"] else body
-            owner.enter(node.attrs["key"], nn.Parameter(torch.empty(_sizes(node), dtype=_dtype(node))))
+            owner.enter(node.attrs["key"], nn.Parameter(torch.empty(_sizes(node), dtype=_dtype(node, dtype))))
         for node in one:
             if node.op == "stack":
                 layers = []
@@ -161,7 +161,7 @@ def build(graph: Graph, source: Source, module: ModuleType | None = None) -> Mod
         return body
 
     root = make(graph, "", "", 0, None)
-    model = Model(root, tuple(node.name for node in graph.inputs), tuple(label for label, _ in graph.outputs))
+    model = Model(root, tuple(node.name for node in graph.inputs), tuple(label for label, _ in graph.outputs), dtype)
     model.has_step = has_step(graph)
     model.needs_position = needs_position(graph)
     return model
@@ -171,8 +171,9 @@ def _sizes(node: Node) -> list[int]:
     return [axis.size or 0 for axis in node.type.axes]
 
 
-def _dtype(node: Node) -> torch.dtype:
-    return getattr(torch, node.attrs["dtype"]) if node.attrs["dtype"] else torch.get_default_dtype()
+def _dtype(node: Node, dtype: torch.dtype) -> torch.dtype:
+    own: str | None = node.attrs["dtype"]
+    return dtype if own is None else getattr(torch, own)
 
 
 def needs_position(graph: Graph) -> bool:

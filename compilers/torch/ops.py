@@ -145,18 +145,19 @@ def _elementwise(e: Emitter, node: Node) -> str:
     if node.op == "mod":
         return e.let(node.name, f"{e.function('runtime', 'modulo')}({operands[0]}, {operands[1]})")
     if node.op in _TENSORS:
-        operands = [_as_tensor(e, name, text, operands) for name, text in zip(node.inputs, operands, strict=True)]
+        operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
         return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
     template = _UNARY.get(node.op) or _BINARY[node.op]
     return e.let(node.name, template.format(*operands))
 
 
-def _as_tensor(e: Emitter, name: str, text: str, operands: Sequence[str]) -> str:
+def _as_tensor(e: Emitter, name: str, text: str) -> str:
     if e.node(name).op != "const":
         return text
-    like = next((other for other in operands if other.isidentifier()), None)
-    return f"torch.full((), {text}, dtype={like}.dtype, device={like}.device)" if like else f"torch.tensor({text})"
+    home = "self.real" if e.mode == "constant" else "time.dtype"
+    place = "self.device" if e.mode == "constant" else "time.device"
+    return f"torch.full((), {text}, dtype={home}, device={place})"
 
 
 def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ DIMS = "n: 4, half: 2, m: 3, r: 2, slot: 3, all: unbounded, layers: 3"
 SPECS = Path(__file__).parents[1] / "specs"
 
 
-WAYS = ["reference"]
+WAYS = ["reference", "compiled"]
 """How the language is run here: by the reference interpreter, or compiled."""
 
 
