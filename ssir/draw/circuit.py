@@ -6,6 +6,7 @@ Boxes stand at fixed places, so that wires are straight and turn at right angles
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ssir.draw import dot, measure
 from ssir.draw.picture import Shade
@@ -66,7 +67,7 @@ class Sheet:
         return self._place(x, y, shape="point", width=0.012, color=dot.LINE, label=" ")
 
     def circle(self, x: float, y: float, sign: str = "+") -> str:
-        label = f"<{dot.font(dot.text(sign), 14 if len(sign) == 1 else dot.SMALL)}>"
+        label = dot.markup(dot.font(dot.text(sign), 14 if len(sign) == 1 else dot.SMALL))
         return self._place(
             x, y, shape="circle", width=_CIRCLE if len(sign) == 1 else 0.42, fixedsize="true", margin=0, label=label
         )
@@ -81,7 +82,7 @@ class Sheet:
             inner = dot.text(line)
             inner = f"<b>{inner}</b>" if bold and i == 0 else f"<i>{inner}</i>" if italic else inner
             rows += f'<tr><td align="left" width="{72 * wide:.0f}">{dot.font(inner, size, colour)}</td></tr>'
-        table = f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
+        table = dot.markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>')
         self.right = max(self.right, x + wide)
         return self._place(x + wide / 2, y, shape="plain", label=table)
 
@@ -89,7 +90,7 @@ class Sheet:
         shown = f"<i>{dot.font(dot.text(label), 13)}</i>" + (
             f"<br/>{dot.font(dot.text(axes), dot.SMALL, dot.GREY)}" if axes else ""
         )
-        return self._place(x, y, shape="plaintext", margin="0.05,0.03", width=0, height=0, label=f"<{shown}>")
+        return self._place(x, y, shape="plaintext", margin="0.05,0.03", width=0, height=0, label=dot.markup(shown))
 
     def box(
         self,
@@ -104,7 +105,7 @@ class Sheet:
     ) -> str:
         height = 0.52
         drawn = "filled" if style in ("solid", "bold") else f"filled,{style}"
-        values = {
+        values: dict[str, str | float] = {
             "style": drawn,
             "fillcolor": fill,
             "color": colour,
@@ -112,10 +113,10 @@ class Sheet:
             "width": f"{width:.3f}",
             "height": height,
         }
-        return self._place(x, y, shape="box", margin="0.06,0.04", label=f"<{inner}>", **values)
+        return self._place(x, y, shape="box", margin="0.06,0.04", label=dot.markup(inner), **values)
 
     def wire(self, *stops: str, arrow: bool = True) -> None:
-        for i, (tail, head) in enumerate(zip(stops, stops[1:], strict=False)):
+        for i, (tail, head) in enumerate(pairwise(stops)):
             last = arrow and i == len(stops) - 2
             self.wires.append(dot.edge(tail, head, arrowhead="normal" if last else "none"))
 
@@ -155,8 +156,8 @@ def draw(system: System, prefix: str, top: float) -> tuple[list[str], float]:
     if told:
         half = 0.09 * len(told)
         sheet.words(0, sheet.bottom - 0.4 - half, [(line, 10, dot.GREY) for line in told])
-        sheet.bottom -= 2 * half
-    return [*sheet.lines, *sheet.wires], top - (sheet.top + sheet.bottom) + 0.95
+        sheet.bottom -= half
+    return [*sheet.lines, *sheet.wires], top - (sheet.top + sheet.bottom) + 0.85
 
 
 def _loop(sheet: Sheet, system: System) -> list[str]:

@@ -30,6 +30,14 @@ SHADE_WORDS = {
 BIG, NORMAL, SMALL = 15, 11, 9
 
 
+class Markup(str):
+    """An HTML-like label, built here; a plain string is never taken for one."""
+
+
+def markup(inner: str) -> Markup:
+    return Markup(f"<{inner}>")
+
+
 def quoted(value: str) -> str:
     """A DOT string: quotes and backslashes lose their meaning, control characters go."""
     clean = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
@@ -39,7 +47,8 @@ def quoted(value: str) -> str:
 def text(value: str) -> str:
     """Text within an HTML-like label; never empty, which Graphviz takes for a fault."""
     clean = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    return html.escape(clean, quote=True) or " "
+    # A backslash would start an escape of Graphviz (\\N: the name of the node) here too.
+    return html.escape(clean, quote=True).replace("\\", "&#92;") or " "
 
 
 def font(inner: str, size: int = NORMAL, colour: str = INK) -> str:
@@ -51,17 +60,14 @@ def small(note: str) -> str:
 
 
 def attributes(**values: str | float) -> str:
-    """[a=1, b="x"]; a value that starts with < is an HTML-like label."""
-    pairs = (
-        f"{key}={value if isinstance(value, str) and value.startswith('<') else quoted(str(value))}"
-        for key, value in values.items()
-    )
+    """[a="1", label=<markup>]."""
+    pairs = (f"{key}={value if isinstance(value, Markup) else quoted(str(value))}" for key, value in values.items())
     return f"[{', '.join(pairs)}]"
 
 
 def document(body: Iterable[str], **graph: str | float) -> str:
     """A whole digraph."""
-    settings = {"fontname": FONT, "bgcolor": "white", "fontcolor": INK, **graph}
+    settings = {"layout": "dot", "fontname": FONT, "bgcolor": "white", "fontcolor": INK, **graph}
     lines = [
         "digraph ssir {",
         f"  graph {attributes(**settings)};",
@@ -81,13 +87,13 @@ def edge(tail: str, head: str, **values: str | float) -> str:
     return f"{tail} -> {head} {attributes(**values)};"
 
 
-def heading(title: str, subtitle: str) -> str:
+def heading(title: str, subtitle: str) -> Markup:
     """A title with a smaller line under it, for the label of a cluster or a graph."""
     first = font(f"<b>{text(title)}</b>", 16)
     rows = f'<tr><td align="left">{first}</td></tr>'
     if subtitle:
         rows += f'<tr><td align="left">{font(text(subtitle), SMALL, GREY)}</td></tr>'
-    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
+    return markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>')
 
 
 def table_cell(inner: str, shade: Shade | None, port: str = "", **more: str | int) -> str:
@@ -118,7 +124,7 @@ def compared(words: str, differs: bool | None) -> str:
     return f"<b>{said}</b>" if differs else said
 
 
-def memory(box: Box) -> str:
+def memory(box: Box) -> Markup:
     """The table of a memory: wired coefficients on the left of the memory, constant ones under it."""
     core = "<br/>".join(
         [
@@ -140,7 +146,7 @@ def memory(box: Box) -> str:
     else:
         cells.insert(0, f'<td port="h" bgcolor="{MEMORY}" border="3" color="{colour}">{core}</td>')
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="4">{body}</table>>'
+    return markup(f'<table border="0" cellborder="1" cellspacing="0" cellpadding="4">{body}</table>')
 
 
 def box(prefix: str, item: Box) -> str:
@@ -159,13 +165,13 @@ def box(prefix: str, item: Box) -> str:
                 margin="0.06,0.02",
                 width=0,
                 height=0,
-                label=f"<<i>{font(text(item.label), 13)}</i>>",
+                label=markup(f"<i>{font(text(item.label), 13)}</i>"),
             )
         case Kind.MEMORY:
             return node(name, shape="plain", margin=0, label=memory(item))
         case Kind.DELAY:
             return node(
-                name, shape="box", style="filled", fillcolor=MEMORY, penwidth=2.2, color=border, label=f"<{label}>"
+                name, shape="box", style="filled", fillcolor=MEMORY, penwidth=2.2, color=border, label=markup(label)
             )
         case Kind.OPERATOR:
             return node(
@@ -176,7 +182,7 @@ def box(prefix: str, item: Box) -> str:
                 margin=0,
                 color=border,
                 penwidth=width,
-                label=f"<{font(text(item.label), 14)}>",
+                label=markup(font(text(item.label), 14)),
             )
         case Kind.PROJECTION:
             return node(
@@ -186,7 +192,7 @@ def box(prefix: str, item: Box) -> str:
                 fillcolor=PROJECTION,
                 color=border,
                 penwidth=width,
-                label=f"<{label}>",
+                label=markup(label),
             )
         case Kind.COMPONENT:
             return node(
@@ -197,7 +203,7 @@ def box(prefix: str, item: Box) -> str:
                 color=border,
                 penwidth=width,
                 margin="0.16,0.1",
-                label=f"<{label}>",
+                label=markup(label),
             )
         case Kind.FUNCTION:
             return node(
@@ -207,7 +213,7 @@ def box(prefix: str, item: Box) -> str:
                 fillcolor=PAPER,
                 color=border,
                 penwidth=width,
-                label=f"<{label}>",
+                label=markup(label),
             )
 
 
@@ -231,7 +237,7 @@ def wire(prefix: str, item: Wire, row: Row) -> str:
     return edge(start, end, **values)
 
 
-def legend(rows: Sequence[Row]) -> str:
+def legend(rows: Sequence[Row]) -> Markup:
     """What the signs mean: only those that stand in the picture."""
     boxes = [item for row in rows for item in row.boxes.values()]
     kinds = {item.kind for item in boxes}
@@ -253,9 +259,10 @@ def legend(rows: Sequence[Row]) -> str:
     return swatches(entries)
 
 
-def swatches(entries: Sequence[str]) -> str:
+def swatches(entries: Sequence[str]) -> Markup:
     """A legend as a label."""
-    return f'<<table border="0" cellborder="0" cellspacing="4" cellpadding="2"><tr>{"".join(entries)}</tr></table>>'
+    cells = "".join(entries)
+    return markup(f'<table border="0" cellborder="0" cellspacing="4" cellpadding="2"><tr>{cells}</tr></table>')
 
 
 def shade_swatch(shade: Shade) -> str:

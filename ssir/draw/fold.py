@@ -17,9 +17,11 @@ from dataclasses import replace
 from ssir.draw import memory
 from ssir.draw.picture import Box, Kind, Row, Shade, Wire
 from ssir.draw.signals import CIRCLES, SHORT, Cone, Signals
-from ssir.draw.words import COMPARISONS, function, leaf, product
+from ssir.draw.words import COMPARISONS, function, greek, leaf, product
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE, NORM
+
+_CHANGE_AXES = frozenset({"input", "linear", "embed", "state", "dot", "sum", "component", "stack"})
 
 
 class Fold:
@@ -36,7 +38,7 @@ class Fold:
         for label, name in self.graph.outputs:
             if name in self.signals.live:
                 key = f"out {label}"
-                self.row.add(Box(key, Kind.PORT, self.signals.symbol(name) or leaf(label)))
+                self.row.add(Box(key, Kind.PORT, self.signals.signs.get(leaf(label)) or greek(leaf(label))))
                 self._wire(name, key)
         while self.todo:
             name = self.todo.pop(0)
@@ -81,13 +83,12 @@ class Fold:
     def _axes(self, value: str, tail: str) -> str:
         """The axes of a wire where they have changed."""
         node, axes = self.graph[tail], self.graph[value].type.names
-        x = node.role("x") if node.op == "state" else None
-        if x and self.graph[x].type.names == axes:
+        given: list[str] = [x] if node.op == "state" and (x := node.role("x")) else []
+        if node.op in ("component", "stack"):
+            given = list(node.inputs)
+        if any(self.graph[name].type.names == axes for name in given):
             return ""
-        changed = (
-            node.op in ("input", "linear", "embed", "state", "dot", "sum", "component", "stack")
-            or axes != node.type.names
-        )
+        changed = node.op in _CHANGE_AXES or axes != node.type.names
         return product(axes) if changed or self.signals.joint(node) else ""
 
     def _tell(self, values: tuple[str, ...], formula: str) -> None:

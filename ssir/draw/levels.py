@@ -8,7 +8,7 @@ from ssir.draw import circuit, outline, parts, path, pictures, systems
 from ssir.draw.fold import Fold
 from ssir.draw.picture import Row
 from ssir.draw.words import leaf
-from ssir.errors import UsageError
+from ssir.errors import UsageError, nearest
 from ssir.spec.load import Spec
 
 
@@ -17,14 +17,26 @@ def picture(specs: Sequence[Spec], level: str, state: str | None, title: str | N
     if not specs:
         raise UsageError("there is nothing to draw: name a spec")
     if level == "mixer":
-        return pictures.rows_picture([row for spec in specs for row in mixer_rows(spec)], title)
+        return pictures.rows_picture([row for spec in specs for row in _told(spec, mixer_rows(spec))], title)
     if level == "state":
         return circuit.picture([one for spec in specs for one in _systems(spec, state)], title)
     if level == "block":
-        return pictures.rows_picture([row for spec in specs for row in outline.block_rows(spec)], title, aligned=False)
+        return pictures.rows_picture(
+            [row for spec in specs for row in _told(spec, outline.block_rows(spec))], title, False
+        )
     if level == "model":
-        return pictures.rows_picture([outline.model_row(spec) for spec in specs], title, aligned=False)
+        return pictures.rows_picture(
+            [row for spec in specs for row in _told(spec, [outline.model_row(spec)])], title, False
+        )
     raise UsageError(f"there is no level `{level}`; there are model, block, mixer and state")
+
+
+def _told(spec: Spec, rows: list[Row]) -> list[Row]:
+    """The rows, under each title what the spec is called in full, and the sizes of the axes in the picture."""
+    for row in rows:
+        sizes = ", ".join(f"{name} {'∞' if size is None else size}" for name, size in row.axes.items())
+        row.subtitle = ":  ".join(filter(None, (spec.module.file.title, sizes)))
+    return rows
 
 
 def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:

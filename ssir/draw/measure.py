@@ -76,7 +76,8 @@ def broken(item: Row, page: float = PAGE) -> list[Row]:
 def _cost(item: Row, depth: dict[str, int], columns: Sequence[float], at: int) -> float:
     crossing = {wire.tail for wire in item.wires if (depth[wire.tail] <= at) != (depth[wire.head] <= at)}
     left, right = sum(columns[: at + 1]), sum(columns[at + 1 :])
-    return len(crossing) + 10 * (max(left, right) > PAGE) + 6 * (max(left, right) / (left + right)) ** 2
+    framed = any(len({depth[key] <= at for key in group.keys}) > 1 for group in item.groups)
+    return len(crossing) + 100 * framed + 10 * (max(left, right) > PAGE) + 6 * (max(left, right) / (left + right)) ** 2
 
 
 def _cut(item: Row, left: set[str]) -> tuple[Row, Row]:
@@ -102,5 +103,6 @@ def _cut(item: Row, left: set[str]) -> tuple[Row, Row]:
             rows[here].wires = [replace(w, main=True) if w.head == f"to {mark}" else w for w in rows[here].wires]
     for part in rows:
         part.cuts = item.cuts + len(marks)
+        part.groups = [group for group in item.groups if group.keys[0] in part.boxes]
         part.aligned = part.aligned if part.aligned in part.boxes else None
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from ssir.draw import parts
 from ssir.draw.fold import Fold
@@ -157,7 +158,7 @@ def _unroll(row: Row, graph: Graph, stack: Node) -> None:
         if wire.tail == stack.name:
             wire = replace(wire, tail=chain[-1])
         wires.append(wire)
-    row.wires = [*wires, *(Wire(a, b) for a, b in zip(chain, chain[1:], strict=False))]
+    row.wires = [*wires, *(Wire(a, b) for a, b in pairwise(chain))]
     del row.boxes[stack.name]
 
 

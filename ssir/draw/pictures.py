@@ -17,7 +17,8 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -
         rows = _compared([_compact(row) for row in rows])
         column = max(map(depth_of, rows)) + 1
     else:
-        rows = [line for row in rows for line in measure.broken(row)]
+        lines = [measure.broken(row) for row in rows]
+        rows = [_compact(line) if len(parts) > 1 else line for parts in lines for line in parts]
     body = [line for i, row in enumerate(rows) for line in _cluster(row, i)]
     if len(rows) > 1:
         body += _stacked(rows, column)
@@ -43,8 +44,8 @@ def _compact(row: Row) -> Row:
         tail = boxes[wire.tail]
         if wire.label and tail.kind is not Kind.OPERATOR:
             if wire.label not in tail.note:
-                out = f"\n→ {wire.label}" if tail.kind is Kind.MEMORY else f", {wire.label}"
-                boxes[wire.tail] = replace(tail, note=(tail.note + out).removeprefix(", "))
+                out = f"\n→ {wire.label}" if tail.kind is Kind.MEMORY else f" → {wire.label}"
+                boxes[wire.tail] = replace(tail, note=(tail.note + out).removeprefix(" → "))
             wires[i] = replace(wire, label="")
     return replace(row, boxes=boxes, wires=wires)
 
@@ -64,6 +65,7 @@ def _cluster(row: Row, index: int) -> list[str]:
             labeljust="r",
             style="rounded,dashed",
             color=dot.LINE,
+            penwidth=1.2,
             fontsize=13,
             margin=10,
         )
@@ -115,5 +117,5 @@ def _words(core: Box, letter: str) -> tuple[str, ...]:
     return next((cell.words for cell in core.cells if cell.letter == letter), ())
 
 
-def _marked(cell: Cell, said: dict[str, set[str]]) -> Cell:
+def _marked(cell: Cell, said: dict[str, set[tuple[str, ...]]]) -> Cell:
     return replace(cell, differs=len(said[cell.letter]) > 1) if cell.letter in said else cell

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ssir.errors import EnvironmentLacks, UsageError
+from ssir.registry import registry
 
 SUFFIXES = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "dot", ".html": "html"}
 _ADVICE = "install Graphviz (apt install graphviz, brew install graphviz), or: pip install pygraphviz"
@@ -18,11 +19,15 @@ _SECONDS = 120
 
 
 def kind_of(out: Path) -> str:
-    """What to write, by the suffix. Raises UsageError."""
-    kind = SUFFIXES.get(out.suffix.lower())
-    if kind is None:
-        raise UsageError(f"`{out.name}` ends in no kind of picture; there are {', '.join(SUFFIXES)}")
-    return kind
+    """What to write, by the suffix; a plugin's renderer is called by its suffix. Raises UsageError."""
+    suffix = out.suffix.lower()
+    kind = SUFFIXES.get(suffix)
+    if kind is not None:
+        return kind
+    if suffix and registry.get("renderer", suffix[1:]):
+        return suffix[1:]
+    known = [*SUFFIXES, *(f".{name}" for name in registry.names("renderer"))]
+    raise UsageError(f"`{out.name}` ends in no kind of picture; there are {', '.join(known)}")
 
 
 def write(source: str, out: Path, title: str) -> None:
@@ -34,6 +39,8 @@ def write(source: str, out: Path, title: str) -> None:
         content = source.encode()
     elif kind == "html":
         content = page(source, title).encode()
+    elif renderer := registry.get("renderer", kind):
+        content = renderer(source)
     else:
         content = render(source, kind)
     _replace(out, content)
@@ -66,7 +73,7 @@ def _library(source: str, kind: str) -> bytes:
     graph = pygraphviz.AGraph(string=source)
     if kind == "png":
         graph.graph_attr["dpi"] = "144"
-    engine = graph.graph_attr["layout"] or "dot"
+    engine = graph.graph_attr["layout"]
     with _quiet_fontconfig():
         drawn: bytes = graph.draw(prog=engine, format=kind)
     return drawn

@@ -31,12 +31,6 @@ FUNCTIONS = {
     "matmul": "matrix ×",
 }
 COMPARISONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
-DEPENDENCES = {
-    Dependence.CONSTANT: "constant",
-    Dependence.POSITION: "position",
-    Dependence.INPUT: "input",
-    Dependence.STATE: "state",
-}
 THROUGH = frozenset({"rename", "split", "merge", "expand", "slice", "detach", "part"})
 _NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _LETTERS = "αβγδεζηθικλμνξοπρστυφχψω"
