@@ -45,10 +45,13 @@ def quoted(value: str) -> str:
 
 
 def text(value: str) -> str:
-    """Text within an HTML-like label; never empty, which Graphviz takes for a fault."""
+    """Text within an HTML-like label; never empty, which Graphviz takes for a fault.
+
+    A backslash would start an escape of Graphviz (the name of the node or the graph), written as an entity too: one that
+    looks like it stands in.
+    """
     clean = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    # A backslash would start an escape of Graphviz (\\N: the name of the node) here too.
-    return html.escape(clean, quote=True).replace("\\", "&#92;") or " "
+    return html.escape(clean, quote=True).replace("\\", "∖") or " "
 
 
 def font(inner: str, size: int = NORMAL, colour: str = INK) -> str:
