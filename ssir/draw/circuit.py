@@ -30,8 +30,8 @@ class System:
 
     title: str
     equation: str
-    x: str
-    y: str
+    x: tuple[str, str]
+    y: tuple[str, str]
     memory: tuple[str, ...]
     coefficients: dict[str, Coefficient]
     before: bool = False
@@ -163,8 +163,10 @@ def draw(system: System, prefix: str, top: float) -> tuple[list[str], float]:
 def _loop(sheet: Sheet, system: System) -> list[str]:
     known = system.coefficients
     a, b, c, d = (known.get(letter) for letter in "ABCD")
-    start = sheet.port(0.3, 0, *_port(system.x))
-    split, at, last = None, 0.75, start
+    wide = _port_width(system.x)
+    start = sheet.port(wide / 2, 0, *system.x)
+    at = begin = wide + 0.2
+    split, last = None, start
     if d:
         split = sheet.dot(at, 0)
         sheet.wire(start, split, arrow=False)
@@ -221,17 +223,16 @@ def _loop(sheet: Sheet, system: System) -> list[str]:
         total = sheet.circle(at, 0)
         sheet.wire(last, total)
         over = _coefficient(sheet, at / 2 + 0.4, _UP, d)
-        sheet.wire(split, sheet.corner(0.75, _UP), over)
+        sheet.wire(split, sheet.corner(begin, _UP), over)
         sheet.wire(over, sheet.corner(at, _UP), total)
         last = total
-    out = sheet.port(at + 0.75, 0, *_port(system.y))
+    out = sheet.port(at + 0.4 + _port_width(system.y) / 2, 0, *system.y)
     sheet.wire(last, out)
     return []
 
 
-def _port(label: str) -> tuple[str, str]:
-    name, _, axes = label.partition(" ")
-    return name, axes
+def _port_width(port: tuple[str, str]) -> float:
+    return max(measure.text(port[0], 13), measure.text(port[1], dot.SMALL)) + 0.12
 
 
 def _register(sheet: Sheet, system: System) -> list[str]:
@@ -242,8 +243,9 @@ def _register(sheet: Sheet, system: System) -> list[str]:
     if slots is not None and slots > _MOST_TAPS:
         shown += ["…", str(slots - 1)]
     step = 1.3
-    last = sheet.port(0.3, 0, *_port(system.x))
-    at, sums = 0.9, ""
+    wide = _port_width(system.x)
+    last = sheet.port(wide / 2, 0, *system.x)
+    at, sums = wide + 0.3, ""
     for i, slot in enumerate(shown):
         if i or system.before:
             if slot == "…":
@@ -280,7 +282,7 @@ def _register(sheet: Sheet, system: System) -> list[str]:
     if d:
         at += 0.6
         sheet.words(at, -_DOWN / 2, [(f"+ D x, D: {d.words}", 10, dot.GREY)])
-    sheet.wire(sums, sheet.port(at + 1.3, low, *_port(system.y)))
+    sheet.wire(sums, sheet.port(at + 0.8 + _port_width(system.y) / 2, low, *system.y))
     told = [*system.memory]
     if c:
         told.append(f"C = {c.formula}: {c.words}" if c.formula else f"C: {c.words}")

@@ -21,6 +21,7 @@ from ssir.draw.words import COMPARISONS, function, greek, leaf, product
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE, NORM
 
+_UNNAMED = frozenset({"input", "state", "component", "stack", *CIRCLES})
 _CHANGE_AXES = frozenset({"input", "linear", "embed", "state", "dot", "sum", "component", "stack"})
 
 
@@ -32,6 +33,7 @@ class Fold:
         self.signals = Signals(graph, signs)
         self.row = row
         self.told: dict[str, str] = {}
+        self.letters: dict[str, str] = {}
         self.todo: list[str] = []
 
     def run(self) -> Row:
@@ -44,7 +46,7 @@ class Fold:
             name = self.todo.pop(0)
             if name not in self.row.boxes:
                 self._box(self.graph[name])
-        for key, symbol in self.told.items():
+        for key, symbol in {**self.letters, **self.told}.items():
             box = self.row.boxes[key]
             if box.kind in (Kind.FUNCTION, Kind.PROJECTION):
                 self.row.boxes[key] = replace(box, name=symbol)
@@ -78,7 +80,15 @@ class Fold:
         if wire not in self.row.wires:
             self.row.wires.append(wire)
             self.row.axes |= {axis.name: axis.size for axis in self.graph[value].type.axes}
+            self._name(value, tail, head)
         self.todo.append(tail)
+
+    def _name(self, value: str, tail: str, head: str) -> None:
+        """A box says the letter that the spec gives its value, but for an output, which says it already."""
+        symbol = self.signals.symbol(value)
+        lettered = symbol is not None and len(symbol) == 1 and self.graph[tail].op not in _UNNAMED
+        if symbol and lettered and self.row.boxes[head].kind is not Kind.PORT:
+            self.letters.setdefault(tail, symbol)
 
     def _axes(self, value: str, tail: str) -> str:
         """The axes of a wire where they have changed."""

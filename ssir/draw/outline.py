@@ -11,7 +11,7 @@ from ssir.draw.fold import Fold
 from ssir.draw.path import finish
 from ssir.draw.picture import Box, Group, Kind, Row, Wire
 from ssir.draw.words import product
-from ssir.ir.graph import Dependence, Graph, Node, Type, attrs
+from ssir.ir.graph import Dependence, Graph, Node, attrs
 from ssir.passes.facts import state_axes
 from ssir.spec.load import Spec
 
@@ -82,22 +82,16 @@ def _short(number: int) -> str:
 
 
 def _collapsed(graph: Graph, called: parts.Called) -> Graph:
-    """The graph with each outermost component call as one node."""
+    """The graph with the signals of each outermost component call as one node; constants stay, for they are not drawn."""
     members: dict[str, list[Node]] = {}
     for node in graph:
         name = parts.scope(graph, node.name, called)
-        if name is not None and node.op != "const":
+        if name is None and node.op == "param":  # one that a call alone uses belongs to it, wherever its name stands
+            users = {parts.scope(graph, user, called) for user in graph.users[node.name]}
+            name = users.pop() if len(users) == 1 else None
+        if name is not None:
             members.setdefault(name, []).append(node)
-    for node in graph:  # what is learned for a call alone belongs to it, wherever its name stands
-        users = {parts.scope(graph, user, called) for user in graph.users[node.name]}
-        if (
-            node.op == "param"
-            and parts.scope(graph, node.name, called) is None
-            and len(users) == 1
-            and (user := users.pop())
-        ):
-            members[user].append(node)
-    home = {node.name: name for name, nodes in members.items() for node in nodes}
+    home = {node.name: name for name, nodes in members.items() for node in nodes if _signal(node)}
     nodes: dict[str, Node] = {}
     for node in graph:
         name = home.get(node.name)
@@ -105,23 +99,26 @@ def _collapsed(graph: Graph, called: parts.Called) -> Graph:
             nodes[node.name] = node.with_(inputs=tuple(home.get(i, i) for i in node.inputs))
         elif name not in nodes:
             nodes[name] = _component(graph, name, members[name], home)
-    return replace(
-        graph.with_nodes(nodes.values()), outputs=tuple((label, home.get(n, n)) for label, n in graph.outputs)
-    )
+    outputs = tuple((label, home.get(name, name)) for label, name in graph.outputs)
+    return replace(graph.with_nodes(nodes.values()), outputs=outputs)
+
+
+def _signal(node: Node) -> bool:
+    return node.op == "state" or (node.type.dependence >= Dependence.INPUT and not node.type.operator)
 
 
 def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[str, str]) -> Node:
     inside = {node.name for node in members}
-    outer = dict.fromkeys(home.get(i, i) for node in members for i in node.inputs if i not in inside)
+    given = [i for node in members for i in node.inputs if i not in inside and _signal(graph[i])]
+    outputs = {output for _, output in graph.outputs}
     results = [
-        n
-        for n in members
-        if any(user not in inside for user in graph.users[n.name]) or n.name in dict(graph.outputs).values()
+        node
+        for node in members
+        if _signal(node) and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
     ]
-    type = results[0].type if results else Type(dependence=Dependence.INPUT)
     stem, _, count = name.rpartition("_")
-    label = stem if count.isdigit() and stem else name
-    return Node(name, "component", tuple(outer), attrs(label=label, note=_summary(members)), type)
+    values = attrs(label=stem if stem and count.isdigit() else name, note=_summary(members))
+    return Node(name, "component", tuple(dict.fromkeys(home.get(i, i) for i in given)), values, results[0].type)
 
 
 def _whole(graph: Graph) -> Graph:

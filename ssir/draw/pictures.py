@@ -18,7 +18,9 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -
         column = max(map(depth_of, rows)) + 1
     else:
         lines = [measure.broken(row) for row in rows]
-        rows = [_compact(line) if len(parts) > 1 else line for parts in lines for line in parts]
+        rows = [line for parts in lines for line in parts]
+        if len(rows) > len(lines):
+            rows = [_compact(row) for row in rows]
     body = [line for i, row in enumerate(rows) for line in _cluster(row, i)]
     if len(rows) > 1:
         body += _stacked(rows, column)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from ssir.draw import memory
 from ssir.draw.circuit import Coefficient, System
 from ssir.draw.picture import Shade
-from ssir.draw.signals import Signals
+from ssir.draw.signals import SHORT, Signals
 from ssir.draw.words import Formula, given_name, is_nameless, product
 from ssir.ir.graph import Graph, Node
 from ssir.passes.facts import Facts, facts
 
 _LONGEST = 44
+_SHORT = 16
 _MOST_WHERE = 6
 _LONGEST_WHERE = 90
 
@@ -33,15 +34,13 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
         del coefficients["A"]
     x = node.role("x")
     register = known.structure.kind == "shift" and not {"B", "initial"} & set(node.attrs["roles"])
-    x_name = (signals.symbol(x) if x else "1") or "x"
-    if x and x not in used:
-        used[x] = x_name
+    x_name = _input(signals, x, used) if x else "1"
     return System(
         title=title,
         equation=_equation(node, known),
         maximum=node.attrs["algebra"] == "max_plus",
-        x=f"{x_name} [{product(graph[x].type.axes)}]" if x and graph[x].type.axes else x_name,
-        y=f"y [{product(node.type.axes)}]",
+        x=(x_name, _axes(graph[x]) if x else ""),
+        y=("y", _axes(node)),
         memory=(f"{'h' if not register else 'slots'} [{product(known.axes)}]", memory.size(known.axes)),
         coefficients=coefficients,
         before=node.attrs["read"] == "before",
@@ -51,13 +50,33 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
     )
 
 
+def _axes(node: Node) -> str:
+    return f"[{product(node.type.axes)}]" if node.type.axes else ""
+
+
+def _input(signals: Signals, x: str, used: dict[str, str]) -> str:
+    """What enters a state: its name, or it itself if that is short."""
+    name = signals.symbol(x)
+    if name is None:
+        deeper: dict[str, str] = {}
+        formula = _formula(signals, x, deeper, opened=True)
+        if 0 < len(formula) <= _SHORT:
+            used |= deeper
+            return formula
+    used.setdefault(x, name or "x′")
+    return used[x]
+
+
 def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]) -> Coefficient:
     name = known.node.role(role)
     assert name is not None
     graph, shade = signals.graph, memory.shade(signals.graph, known, role)
     formula = _formula(signals, name, used, opened=True)
+    own = signals.symbol(graph[name].inputs[0] if graph[name].op == "op.diag" else name)
+    if own and formula and own != formula and len(own) <= SHORT:
+        formula = f"{own} = {formula}"
     if len(formula) > _LONGEST:
-        formula = signals.symbol(name) or "…"
+        formula = own or "…"
     axes = graph[name].type.axes
     if role == "A":
         said = str(known.structure)
