@@ -28,7 +28,7 @@ format: $(VENV)/.ok
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ok
-	$(BIN)/ssir bench
+	$(BIN)/python -m ssir.bench
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,485 @@
+"""Measuring compiled models, beside a peer of the same size where a plugin brings one (the kind ``peer``).
+
+Both sides run by turns in one process, so that what else the machine does meets both. ``python -m ssir.bench`` measures the
+zoo and writes docs/benchmarks.md and docs/benchmarks.json.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssir import api
+from ssir.compilers.kernels import native
+from ssir.compilers.kernels.runtime import Model
+from ssir.errors import UsageError
+from ssir.registry import registry
+from ssir.spec.load import Spec, load, zoo
+
+MODES = ("forward", "forward+backward", "decode")
+DIMS = (256, 768)
+PROMPT = 512
+_SAMPLE = 0.05  # seconds that one sample takes at least
+_DECODED = 32  # tokens in one sample of decoding, at least
+_MOST_PAIRS = 200
+
+
+class Side(Protocol):
+    """A language model to be timed. Nothing but these calls is inside the clock."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[batch, time] to the logits of every step."""
+
+    def prompt(self, tokens: Tensor) -> Any:
+        """What decoding goes on from after [batch, time]."""
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """[batch] and what was before to logits and what is after."""
+
+
+class Peer(Protocol):
+    """What a user would take instead of a spec. Registered under the name of the spec."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """The distributions that it is made of, besides torch."""
+
+    def dims(self, model: int) -> Mapping[str, float]:
+        """The dims of the spec at which both are of one size and shape."""
+
+    def build(self, dims: Mapping[str, float | None], mode: str) -> Side:
+        """The peer at the dims of the spec, set up as is best for one mode. Raises ImportError where its package is missing."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median and the quartiles of some samples."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        if len(samples) < 2:
+            return cls(samples[0], samples[0], samples[0])
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model in one mode. ``tokens``: per second; ``ratio``: of ours to the peer's, pair by pair; ``share``: of what the
+    machine could do if it did nothing but multiply (in decoding, nothing but read the weights)."""
+
+    name: str
+    model: int
+    mode: str
+    peer: str | None
+    parameters: int
+    peer_parameters: int | None
+    tokens: Spread
+    peer_tokens: Spread | None
+    ratio: Spread | None
+    share: float
+    pairs: int
+    forms: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, where, and how. ``notes``: peers that could not be had, and why."""
+
+    machine: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return asdict(self)
+
+
+@dataclass
+class _Ours:
+    module: Model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        y: Tensor = self.module(tokens)[0]
+        return y
+
+    def prompt(self, tokens: Tensor) -> Any:
+        return self.module(tokens)[1]
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.module.step(tokens, state)
+
+
+def run(
+    names: Sequence[str] = (),
+    dims: Sequence[int] = DIMS,
+    layers: int = 4,
+    steps: int = 1024,
+    batch: int = 1,
+    vocab: int = 256,
+    dtype: torch.dtype = torch.float32,
+    threads: int | None = None,
+    repeats: int = 5,
+    seconds: float = 10.0,
+    modes: Sequence[str] = MODES,
+    forms: Mapping[str, str] | None = None,
+    overrides: Mapping[str, float] | None = None,
+    peers: bool = True,
+    tell: Callable[[Cell], None] | None = None,
+) -> Report:
+    """Measure specs (none named: all that have a peer) at every size in ``dims`` and in every mode.
+
+    A cell takes at least ``repeats`` pairs of samples and at least ``seconds``. forms: by state, as for `compile`;
+    overrides: further dims of the specs; tell: called with every cell as it is done. Raises UsageError and SpecError.
+    """
+    for mode in modes:
+        if mode not in MODES:
+            raise UsageError(f"there is no mode `{mode}`; there are {', '.join(MODES)}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        limits = _limits(dtype)
+        cells: list[Cell] = []
+        notes: dict[str, str] = {}
+        packages: set[str] = set()
+        for name in names or _with_peers():
+            peer: Peer | None = registry.get("peer", name) if peers else None
+            for size in dims:
+                wanted = {"model": size, "layers": layers, "vocab": vocab, "length": max(steps, 2 * PROMPT)}
+                spec = _sized(name, wanted, {**(peer.dims(size) if peer else {}), **(overrides or {})})
+                for mode in modes:
+                    ours = _Ours(api.compile(spec, dtype=dtype, forms=forms))
+                    theirs = None
+                    if peer is not None:
+                        try:
+                            theirs = peer.build(spec.dims, mode)
+                        except ImportError as error:
+                            notes[name] = f"{peer.title} is not installed ({error.name})"
+                    if peer and theirs:
+                        theirs.module.to(dtype)
+                        packages.update(peer.packages)
+                    timed = _time(ours, theirs, mode, batch, steps, vocab, repeats, seconds)
+                    cells.append(_cell(name, size, mode, peer, ours, theirs, timed, limits))
+                    if tell:
+                        tell(cells[-1])
+        settings = {
+            "layers": layers,
+            "steps": steps,
+            "prompt": PROMPT,
+            "batch": batch,
+            "vocab": vocab,
+            "dtype": str(dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "repeats": repeats,
+            "seconds": seconds,
+        }
+        return Report(_machine(packages) | limits, settings, tuple(cells), notes)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _with_peers() -> list[str]:
+    known = registry.names("peer")
+    return [name for name, _ in zoo() if name in known]
+
+
+def _sized(name: str, wanted: Mapping[str, float], given: Mapping[str, float]) -> Spec:
+    """The spec with those of the wanted dims that it has, and all that are given."""
+    has = load(name).module.file.dims
+    dims = {key: value for key, value in wanted.items() if key in has} | dict(given)
+    return load(name, None, **dims)
+
+
+# Timing.
+
+
+def _time(
+    ours: Side, theirs: Side | None, mode: str, batch: int, steps: int, vocab: int, repeats: int, seconds: float
+) -> list[tuple[float, ...]]:
+    """Tokens per second of every side, by pair."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocab, (batch, steps), generator=generator)
+    samplers = [_sampler(side, mode, tokens) for side in (ours, theirs) if side is not None]
+    found: list[tuple[float, ...]] = []
+    with _quiet():
+        for sample in samplers:
+            sample()
+        start = time.perf_counter()
+        while len(found) < _MOST_PAIRS:
+            order = range(len(samplers)) if len(found) % 2 == 0 else reversed(range(len(samplers)))
+            pair = {which: samplers[which]() for which in order}
+            found.append(tuple(pair[which] for which in range(len(samplers))))
+            gc.collect()
+            if len(found) >= repeats and time.perf_counter() - start >= seconds:
+                break
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No garbage collection but between samples."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _sampler(side: Side, mode: str, tokens: Tensor) -> Callable[[], float]:
+    """Takes one sample: tokens per second."""
+    if mode == "decode":
+        return _decoder(side, tokens)
+    once = _forward(side, tokens) if mode == "forward" else _backward(side, tokens)
+    once()
+    start = time.perf_counter()
+    once()
+    times = max(1, round(_SAMPLE / (time.perf_counter() - start)))
+
+    def sample() -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            once()
+        return times * tokens.numel() / (time.perf_counter() - start)
+
+    return sample
+
+
+def _forward(side: Side, tokens: Tensor) -> Callable[[], None]:
+    def once() -> None:
+        with torch.no_grad():
+            side.forward(tokens)
+
+    return once
+
+
+def _backward(side: Side, tokens: Tensor) -> Callable[[], None]:
+    """Forward, and the gradients of all parameters for a gradient of the logits. The loss is no side's, so it is left out."""
+    weights = list(side.module.parameters())
+    with torch.no_grad():
+        like = side.forward(tokens)
+    gradient = torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
+
+    def once() -> None:
+        for weight in weights:
+            weight.grad = None
+        torch.autograd.backward(side.forward(tokens), gradient)
+
+    return once
+
+
+def _decoder(side: Side, tokens: Tensor) -> Callable[[], float]:
+    """Every sample starts from the same prompt, which is outside the clock, as are the first steps."""
+    prompt = tokens[:, :PROMPT]
+    following = [column.contiguous() for column in tokens.unbind(1)]
+    warm, count = 4, _DECODED
+
+    def sample() -> float:
+        with torch.no_grad():
+            state = side.prompt(prompt)
+            for t in range(warm):
+                _, state = side.step(following[t % len(following)], state)
+            start = time.perf_counter()
+            for t in range(count):
+                _, state = side.step(following[t % len(following)], state)
+            return count * tokens.shape[0] / (time.perf_counter() - start)
+
+    for _ in range(2):
+        rate = sample()
+    count = min(max(_DECODED, round(_SAMPLE * rate / tokens.shape[0])), 8 * _DECODED)
+    return sample
+
+
+def _cell(
+    name: str,
+    size: int,
+    mode: str,
+    peer: Peer | None,
+    ours: _Ours,
+    theirs: Side | None,
+    timed: list[tuple[float, ...]],
+    limits: Mapping[str, float],
+) -> Cell:
+    tokens = Spread.of([pair[0] for pair in timed])
+    plan = ours.module.plan
+    count = _count(ours.module)
+    if mode == "decode":
+        width = next(iter(ours.module.parameters())).element_size()
+        share = tokens.median * count * width / (1e9 * limits["read_gbs"])
+    else:
+        share = tokens.median * plan.flops * (3 if mode == "forward+backward" else 1) / (1e9 * limits["matmul_gflops"])
+    return Cell(
+        name,
+        size,
+        mode,
+        peer.title if peer and theirs else None,
+        count,
+        _count(theirs.module) if theirs else None,
+        tokens,
+        Spread.of([pair[1] for pair in timed]) if theirs else None,
+        Spread.of([pair[0] / pair[1] for pair in timed]) if theirs else None,
+        share,
+        len(timed),
+        {entry.path: entry.match.form.name for entry in plan.entries},
+    )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+# The machine.
+
+
+def _machine(packages: Iterable[str]) -> dict[str, Any]:
+    """What may be told of it: neither its name nor its paths."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "native": native.available(),
+        "packages": {name: version(name) for name in sorted(packages)},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _limits(dtype: torch.dtype) -> dict[str, float]:
+    """What the machine can do at best: multiply matrices, by torch or by oneDNN with packed weights, and read memory."""
+    rates = []
+    with torch.no_grad():
+        for rows, inner, outer in ((1024, 768, 3072), (1024, 2048, 2048), (2048, 4096, 1024)):
+            x, w = torch.randn(rows, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
+            ways = [partial(F.linear, x, w)]
+            with suppress(RuntimeError, AttributeError):
+                packed = torch.ops.mkldnn._reorder_linear_weight(w.to_mkldnn(), rows)
+                ways.append(partial(torch.ops.mkldnn._linear_pointwise, x, packed, None, "none", [], ""))
+                ways[-1]()
+            rates += [2e-9 * rows * inner * outer / _best(way) for way in ways]
+        wide = torch.ones(1 << 26)
+        return {"matmul_gflops": max(rates), "read_gbs": 4e-9 * wide.numel() / _best(wide.sum)}
+
+
+def _best(call: Callable[[], Any], seconds: float = 0.3) -> float:
+    """The shortest time that a call takes."""
+    call()
+    found = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+# Telling.
+
+
+def render(report: Report) -> str:
+    """The report as Markdown tables, one for every size."""
+    parts = []
+    for size in dict.fromkeys(cell.model for cell in report.cells):
+        rows = [cell for cell in report.cells if cell.model == size]
+        lines = [
+            f"### d = {size}",
+            "",
+            "| spec (parameters) | peer (parameters) | mode | tokens/s | peer's tokens/s | ratio (quartiles) | of the limit |",
+            "|---|---|---|---:|---:|---:|---:|",
+        ]
+        for cell in rows:
+            peer = f"{cell.peer} ({_short(cell.peer_parameters)})" if cell.peer else "–"
+            lines.append(
+                f"| {cell.name} ({_short(cell.parameters)}) | {peer} | {cell.mode} | {_rate(cell.tokens)} "
+                f"| {_rate(cell.peer_tokens)} | {_times(cell.ratio)} | {cell.share:.0%} |"
+            )
+        parts.append("\n".join(lines))
+    parts += [f"{name}: {note}." for name, note in report.notes.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _short(count: int | None) -> str:
+    return "–" if count is None else f"{count / 1e6:.2f} M" if count >= 1e5 else str(count)
+
+
+def _rate(spread: Spread | None) -> str:
+    return "–" if spread is None else f"{spread.median:,.0f}"
+
+
+def _times(spread: Spread | None) -> str:
+    return "–" if spread is None else f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})"
+
+
+def document(report: Report) -> str:
+    """docs/benchmarks.md."""
+    machine, settings = report.machine, report.settings
+    packages = "".join(f", {name} {found}" for name, found in machine["packages"].items())
+    return f"""# Benchmarks
+
+Written by `make bench`; the raw numbers are in `benchmarks.json`.
+
+{machine["cpu"]}, {machine["cores"]} cores, {machine["capability"]}; Python {machine["python"]}, torch {machine["torch"]}{packages}; {settings["dtype"]},
+{settings["threads"]} threads, kernels {"compiled" if machine["native"] else "in PyTorch"}.
+
+{settings["layers"]} layers, vocabulary {settings["vocab"]}, random weights, batch {settings["batch"]}. *forward* and *forward+backward* run over {settings["steps"]} steps: the logits of every step, and
+the gradients of all parameters for a random gradient of the logits, without loss and optimizer. *decode* goes on from a prompt of {settings["prompt"]} tokens (which is not in the time)
+one token at a time, with caches. Both sides compute the same architecture at the same sizes.
+
+Both sides run by turns in one process, in changing order, at least {settings["repeats"]} times each and for at least {settings["seconds"]:g} s. Rates are medians; the ratio is the median of the ratios of
+neighbouring runs, with its quartiles: above 1, SSIR is faster. The peers are what a user would take instead, each set up as is best for it on a CPU.
+The limit is what this machine reached in the same run by multiplying matrices ({machine["matmul_gflops"]:.0f} GFLOP/s), a backward pass counted as two forward passes; in decoding, by reading every
+weight once per token ({machine["read_gbs"]:.0f} GB/s from main memory; small models stay in the cache, which is faster).
+
+{render(report)}"""
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write benchmarks.md and benchmarks.json into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmarks.json").write_text(json.dumps(report.record(), indent=1, allow_nan=False) + "\n")
+    (folder / "benchmarks.md").write_text(document(report))
+
+
+def _tell(cell: Cell) -> None:
+    against = f", {_times(cell.ratio)} times {cell.peer}" if cell.peer else ""
+    sys.stderr.write(f"{cell.name} d={cell.model} {cell.mode}: {_rate(cell.tokens)} tokens/s{against}\n")
+
+
+if __name__ == "__main__":
+    write(run(sys.argv[1:], tell=_tell), Path("docs"))
