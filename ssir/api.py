@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssir import passes
 from ssir.compilers.kernels.runtime import Model, State
@@ -27,42 +27,52 @@ def compile(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     forms: Mapping[str, str] | None = None,
-) -> Model:
+) -> Any:
     """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
 
     forms forces a form on a state, by path. The same seed gives the same parameters. Raises SpecError, UsageError, and
     EnvironmentLacks if the backend cannot run here.
     """
     spec = load(spec) if isinstance(spec, str) else spec
-    if backend == "torch":
-        return _torch(spec, device, dtype, seed, forms)
     make = registry.get("backend", backend)
     if make is None:
-        near = nearest(backend, ["torch", *registry.names("backend")])
-        raise UsageError(
-            f"there is no backend `{backend}`"
-            + (f"; the nearest is `{near}`" if near else f"; there are torch, {', '.join(registry.names('backend'))}")
-        )
-    return make(_torch(spec, device, dtype, seed, forms))  # type: ignore[no-any-return]
+        near = nearest(backend, registry.names("backend"))
+        known = f"the nearest is `{near}`" if near else f"there are {', '.join(registry.names('backend'))}"
+        raise UsageError(f"there is no backend `{backend}`; {known}")
+    model: nn.Module = make(spec, device=device, dtype=dtype, seed=seed, forms=forms)
+    return model
 
 
-def _torch(
-    spec: Spec, device: str | torch.device, dtype: torch.dtype, seed: int, forms: Mapping[str, str] | None
+def to_torch(
+    spec: Spec,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    forms: Mapping[str, str] | None = None,
 ) -> Model:
+    """The backend `torch`: an eager module."""
     graph = passes.run(spec.graph)
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentLacks('there is no CUDA device here; compile with device="cpu"')
+        raise EnvironmentLacks("there is no CUDA device here; compile for the device `cpu`")
     plan = make_plan(graph, where.type, str(dtype).removeprefix("torch."), forms)
     source = write(graph, plan, f"{spec.name}, written by SSIR")
-    model = build(graph, source, dtype)
+    model = build(source, dtype)
     model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
     with torch.no_grad():
         known = dict(model.named_parameters())
         for name, node, owner, layer in parameters(graph):
-            value = initialise(owner, node, name, layer, seed)
-            known[name].copy_(value)
+            known[name].copy_(initialise(owner, node, name, layer, seed))
     return model.to(where)
+
+
+def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: Any) -> nn.Module:
+    """The backend `cuda-graph`: the step, and sequences, captured."""
+    from ssir.compilers import cuda_graph
+
+    cuda_graph.require_cuda()
+    place = device if torch.device(device).type == "cuda" else "cuda"
+    return cuda_graph.compile(to_torch(spec, place, **options))
 
 
 def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:

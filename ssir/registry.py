@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,18 @@ def _core() -> Registry:
 
     registry = Registry()
     functions.register(registry)
+    registry.add("backend", "torch", _later("ssir.api", "to_torch"))
+    registry.add("backend", "cuda-graph", _later("ssir.api", "to_cuda_graph"))
     return registry
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **kwargs)
+
+    return call
 
 
 registry = _core()

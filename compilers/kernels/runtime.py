@@ -6,6 +6,9 @@ does not matter, time) may be 1.
 
 from __future__ import annotations
 
+import json
+import os
+import struct
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -25,7 +28,8 @@ _LONG_AGO = 2**40
 class Time:
     """The steps of one call: ``position`` counts from the start or the last reset; ``reset`` clears memory before a step.
 
-    Over a sequence both are [batch or 1, steps]; in a single step (``steps`` None) they are [batch or 1].
+    Over a sequence both are [batch or 1, steps]; in a single step (``steps`` None) they are [batch or 1]. ``count`` [1] is
+    given where registers that grow have a fixed capacity: the number of entries in them so far. They are written in place.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Time:
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.complex = torch.complex128 if dtype == torch.float64 else torch.complex64
         self.fresh = position is None
+        self.count: Tensor | None = None
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -107,16 +112,19 @@ class Time:
         return self.once((entries, size, lag), lambda: self._present(entries, size, lag))  # type: ignore[no-any-return]
 
     def _present(self, entries: int, size: int | None, lag: int) -> Tensor:
-        slot = self.slots(entries, lag)
+        slot = self.slots(entries, size, lag)
         reached = torch.clamp(self.position + (1 - lag), max=size) if size is not None else self.position + (1 - lag)
         return (slot >= 0) & (slot < reached.unsqueeze(-1))
 
-    def slots(self, entries: int, lag: int) -> Tensor:
+    def slots(self, entries: int, size: int | None, lag: int) -> Tensor:
         """[1, (steps,) entries]: the slot in which an entry, oldest first, stands at each step (negative: not yet there)."""
         index = torch.arange(entries, device=self.device)
+        count = self.count if size is None else None
         if self.steps is None:
-            return (entries - 1 - index)[None]
-        now = torch.arange(self.steps, device=self.device) + (entries - self.steps - lag)
+            newest = entries - 1 if count is None else count - lag
+            return (newest - index)[None]
+        first = entries - self.steps if count is None else count
+        now = torch.arange(self.steps, device=self.device) + (first - lag)
         return now[None, :, None] - index
 
     def visible(self, entries: int, size: int | None) -> Tensor | None:
@@ -127,7 +135,7 @@ class Time:
         if self.steps is not None:
             plain = self.fresh and self.reset is None and entries == self.steps and (size is None or entries <= size)
             return None if plain else self.present(entries, size, 0)
-        if self.device.type == "cpu" and bool((self.position >= entries - 1).all()):
+        if self.count is None and self.device.type == "cpu" and bool((self.position >= entries - 1).all()):
             return None
         return self.present(entries, size, 0)
 
@@ -194,6 +202,9 @@ def push(
     """A register with the input of the call entered: [batch, entries, *axes], oldest first. Keeps the last ``size``."""
     kept = old.get(key)
     x = x.expand(time.batch, *x.shape[1:])
+    if time.count is not None and size is None and kept is not None:
+        new[key] = _write(time, kept, x)
+        return kept
     if time.steps is None:
         return _push_one(time, new, key, x, kept, size, start)
     if kept is None and start is not None:
@@ -214,6 +225,14 @@ def _last(time: Time, seen: Tensor, size: int, start: Tensor | None) -> Tensor:
         return last.contiguous()
     slot = torch.arange(size - 1, -1, -1, device=time.device)
     return _kept(last, slot, time.since[:, -1:] + 1, start)
+
+
+def _write(time: Time, kept: Tensor, x: Tensor) -> Tensor:
+    """A register of fixed capacity with the input of the call written behind what is in it, in place."""
+    assert time.count is not None
+    if time.steps is None:
+        return kept.index_copy_(1, time.count, x[:, None].to(kept.dtype))
+    return kept.index_copy_(1, time.count + torch.arange(time.steps, device=time.device), x.to(kept.dtype))
 
 
 def keep(time: Time, old: State, new: State, key: str, x: Tensor, size: int) -> None:
@@ -329,9 +348,9 @@ def _kept(slots: Tensor, slot: Tensor, entered: Tensor, start: Tensor | None) ->
     return torch.where(there.reshape(*there.shape, *[1] * (slots.dim() - there.dim())), slots, other)
 
 
-def by_slot(x: Tensor, dim: int, time: Time, entries: int, lag: int) -> Tensor:
+def by_slot(x: Tensor, dim: int, time: Time, entries: int, size: int | None, lag: int) -> Tensor:
     """A constant over slots laid out over entries: dim (negative) becomes [1, (steps,) entries] there, in front of the rest."""
-    slot = time.slots(entries, lag).clamp(0, x.shape[dim] - 1)
+    slot = time.slots(entries, size, lag).clamp(0, x.shape[dim] - 1)
     moved = x.movedim(dim, 0)[slot]
     return moved.movedim(slot.dim() - 1, dim) if moved.dim() > slot.dim() else moved
 
@@ -532,17 +551,29 @@ class Body(nn.Module):
     of the bodies of the stack it is. Paths come from a spec, so they are looked up among modules, never as attributes.
     """
 
+    GROWS: tuple[str, ...] = ()  # the registers without bound
+    PARAMETERS: tuple[tuple[str, tuple[int, ...], str | None, bool], ...] = ()  # path, sizes, own dtype, shared
+    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...]], ...] = ()  # path, the kind and class of each layer
+
     root: Body
     like: Tensor
 
-    def __init__(self, at: str = "", layer: int = 0) -> None:
+    def __init__(
+        self, dtype: torch.dtype, at: str = "", layer: int = 0, kind: str = "", root: Body | None = None
+    ) -> None:
         super().__init__()
-        self.at, self.layer, self.kind = at, layer, ""
+        self.at, self.layer, self.kind = at, layer, kind
+        self.__dict__["root"] = top = self if root is None else root
         self.kept: tuple[Any, ...] | None = None
         self.stacks: dict[str, tuple[Body, ...]] = {}
-
-    def adopt(self, root: Body) -> None:
-        self.__dict__["root"] = root
+        if root is None:
+            self.like = torch.zeros((), dtype=dtype)
+        for path, sizes, own, shared in self.PARAMETERS:
+            empty = torch.empty(sizes, dtype=dtype if own is None else getattr(torch, own))
+            (top if shared else self).enter(path, nn.Parameter(empty))
+        for path, layers in self.STACKS:
+            made = [body(dtype, f"{at}{path}.{i}.", i, name, top) for i, (name, body) in enumerate(layers)]
+            self.enter_layers(path, made)
 
     def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
         *outer, leaf = path.split(".")
@@ -611,15 +642,12 @@ class Model(nn.Module):
     spec: Any = None
     graph: Any = None
     source: Any = None
-    has_step = True
-    needs_position = False
 
-    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...], dtype: torch.dtype) -> None:
+    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...], needs_position: bool) -> None:
         super().__init__()
         self._modules, self._parameters = body._modules, body._parameters
         self.__dict__["body"] = body
-        body.like = torch.zeros((), dtype=dtype)
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs, self.needs_position = inputs, outputs, needs_position
         self._seen: int | None = None
         self._bodies = [body, *(module for module in body.modules() if isinstance(module, Body) and module is not body)]
         self._watched = list(self.parameters())
@@ -657,14 +685,31 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.body.like.device
 
-    def initial_state(self, batch: int = 1) -> State:
-        """The state before the first step."""
+    @property
+    def has_step(self) -> bool:
+        """Whether the model can run one step at a time: it does not if it reads the future."""
+        return all(type(body).step is not Body.step for body in self._bodies)
+
+    def initial_state(self, batch: int = 1, capacity: int | None = None) -> State:
+        """The state before the first step.
+
+        With a capacity, registers that grow have room for so many steps from the start and are written in place, so that
+        every tensor keeps its address and size: what a captured graph needs.
+        """
         self._ready()
-        time, state = Time(batch, None, None, None, self.dtype, self.device), State()
+        time = Time(batch, None, None, None, self.dtype, self.device)
+        state: State = {}
         self.body.begin(time, state)
         if self.needs_position:
             state["position"] = torch.zeros(batch, dtype=torch.long, device=self.device)
-        return {name: value.contiguous() for name, value in state.items()}
+        state = {name: value.contiguous() for name, value in state.items()}
+        if capacity is not None:
+            for body in self._bodies:
+                for name in body.GROWS:
+                    grown = state[body.at + name]
+                    state[body.at + name] = grown.new_zeros(batch, capacity, *grown.shape[2:])
+            state["count"] = torch.zeros(1, dtype=torch.long, device=self.device)
+        return state
 
     def _arguments(
         self, inputs: tuple[Any, ...], state: State | None, reset: Tensor | None
@@ -678,26 +723,58 @@ class Model(nn.Module):
     def forward(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
         """inputs: [batch, time, *axes] (tokens: [batch, time]), then state and reset [batch, time] (bool), by position or by name."""
         values, state, reset = self._arguments(inputs, state, reset)
-        self._ready()
-        time = Time(
-            values[0].shape[0], values[0].shape[1], (state or {}).get("position"), reset, self.dtype, values[0].device
-        )
-        time.fresh = not state
-        return self._done(time, self.body.sequence, state, values)
+        return self.call(values[0].shape[1], values, state, reset)
 
     def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
         """inputs: [batch, *axes] (tokens: [batch]), then state and reset [batch] (bool), by position or by name."""
         values, state, reset = self._arguments(inputs, state, reset)
-        self._ready()
-        time = Time(values[0].shape[0], None, (state or {}).get("position"), reset, self.dtype, values[0].device)
-        time.fresh = not state
-        return self._done(time, self.body.step, state, values)
+        return self.call(None, values, state, reset)
 
-    def _done(
-        self, time: Time, run: Callable[..., Any], state: State | None, values: Sequence[Tensor]
+    def call(
+        self, steps: int | None, values: Sequence[Tensor], state: State | None, reset: Tensor | None
     ) -> tuple[Any, State]:
+        """A sequence of so many steps, or (None) one step."""
+        self._ready()
+        old: State = state or {}
+        time = Time(values[0].shape[0], steps, old.get("position"), reset, self.dtype, values[0].device)
+        time.fresh, time.count = not old, old.get("count")
         new: State = {}
-        found = run(time, {} if state is None else state, new, *values)
+        found = (self.body.step if steps is None else self.body.sequence)(time, old, new, *values)
         if self.needs_position:
             new["position"] = time.after()
+        if time.count is not None:
+            new["count"] = time.count + (steps or 1)
         return found if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True)), new
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, read with torch alone."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        data = bytearray(file.read())
+    header.pop("__metadata__", None)
+    found = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        dtype = _SAFETENSORS[entry["dtype"]]
+        flat = (
+            torch.frombuffer(data, dtype=dtype, count=(end - start) // dtype.itemsize, offset=start)
+            if end > start
+            else torch.empty(0, dtype=dtype)
+        )
+        found[name] = flat.reshape(entry["shape"]).clone()
+    return found
+
+
+_SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def with_weights(model: Model, path: str | os.PathLike[str]) -> Model:
+    """A model whose parameters are those of a file; complex ones are stored as pairs of reals. Raises KeyError if one is missing."""
+    weights = read_weights(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            value = weights[name]
+            parameter.copy_(torch.view_as_complex(value) if parameter.is_complex() else value)
+    return model

@@ -11,9 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 
-from ssir.compilers.kernels.runtime import Body, Model
+from ssir.compilers.kernels.runtime import Model
 from ssir.compilers.plan import Plan
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
@@ -43,15 +42,30 @@ def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Sourc
         for name, used in sorted(writer.imports.items())
     )
     body = "\n\n\n".join(writer.texts)
+    body += _MODEL.format(
+        root=writer.classes[""],
+        inputs=tuple(node.name for node in graph.inputs),
+        outputs=tuple(label for label, _ in graph.outputs),
+        position=needs_position(graph),
+    )
     functional = "import torch.nn.functional as F\n" if "F." in body else ""
     head = f'"""{title}"""\n\nfrom __future__ import annotations\n\nfrom typing import Any\n\nimport torch\n{functional}from torch import Tensor\n\n{imports}'
     return Source(f"{head}\n\n\n{body}\n", writer.classes, tuple(sorted(writer.imports)))
 
 
+_MODEL = '''
+
+
+def model(dtype: torch.dtype = torch.float32) -> Model:
+    """The whole, its parameters not yet given values."""
+    return Model({root}(dtype), inputs={inputs}, outputs={outputs}, needs_position={position})
+'''
+
+
 @dataclass
 class _Writer:
     plan: Plan
-    imports: dict[str, set[str]] = field(default_factory=lambda: {"runtime": {"Body", "State", "Time"}})
+    imports: dict[str, set[str]] = field(default_factory=lambda: {"runtime": {"Body", "Model", "State", "Time"}})
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
@@ -90,7 +104,32 @@ class _Writer:
         for name, lines in zip(("sequence", "step"), runs, strict=False):
             methods.append(_method(name, f", time: Time, old: State, new: State{given}", "Any", [*unpack, *lines]))
         methods.append(_method("begin", ", time: Time, new: State", "None", [*unpack, *begin] if begin else ["pass"]))
-        return "\n\n".join([f'    """{_signature(graph)}"""', *methods])
+        return "\n\n".join([f'    """{_signature(graph)}"""', *self._layout(graph, where), *methods])
+
+    def _layout(self, graph: Graph, where: str) -> list[str]:
+        """The class attributes that say which parameters and layers there are."""
+        parts = []
+        if graph.params:
+            rows = [(n.attrs["key"], tuple(_sizes(n)), n.attrs["dtype"], n.attrs["shared"]) for n in graph.params]
+            parts.append("    PARAMETERS = (\n" + "".join(f"        {row!r},\n" for row in rows) + "    )")
+        grows = tuple(node.name for node in graph.states if facts(graph, node).grows)
+        if grows:
+            parts.append(f"    GROWS = {grows!r}")
+        stacks = [node for node in graph if node.op == "stack"]
+        if stacks:
+            rows_of = "".join(f"        ({n.name!r}, {self._pattern(n, where)}),\n" for n in stacks)
+            parts.append(f"    STACKS = (\n{rows_of}    )")
+        return ["\n".join(parts)] if parts else []
+
+    def _pattern(self, stack: Node, where: str) -> str:
+        pattern = stack.attrs["pattern"]
+        period = next(
+            n
+            for n in range(1, len(pattern) + 1)
+            if len(pattern) % n == 0 and pattern == pattern[:n] * (len(pattern) // n)
+        )
+        layers = ", ".join(f"({name!r}, {self.classes[f'{where}{name}/']})" for name in pattern[:period])
+        return f"({layers},) * {len(pattern) // period}"
 
 
 def _method(name: str, arguments: str, result: str, lines: list[str]) -> str:
@@ -101,6 +140,10 @@ def _signature(graph: Graph) -> str:
     takes = ", ".join(f"{node.name} [{', '.join(map(str, node.type.axes))}]" for node in graph.inputs)
     gives = ", ".join(f"{label} [{', '.join(map(str, graph[name].type.axes))}]" for label, name in graph.outputs)
     return f"{takes} -> {gives}"
+
+
+def _sizes(node: Node) -> list[int]:
+    return [axis.size or 0 for axis in node.type.axes]
 
 
 def _argument(name: str) -> str:
@@ -139,41 +182,9 @@ def _begin(unit: Unit) -> list[str]:
     return e.lines
 
 
-def build(graph: Graph, source: Source, dtype: torch.dtype) -> Model:
-    """The model of a graph, with uninitialised parameters, from the source written for it."""
-    module = _imported(source)
-
-    def make(one: Graph, where: str, at: str, layer: int, root: Body | None) -> Body:
-        body: Body = getattr(module, source.classes[where])(at, layer)
-        top = body if root is None else root
-        body.adopt(top)
-        for node in one.params:
-            owner = top if node.attrs["shared"] else body
-            owner.enter(node.attrs["key"], nn.Parameter(torch.empty(_sizes(node), dtype=_dtype(node, dtype))))
-        for node in one:
-            if node.op == "stack":
-                layers = []
-                for i, name in enumerate(node.attrs["pattern"]):
-                    child = make(one.bodies[name], f"{where}{name}/", f"{at}{node.name}.{i}.", i, top)
-                    child.kind = name
-                    layers.append(child)
-                body.enter_layers(node.name, layers)
-        return body
-
-    root = make(graph, "", "", 0, None)
-    model = Model(root, tuple(node.name for node in graph.inputs), tuple(label for label, _ in graph.outputs), dtype)
-    model.has_step = has_step(graph)
-    model.needs_position = needs_position(graph)
-    return model
-
-
-def _sizes(node: Node) -> list[int]:
-    return [axis.size or 0 for axis in node.type.axes]
-
-
-def _dtype(node: Node, dtype: torch.dtype) -> torch.dtype:
-    own: str | None = node.attrs["dtype"]
-    return dtype if own is None else getattr(torch, own)
+def build(source: Source, dtype: torch.dtype) -> Model:
+    """The model that a source describes, its parameters uninitialised."""
+    return _imported(source).model(dtype)  # type: ignore[no-any-return]
 
 
 def needs_position(graph: Graph) -> bool:

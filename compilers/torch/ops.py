@@ -128,7 +128,8 @@ def operand(e: Emitter, name: str, wanted: Sequence[str]) -> str:
             place = node.type.names.index(axis) - len(node.type.names)
             e.function("runtime", "by_slot")
             text = e.let(
-                f"{name}_by_entry", f"by_slot({text}, {place}, time, {entries(e, axis)}, {e.unit.entries[axis]})"
+                f"{name}_by_entry",
+                f"by_slot({text}, {place}, time, {entries(e, axis)}, {node.type.axis(axis).size}, {e.unit.entries[axis]})",
             )
         if slots:
             return fit(text, node.type.names, wanted, {"sequence": 2, "step": 1}[e.mode])

@@ -1,0 +1,201 @@
+"""A compiled model as a directory: what it was made from, the source that runs, the weights, and hashes of all of it.
+
+manifest.json        versions, and the SHA-256 of every file
+spec.json, spec/     the component and the dims, and the text of the spec and of those that it imports
+plan.json            the plan
+model.py             the modules as written; with this folder on the path, `import model; model.load()` needs torch alone
+runtime/             what model.py imports: torch and the standard library only
+weights.safetensors  the parameters (complex ones as pairs of reals)
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ssir.api import to_torch
+from ssir.compilers.kernels.runtime import Model, with_weights
+from ssir.compilers.torch.lower import RUNTIME, runtime_modules, write
+from ssir.errors import SSIRError, UsageError
+from ssir.ir.graph import Graph
+from ssir.ir.text import render
+from ssir.spec.load import Spec
+from ssir.spec.module import Module, parse
+
+FORMAT = 1
+
+_LOAD = '''
+
+def load(dtype: torch.dtype = torch.{dtype}) -> Model:
+    """The whole, with the weights that stand beside this file."""
+    from pathlib import Path
+
+    from runtime.runtime import with_weights
+
+    return with_weights(model(dtype), Path(__file__).with_name("weights.safetensors"))
+'''
+
+
+class Damaged(SSIRError):
+    """An artifact that is not what its manifest says."""
+
+
+def save(model: Model, directory: str | os.PathLike[str], force: bool = False) -> Path:
+    """Write a compiled model as a directory, all or nothing. Raises UsageError if it is there already (unless ``force``), and
+    never replaces what is no artifact."""
+    target = Path(directory)
+    if target.exists() and not force:
+        raise UsageError(f"`{target}` is there already; `--force` replaces it")
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise UsageError(f"`{target}` is no artifact, so it is not replaced")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _fill(model, made)
+        manifest = {
+            "format": FORMAT,
+            "versions": {"ssir": version("ssir"), "torch": torch.__version__, "python": sys.version.split()[0]},
+            "ir": _graph_hash(model.graph),
+            "files": {name: _hash(made / name) for name in _files(made)},
+        }
+        _write(made / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+        made.chmod(0o755)
+        if target.exists():
+            old = made.with_name(f"{made.name}-old")
+            target.rename(old)
+            made.rename(target)
+            shutil.rmtree(old)
+        else:
+            made.rename(target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return target
+
+
+def open(directory: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
+    """The model of an artifact. Raises Damaged if anything is not as its manifest says, UsageError if it is no artifact."""
+    at = Path(directory)
+    manifest = _manifest(at)
+    listed: dict[str, str] = manifest["files"]
+    odd = sorted(set(_files(at)) ^ set(listed))
+    if odd:
+        raise Damaged(
+            f"`{at}` does not match its manifest: `{odd[0]}` is {'missing' if odd[0] in listed else 'not listed'}"
+        )
+    for name, digest in listed.items():
+        if _hash(at / name) != digest:
+            raise Damaged(f"`{at / name}` has changed since it was written")
+    about = json.loads((at / "spec.json").read_text())
+    spec = Spec(_module(at, about["module"]), about["component"], about["dims"])
+    model = to_torch(spec, dtype=getattr(torch, about["dtype"]), forms=about["forms"])
+    if _graph_hash(model.graph) != manifest["ir"]:
+        raise Damaged(f"the spec in `{at}` gives another graph with this version of SSIR; compile it anew")
+    weights = at / "weights.safetensors"
+    try:
+        found = {name: list(value.shape) for name, value in load_file(weights).items()}
+    except SafetensorError as error:
+        raise Damaged(f"`{weights}` cannot be read: {error}") from None
+    wanted = {n: [*p.shape, *([2] if p.is_complex() else [])] for n, p in model.named_parameters()}
+    if found != wanted:
+        raise Damaged(f"`{weights}` does not hold the parameters of the spec")
+    return with_weights(model, weights).to(device)
+
+
+def _fill(model: Model, at: Path) -> None:
+    spec: Spec = model.spec
+    (at / "spec").mkdir()
+    about = {
+        "name": spec.name,
+        "component": spec.component,
+        "dims": dict(spec.overrides),
+        "module": _texts(spec.module, at),
+        "forms": {entry.path: entry.match.form.name for entry in model.plan.entries},
+        "dtype": model.plan.dtype,
+    }
+    _write(at / "spec.json", json.dumps(about, indent=1))
+    _write(at / "plan.json", json.dumps(model.plan.record(), indent=1))
+    source = write(model.graph, model.plan, f"{spec.name}, written by SSIR", "runtime")
+    _write(at / "model.py", source.text + _LOAD.format(dtype=model.plan.dtype))
+    (at / "runtime").mkdir()
+    for path in sorted(Path(str(files(RUNTIME))).iterdir()):
+        if path.suffix in (".py", ".c", ".h"):
+            shutil.copyfile(path, at / "runtime" / path.name)
+    for name, module in runtime_modules(source):
+        if "." in name:
+            target = at.joinpath(*name.split(".")).with_suffix(".py")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(module.__file__, target)
+    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    real = {name: (torch.view_as_real(w) if w.is_complex() else w).contiguous() for name, w in weights.items()}
+    save_file(real, at / "weights.safetensors", metadata={"ir": _graph_hash(model.graph)})
+
+
+def _texts(module: Module, at: Path) -> dict[str, Any]:
+    """Write the text of a spec and of its imports; how they hang together."""
+    name = f"{len(list((at / 'spec').iterdir()))}.yaml"
+    _write(at / "spec" / name, module.document.source.text)
+    imports = {spec: _texts(other, at) for spec, other in module.imported.items()}
+    return {"file": name, "constants": dict(module.constants), "imports": imports}
+
+
+def _module(at: Path, about: dict[str, Any]) -> Module:
+    text = (at / "spec" / about["file"]).read_text(encoding="utf-8")
+    module = parse(text, str(at / "spec" / about["file"]), about["constants"])
+    module.imported.update({spec: _module(at, other) for spec, other in about["imports"].items()})
+    return module
+
+
+def _manifest(at: Path) -> dict[str, Any]:
+    path = at / "manifest.json"
+    if not path.is_file():
+        raise UsageError(f"`{at}` is no artifact: it has no manifest.json")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known, listed = manifest["format"], manifest["files"]
+        outside = any(".." in Path(name).parts or Path(name).is_absolute() for name in listed)
+        manifest["ir"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"`{path}` cannot be read: {error}") from None
+    if known != FORMAT:
+        raise Damaged(f"`{at}` has format {known}, and this version of SSIR reads {FORMAT}")
+    if outside:
+        raise Damaged(f"`{path}` lists files outside the artifact")
+    return manifest
+
+
+def _files(at: Path) -> list[str]:
+    found = []
+    for path in sorted(at.rglob("*")):
+        if path.is_symlink():
+            raise Damaged(f"`{path}` is a link, and an artifact holds none")
+        if path.is_file() and path.name != "manifest.json" and "__pycache__" not in path.parts:
+            found.append(path.relative_to(at).as_posix())
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    with builtins.open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _graph_hash(graph: Graph) -> str:
+    return hashlib.sha256(render(graph).encode()).hexdigest()

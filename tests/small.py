@@ -1,0 +1,14 @@
+"""Small dims for the zoo: every axis that can differ does, so that a mistaken axis shows."""
+
+SMALL: dict[str, dict[str, float]] = {
+    "mamba": {"model": 8, "layers": 2, "vocab": 11},
+    "lstm": {"model": 6, "layers": 2, "vocab": 11},
+    "gru": {"model": 6, "layers": 2, "vocab": 11},
+    "transformer": {"model": 16, "layers": 2, "vocab": 11, "kv": 2, "group": 2, "hidden": 12},
+    "gpt2": {"model": 12, "layers": 2, "vocab": 11, "head": 3, "length": 300},
+    "hawk": {"model": 12, "layers": 2, "vocab": 11, "head": 3},
+    "griffin": {"model": 16, "layers": 3, "vocab": 11, "head": 2, "window": 4},
+    "rwkv4": {"model": 6, "layers": 2, "vocab": 11},
+    "rwkv6": {"model": 8, "layers": 2, "vocab": 11, "key": 4, "rank": 2, "decay_rank": 3, "hidden": 12},
+    "hgrn2": {"model": 8, "layers": 2, "vocab": 11, "key": 4, "hidden": 10},
+}
