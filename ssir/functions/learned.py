@@ -24,6 +24,7 @@ def param(
     name: str | None = None,
 ) -> Node:
     """A learned constant over these axes. decay and lr are its weight decay and its learning-rate factor in training."""
+    cx.finite(axes, "axes", "a parameter")
     return cx.param("", axes, init, name, decay, lr, dtype)
 
 

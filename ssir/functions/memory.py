@@ -128,7 +128,12 @@ def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> No
     if is_unknown(x):
         return cx.emit("state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="before", algebra="plus_times")
     if steps < 1:
-        cx.fail("SSIR018", f"a delay takes at least one step, not {steps}", "steps")
+        cx.fail(
+            "SSIR018",
+            f"a delay takes at least one step, not {steps}",
+            "steps",
+            "give a number of steps, or leave it out for 1",
+        )
     if steps == 1:
         zero = lifted(cx, cx.number(0))
         return system(cx, x.type.axes, {"A": zero, "x": x, **first}, "before")
@@ -147,6 +152,8 @@ def window(cx: Site, x: Node, slot: Axis) -> Node:
 
 def hold(cx: Site, x: Node, every: int) -> Node:
     """Sample and hold: x at positions 0, every, 2 every, ..., kept until the next."""
+    if every < 1:
+        cx.fail("SSIR018", f"a value is held for at least one step, not {every}", "every", "give a number of steps")
     if is_unknown(x):
         return x
     zero = cx.number(0)

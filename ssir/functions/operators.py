@@ -47,9 +47,9 @@ def turn(cx: Site, angle: Node, over: Axis) -> Node:
         return cx.emit("op.rotate", (angle,), Type((over,), operator=True), over=over.name, half="")
     half = [x for x in angle.type.axes if over.size == 2 * (x.size or 0)]
     if len(half) != 1:
-        cx.fail(
-            "SSIR014", f"the angle needs one axis half as long as `{over.name}`: it has {angle.type.names}", "angle"
-        )
+        has = ", ".join(map(str, angle.type.axes)) or "none"
+        words = f"the angle needs one axis half as long as `{over.name}`; its axes: {has}"
+        cx.fail("SSIR014", words, "angle", f"give it an axis of size {(over.size or 0) // 2}")
     axes = tuple(over if x == half[0] else x for x in angle.type.axes)
     return cx.emit("op.rotate", (angle,), Type(axes, operator=True), over=over.name, half=half[0].name)
 

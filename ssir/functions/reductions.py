@@ -22,6 +22,8 @@ def _reduce(op: str) -> Callable[..., Node]:
         if is_unknown(a):
             return cx.emit(op, (a,), Type(dtype=UNKNOWN), over=_names(over))
         cx.over(a, over)
+        if op in ("max", "min"):
+            cx.real(op, [a.type])
         names = _names(over)
         axes = tuple(axis for axis in a.type.axes if axis.name not in names)
         return cx.emit(op, (a,), Type(axes, promote([a.type]), absent=absent([a.type], names)), over=names)
@@ -52,6 +54,7 @@ def softmax(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
     if is_unknown(a):
         return cx.emit("softmax", (a,), a.type, over=_names(over))
     cx.over(a, over)
+    cx.real("softmax", [a.type])
     return cx.emit("softmax", (a,), a.type, over=_names(over))
 
 

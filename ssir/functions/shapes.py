@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Nested
 from ssir.ir.graph import Axis, Node, Type
-from ssir.ir.ops import AxesError, absent, broadcast, promote
+from ssir.ir.ops import AxesError, absent, broadcast, promote, shown
 from ssir.spec.build import UNKNOWN, Site, is_unknown
 
 if TYPE_CHECKING:
@@ -35,11 +35,20 @@ def rename(cx: Site, a: Node, **axes: Axis) -> Node:
     )
 
 
+_DIVIDE = "choose dims whose product is that size"
+
+
+def _product(axes: tuple[Axis, ...]) -> str:
+    names, sizes = " * ".join(axis.name for axis in axes), " * ".join(map(shown, axes))
+    return f"{names} is {sizes}" + (f" = {prod(axis.size or 0 for axis in axes)}" if len(axes) > 1 else "")
+
+
 def split(cx: Site, a: Node, into: tuple[Axis, ...], axis: Axis | None = None) -> Node:
     """One axis cut into several, the first the slowest: split(x, [head, key]). The axis may be left out if there is only one
     of the right size."""
     if is_unknown(a):
         return cx.emit("split", (a,), Type(dtype=UNKNOWN))
+    cx.finite(into, "into", "splitting")
     size = prod(part.size or 0 for part in into)
     if axis is not None:
         cx.over(a, (axis,), "axis")
@@ -53,15 +62,11 @@ def split(cx: Site, a: Node, into: tuple[Axis, ...], axis: Axis | None = None) -
         else:
             cx.fail(
                 "SSIR014",
-                f"it is not clear which axis to split: the value has {a.type.names}",
+                f"it is not clear which axis to split: the value has [{', '.join(map(str, a.type.axes))}]",
                 help="name it: split(x, [a, b], axis=c)",
             )
     if source.size != size:
-        cx.fail(
-            "SSIR015",
-            f"`{source.name}` is {source.size}, but {' * '.join(f'{p.name}={p.size}' for p in into)} makes {size}",
-            "into",
-        )
+        cx.fail("SSIR015", f"`{source.name}` is {shown(source)}, but {_product(into)}", "into", _DIVIDE)
     at = a.type.names.index(source.name)
     axes = (*a.type.axes[:at], *into, *a.type.axes[at + 1 :])
     return cx.emit(
@@ -78,14 +83,11 @@ def merge(cx: Site, a: Node, axes: tuple[Axis, ...], out: Axis) -> Node:
     if is_unknown(a):
         return cx.emit("merge", (a,), Type((out,)))
     cx.over(a, axes, "axes")
+    cx.finite((*axes, out), "axes", "merging")
     names = tuple(axis.name for axis in axes)
     size = prod(axis.size or 0 for axis in axes)
     if size != out.size:
-        cx.fail(
-            "SSIR015",
-            f"`{out.name}` is {out.size}, but {' * '.join(f'{p.name}={p.size}' for p in axes)} makes {size}",
-            "out",
-        )
+        cx.fail("SSIR015", f"`{out.name}` is {shown(out)}, but {_product(axes)}", "out", _DIVIDE)
     at = min(a.type.names.index(name) for name in names)
     rest = [axis for axis in a.type.axes if axis.name not in names]
     before = sum(1 for axis in a.type.axes[:at] if axis.name not in names)
@@ -115,9 +117,15 @@ def concat(cx: Site, values: list[Node], axis: Axis) -> Node:
                 help=f"rename it to `{axis.name}_` first",
             )
         own.append(candidates[0].name)
+    cx.finite((axis,), "axis", "laying values end to end")
     total = sum(v.type.axis(name).size or 0 for v, name in zip(values, own, strict=True))
     if total != axis.size:
-        cx.fail("SSIR015", f"the parts make {total}, but `{axis.name}` is {axis.size}", "axis")
+        cx.fail(
+            "SSIR015",
+            f"the parts make {total}, but `{axis.name}` is {axis.size}",
+            "axis",
+            f"name an axis of size {total}",
+        )
     try:
         rest = broadcast(
             [Type(tuple(x for x in v.type.axes if x.name != name)) for v, name in zip(values, own, strict=True)]
@@ -139,7 +147,12 @@ def pack(cx: Site, values: list[Node], axis: Axis) -> Node:
     if is_unknown(*values):
         return cx.emit("pack", values, Type(dtype=UNKNOWN), axis=axis.name)
     if axis.size != len(values):
-        cx.fail("SSIR015", f"there are {len(values)} values, but `{axis.name}` is {axis.size}", "axis")
+        cx.fail(
+            "SSIR015",
+            f"there are {len(values)} values, but `{axis.name}` is {shown(axis)}",
+            "axis",
+            f"name an axis of size {len(values)}",
+        )
     types = [v.type for v in values]
     try:
         rest = broadcast(types)
@@ -177,8 +190,11 @@ def select(cx: Site, a: Node, axis: Axis, index: Node) -> Node:
     if is_unknown(a, index):
         return cx.emit("select", (a, index), Type(dtype=UNKNOWN), axis=axis.name)
     cx.over(a, (axis,), "axis")
-    if index.type.dtype != "int" and index.op != "const":
-        cx.fail("SSIR019", "the index is not a whole number", "index")
+    number = index.attrs["value"] if index.op == "const" else 0
+    if index.type.dtype != "int" and (index.op != "const" or number != int(number)):
+        cx.fail("SSIR019", "the index is not a whole number", "index", "take a token, `layer`, `position` or a number")
+    if not 0 <= number < (axis.size or number + 1):
+        cx.fail("SSIR015", f"`{axis.name}` is {axis.size}, and has no entry {number:g}", "index", "count from 0")
     rest = Type(
         tuple(own for own in a.type.axes if own.name != axis.name), a.type.dtype, absent=absent([a.type], (axis.name,))
     )
@@ -190,6 +206,7 @@ def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
     """The value repeated along new axes."""
     if is_unknown(a):
         return a
+    cx.finite(axes, "axes", "repeating")
     return cx.emit(
         "expand",
         (a,),
@@ -200,19 +217,22 @@ def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
 
 def arange(cx: Site, axis: Axis) -> Node:
     """0, 1, 2, ... along an axis."""
-    return cx.emit("arange", (), Type((axis,), absent=()), axis=axis.name)
+    return cx.emit("arange", (), Type((axis,)), axis=axis.name)
 
 
 def array(cx: Site, values: Nested, axes: tuple[Axis, ...]) -> Node:
     """Values written out, in brackets nested as deep as there are axes: array([[0, 1], [-k, 0]], [n, n_])."""
+    if not axes:
+        cx.fail("SSIR014", "the values have brackets, and no axis for them", "axes", "name an axis for each bracket")
     first, *rest = axes
     if len(values) != first.size:
-        cx.fail("SSIR015", f"there are {len(values)} values, but `{first.name}` is {first.size}", "values")
+        words = f"there {'is 1 value' if len(values) == 1 else f'are {len(values)} values'}, but `{first.name}` is {shown(first)}"
+        cx.fail("SSIR015", words, "values", "write as many as the axis has entries")
     if rest and not all(isinstance(value, list) for value in values):
-        cx.fail("SSIR014", "the brackets are less deep than there are axes", "values")
+        cx.fail("SSIR014", "the brackets are less deep than there are axes", "values", "write a bracket for each axis")
     rows = [array(cx, Nested(value), tuple(rest)) if rest else value for value in values]
     if any(isinstance(row, list) for row in rows):
-        cx.fail("SSIR014", "the brackets are deeper than there are axes", "values")
+        cx.fail("SSIR014", "the brackets are deeper than there are axes", "values", "name an axis for each bracket")
     return pack(cx, rows, first)
 
 
@@ -220,6 +240,7 @@ def eye(cx: Site, axes: tuple[Axis, ...]) -> Node:
     """The identity matrix over two axes of one size."""
     if len(axes) != 2 or axes[0].size != axes[1].size:
         cx.fail("SSIR015", "an identity needs two axes of one size", "axes", help="write eye([n, n_])")
+    cx.finite(axes, "axes", "an identity")
     return cx.emit("eye", (), Type(axes))
 
 

@@ -17,6 +17,11 @@ UNARY = frozenset(
 BINARY = frozenset("add sub mul div pow mod maximum minimum complex polar".split())
 COMPARE = frozenset("lt le gt ge eq ne".split())
 ELEMENTWISE = UNARY | BINARY | COMPARE | {"where", "clamp"}
+REAL_ONLY = (
+    COMPARE - {"eq", "ne"}
+    | frozenset("maximum minimum mod clamp complex polar".split())
+    | frozenset("floor ceil round sign arctan logsigmoid gelu gelu_tanh relu elu softplus erf".split())
+)
 REDUCE = frozenset("sum mean max min".split())
 NORM = frozenset("rms_norm layer_norm l2_norm".split())
 RESHAPE = frozenset("rename split merge concat pack slice select expand".split())

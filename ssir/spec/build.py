@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ssir.errors import Diagnostic, Span, SpecError
 from ssir.ir.graph import Axis, Graph, Node, Type, attrs
-from ssir.ir.ops import AxesError, absent, broadcast, promote
+from ssir.ir.ops import REAL_ONLY, AxesError, absent, broadcast, promote, shown
 
 UNKNOWN = "unknown"
 MOST_NODES = 10_000
@@ -54,6 +53,12 @@ class Builder:
                     )
                 ]
             )
+        for i, axis in enumerate(type.axes):
+            if axis.name in type.names[:i]:
+                words = f"the result would have the axis `{axis.name}` twice"
+                raise SpecError(
+                    [Diagnostic("SSIR014", words, at, (), "call one of them otherwise, or use it up first")]
+                )
         if name in self.reserved:
             self.reserved.discard(name)
         node = Node(self.fresh(name), op, tuple(n.name for n in inputs), attrs(**values), type, at)
@@ -136,26 +141,39 @@ class Site:
         known = [n.type for n in operands if n.type.dtype != UNKNOWN]
         if len(known) < len(operands) and not known:
             return self.emit(op, operands, Type(dtype=UNKNOWN), name, **values)
+        if op in REAL_ONLY:
+            self.real(op, known)
         try:
             axes = broadcast(known)
         except AxesError as error:
             self.fail("SSIR015", str(error), help="rename one of the axes, or give both the same size")
         return self.emit(op, operands, Type(axes, dtype or promote(known), absent=absent(known)), name, **values)
 
+    def real(self, op: str, types: Sequence[Type]) -> None:
+        """Check that no operand is complex."""
+        if any(type.dtype == "complex" for type in types):
+            help = "take real(...), imag(...) or abs(...) of it first"
+            self.fail("SSIR019", f"`{op}` is not defined for complex numbers", help=help)
+
+    def finite(self, axes: Sequence[Axis], argument: str, what: str) -> None:
+        """Check that these axes have sizes."""
+        for axis in axes:
+            if axis.size is None:
+                self.fail(
+                    "SSIR018",
+                    f"{what} needs a finite axis, and `{axis.name}` is unbounded",
+                    argument,
+                    "name one that has a size",
+                )
+
     def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
         """Check that a value has these axes."""
         for axis in axes:
             if axis.name not in node.type.names:
-                has = ", ".join(str(a) for a in node.type.axes) or "no axes"
-                self.fail(
-                    "SSIR014",
-                    f"there is no axis `{axis.name}` here: the value has [{has}]"
-                    if node.type.axes
-                    else f"there is no axis `{axis.name}` here: the value has no axes",
-                    argument,
-                    help=f"name one of its axes: {', '.join(node.type.names)}" if node.type.axes else None,
-                )
-            with suppress(StopIteration):
-                found = node.type.axis(axis.name)
-                if found.size != axis.size:
-                    self.fail("SSIR015", f"axis `{axis.name}` is {found.size} here, not {axis.size}", argument)
+                has = f"[{', '.join(map(str, node.type.axes))}]" if node.type.axes else "no axes"
+                help = f"name one of its axes: {', '.join(node.type.names)}" if node.type.axes else None
+                self.fail("SSIR014", f"there is no axis `{axis.name}` here: the value has {has}", argument, help)
+            found = node.type.axis(axis.name)
+            if found.size != axis.size:
+                words = f"axis `{axis.name}` is {shown(found)} here, not {shown(axis)}"
+                self.fail("SSIR015", words, argument, "name the axis that the value has")

@@ -6,39 +6,25 @@ graph of y) gets its axes by trying again: each attempt starts from the axes tha
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from functools import partial
+from typing import Any
 
 from ssir.depth import TooDeep, deep
 from ssir.errors import Diagnostic, Report, Span, SpecError, nearest
-from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.functions.memory import discretized, system
-from ssir.functions.operators import combine, lifted, turn
+from ssir.functions.operators import lifted
 from ssir.ir.graph import Axis, Graph, Node, Type
-from ssir.registry import registry
-from ssir.spec import expr as syntax
-from ssir.spec import init as initial
 from ssir.spec.build import UNKNOWN, Builder, Site, is_unknown
+from ssir.spec.calls import Layer, Path, axes_of, fail, input_type, unified
 from ssir.spec.module import Module, sized
 from ssir.spec.schema import Component, Discretize, Stack, State
-from ssir.spec.static import StaticError, evaluate, is_static
+from ssir.spec.text import BUILT_IN, Text, Values
 
-BUILT_IN = ("position", "start", "layer")
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "%": "mod"}
-_COMPARISON = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
-_DEEPEST = 64
+_MOST_ATTEMPTS = 64
 _MOST_LAYERS = 10_000
-
-Path = tuple[str | int, ...]
-Values = dict[str, Node]
-
-
-def fail(code: str, message: str, span: Span | None, help: str | None = None, notes: Sequence[str] = ()) -> NoReturn:
-    raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
+_OF_A_RING = ("SSIR016", "SSIR017")
 
 
 def elaborate(module: Module, component: str, overrides: Mapping[str, float] | None = None) -> Graph:
@@ -71,10 +57,12 @@ def survey(module: Module, overrides: Mapping[str, float]) -> list[Diagnostic]:
 
 
 def _each_once(faults: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """One fault a place: what is inlined twice fails twice."""
+    """One fault a place, for what is inlined twice fails twice; and one a ring, wherever it was entered."""
     found: dict[Any, Diagnostic] = {}
     for fault in faults:
-        place = (fault.span.source.name, fault.span.line, fault.span.column) if fault.span else fault
+        place: Any = (fault.span.source.name, fault.span.line, fault.span.column) if fault.span else fault
+        if fault.code in _OF_A_RING:
+            place = frozenset(fault.message.split())
         found.setdefault((fault.code, place), fault)
     return list(found.values())
 
@@ -87,10 +75,13 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
     for name, axes in definition.input.items():
         path: Path = ("components", component, "input", name)
         with report.catching():
-            inputs.append((name, _input_type(module, dims, axes, path), module.document.span(path)))
+            inputs.append((name, input_type(module, dims, axes, path), module.document.span(path)))
     report.raise_if_any()
     attempts = _Attempts(
-        component, inputs, lambda graph, values: _Instance(graph, module, component, dims, values, "", None, ()), gather
+        component,
+        inputs,
+        lambda graph, values: Instance(graph, module, component, dims, module.constants, values, "", None, ()),
+        gather,
     )
     try:
         with deep():
@@ -104,47 +95,6 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
         )
 
 
-def _input_type(module: Module, dims: Mapping[str, float | None], axes: str | list[str], path: Path) -> Type:
-    if axes == "token":
-        return Type(dtype="int")
-    return Type(_axes(module, dims, axes, path, "the input"))
-
-
-def _axes(
-    module: Module, dims: Mapping[str, float | None], names: str | list[str], path: Path, what: str
-) -> tuple[Axis, ...]:
-    """The axes that a key lists; each stands once."""
-    found: list[Axis] = []
-    for i, name in enumerate([names] if isinstance(names, str) else names):
-        span = module.document.span(path if isinstance(names, str) else (*path, i))
-        axis = _axis(module, dims, name, span)
-        if axis in found:
-            fail(
-                "SSIR014",
-                f"{what} has the axis `{name}` twice",
-                span,
-                f"call the second one `{name}_`, a further axis of the same size",
-            )
-        found.append(axis)
-    return tuple(found)
-
-
-def _axis(module: Module, dims: Mapping[str, float | None], name: str, span: Span | None) -> Axis:
-    base = name if name in dims else name.rstrip("_")
-    if base not in dims:
-        near = nearest(name, [*dims, "token"])
-        fail(
-            "SSIR011",
-            f"no dim is called `{name}`",
-            span,
-            f"the nearest is `{near}`" if near else f"declare it: dims: {{{name}: 64}}",
-        )
-    size = dims[base]
-    if size is not None and (size != int(size) or size < 1):
-        fail("SSIR018", f"`{name}` is {size}: the size of an axis is a whole number of at least 1", span)
-    return Axis(name, None if size is None else int(size))
-
-
 class _Attempts:
     """Elaborates one graph until the axes of what is remembered agree with what they were taken to be."""
 
@@ -152,15 +102,15 @@ class _Attempts:
         self,
         name: str,
         inputs: list[tuple[str, Type, Span]],
-        start: Callable[[_Elaborator, Values], _Instance],
+        start: Callable[[Elaborator, Values], Instance],
         gather: bool,
     ) -> None:
         self.name, self.inputs, self.start, self.gather = name, inputs, start, gather
 
     def graph(self) -> Graph:
         assumed: dict[str, Type] = {}
-        for _ in range(_DEEPEST):
-            elaborator = _Elaborator(dict(assumed), self.gather)
+        for _ in range(_MOST_ATTEMPTS):
+            elaborator = Elaborator(dict(assumed), self.gather)
             values = {name: elaborator.builder.add(name, "input", (), type, span) for name, type, span in self.inputs}
             instance = self.start(elaborator, values)
             report = Report()
@@ -173,10 +123,11 @@ class _Attempts:
             if found == assumed or not found:
                 return elaborator.finish(self.name, outputs)
             assumed = found
-        raise AssertionError("unreachable: axes only grow")
+        span = instance.module.document.span(instance.path, key=True)
+        fail("SSIR014", "the axes of what is remembered here grow without end", span, "use up an axis before `delay`")
 
 
-class _Elaborator:
+class Elaborator:
     """One attempt at a graph: the builder, what is put off, and what was assumed of it. With ``gather`` every node is looked at,
     needed or not, and a fault does not end the attempt."""
 
@@ -232,13 +183,14 @@ class _Elaborator:
 
 
 @dataclass
-class _Instance:
+class Instance:
     """A component with its inputs bound: the meaning of the names in its graph."""
 
-    graph: _Elaborator
+    graph: Elaborator
     module: Module
     name: str
     dims: dict[str, float | None]
+    constants: Mapping[str, float]
     inputs: Values
     scope: str
     shared: str | None
@@ -311,15 +263,16 @@ class _Instance:
             return self.node(self.targets[name], span)[name]
         if name in self.inputs:
             return self.inputs[name]
-        if name in self.module.constants or name in self.dims:
-            value = self.module.constants.get(name, self.dims.get(name))
+        if name in self.constants or name in self.dims:
+            value = self.constants.get(name, self.dims.get(name))
             if value is None:
-                fail("SSIR018", f"`{name}` is unbounded: it has no size to reckon with", span)
+                help = "`position + 1` is the number of steps so far"
+                fail("SSIR018", f"`{name}` is unbounded: it has no size to reckon with", span, help)
             return self.graph.builder.add(self._join(name), "const", (), Type(), span, value=value)
         if name in BUILT_IN:
             dtype = "bool" if name == "start" else "int"
             return self.graph.builder.add(self._join(name), name, (), Type(dtype=dtype), span)
-        near = nearest(name, [*self.targets, *self.inputs, *self.module.constants, *self.dims, *BUILT_IN])
+        near = nearest(name, [*self.targets, *self.inputs, *self.constants, *self.dims, *BUILT_IN])
         fail(
             "SSIR011",
             f"nothing here is called `{name}`",
@@ -332,12 +285,16 @@ class _Instance:
         if key in self.done:
             return self.done[key]
         if key in self.doing:
-            ring = [*self.doing[self.doing.index(key) :], key]
+            ring = self.doing[self.doing.index(key) :]
+            order = list(self.definition.graph)
+            at = ring.index(min(ring, key=order.index))
+            ring = [*ring[at:], *ring[: at + 1]]
             fail(
                 "SSIR016",
-                f"`{key}` depends on itself within one step: {' -> '.join(ring)}",
-                self.module.document.span((*self.path, "graph", key), key=True),
-                help=f"read what it was a step before: delay({key})",
+                f"a cycle without memory: {' -> '.join(ring)}",
+                self.module.document.span((*self.path, "graph", ring[0]), key=True),
+                f"read one of them as it was a step before: delay({ring[-2]})",
+                ["each needs the next one within the same step"] if len(ring) > 2 else [],
             )
         if key in self.broken:
             raise SpecError([])
@@ -357,6 +314,7 @@ class _Instance:
         names = [part.strip() for part in key.split(",")]
         own = self._join(names[0])
         if isinstance(body, State):
+            self._count(names, 1, path)
             return {names[0]: self._state(body, own, path)}
         if isinstance(body, Stack):
             results = self._stack(body, own, path)
@@ -365,13 +323,37 @@ class _Instance:
             results = text.results(own)
         if len(names) == 1:
             return {names[0]: next(iter(results.values()))}
-        if len(results) != len(names):
-            fail(
-                "SSIR013",
-                f"there are {len(names)} names for {len(results)} outputs: {', '.join(results)}",
-                self.module.document.span(path, key=True),
-            )
+        self._count(names, len(results), path)
         return dict(zip(names, results.values(), strict=True))
+
+    def _count(self, names: Sequence[str], values: int, path: Path) -> None:
+        if len(names) > 1 and len(names) != values:
+            words = f"there are {len(names)} names for {values} value{'s' * (values != 1)}"
+            fail("SSIR013", words, self.module.document.span(path, key=True), "give one name for each output")
+
+    def callers_of(self, module: Module, component: str, span: Span) -> tuple[tuple[str, str], ...]:
+        """Who calls a component that is called here; a component that contains itself is an error."""
+        callers = (*self.callers, (self.module.document.source.name, self.name))
+        called = (module.document.source.name, component)
+        if called in callers:
+            ring = [name for _, name in callers[callers.index(called) :]]
+            words = f"a component contains itself: {' -> '.join([*ring, component])}"
+            fail("SSIR017", words, span, "to repeat a component, stack it in another one")
+        return callers
+
+    def called(
+        self,
+        module: Module,
+        component: str,
+        dims: dict[str, float | None],
+        constants: Mapping[str, float],
+        inputs: Values,
+        scope: str,
+        shared: str | None,
+        callers: tuple[tuple[str, str], ...],
+    ) -> Values:
+        """The outputs of a component that is inlined here."""
+        return Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers).outputs()
 
     def call_scope(self, name: str) -> str:
         """The path of a called component: its name, numbered from the second call on."""
@@ -381,15 +363,15 @@ class _Instance:
     def _join(self, name: str) -> str:
         return f"{self.scope}.{name}" if self.scope else name
 
-    def _text(self, path: Path) -> _Text:
-        return _Text(self, path)
+    def _text(self, path: Path) -> Text:
+        return Text(self, path)
 
     def _state(self, body: State, own: str, path: Path) -> Node:
         span = self.module.document.span(path, key=True)
         places = self.module.document
         report = Report()
         with report.catching():
-            axes = _axes(self.module, self.dims, body.state, (*path, "state"), "the state")
+            axes = axes_of(self.module, self.dims, body.state, (*path, "state"), "the state")
         own = self.graph.builder.reserve(own)
         roles: dict[str, Node] = {}
         spans: dict[str, Span] = {}
@@ -409,9 +391,7 @@ class _Instance:
                 and (role in ("A", "B") or (role == "x" and body.D is None))
                 and body.discretize is None
             ):
-                roles[role] = self.graph.later(
-                    name, spans[role], lambda text=text, name=name, role=role: self._role(text, name, role)
-                )  # type: ignore[misc]
+                roles[role] = self.graph.later(name, spans[role], partial(self._role, text, name, role))
             else:
                 with report.catching():
                     roles[role] = self._role(text, name, role)
@@ -421,8 +401,9 @@ class _Instance:
         site = Site(self.graph.builder, own, self.scope, self.shared, span, spans, self)
         return system(site, axes, roles, body.read, body.algebra)
 
-    def _role(self, text: _Text, name: str, role: str) -> Node:
+    def _role(self, text: Text, name: str, role: str) -> Node:
         node = text.value(name)
+        text.refuse_condition(node, text.tree)
         if role == "A":
             return (
                 node
@@ -450,7 +431,7 @@ class _Instance:
             )
         builder = self.graph.builder
         site = Site(builder, own, self.scope, self.shared, spans["A"], spans, self)
-        dt = self._text((*path, "discretize", "dt")).value(f"{own}.dt")
+        dt = self._handed((*path, "discretize"), "dt", own)
         a = roles["A"]
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
         sampled_a, sampled_b = discretized(site, rate, roles.get("B"), how.method, dt, axes)
@@ -464,9 +445,16 @@ class _Instance:
             if "times" in body.model_fields_set
             else len(body.stack)
         )
-        x = self._text((*path, "input")).value(f"{own}.input")
-        given = {name: self._text((*path, "with", name)).value(f"{own}.{name}") for name in body.with_}
-        carried = {name: self._text((*path, "carry", name)).value(f"{own}.{name}") for name in body.carry}
+        x = self._handed(path, "input", own)
+        given = {name: self._handed(path, "with", own, name) for name in body.with_}
+        carried = {name: self._handed(path, "carry", own, name) for name in body.carry}
+        if both := sorted(given.keys() & carried.keys()):
+            fail(
+                "SSIR024",
+                f"`{both[0]}` is given with: and carried",
+                document.span((*path, "carry", both[0]), key=True),
+                "do one of the two",
+            )
         if is_unknown(x, *given.values(), *carried.values()):
             unknown = self.graph.builder.add(own, "stack", (), Type(dtype=UNKNOWN), span)
             return {"x": unknown, **dict.fromkeys(carried, unknown)}
@@ -480,11 +468,17 @@ class _Instance:
                     layer.module.document.source.name,
                     layer.name,
                     sorted((k, v) for k, v in layer.dims.items() if v is not None),
+                    sorted(layer.constants.items()),
                 )
             )
             if key not in made:
                 made[key] = self._body(layer, own, x, carried, given, text.span())
             bodies.append(made[key])
+        self._each_used(path, given, carried, bodies)
+        layers = sum(_layers(self.graph.builder.bodies[name]) for name in bodies) * times // len(bodies)
+        if max(times, layers) > _MOST_LAYERS:
+            place = document.span((*path, "times"))
+            fail("SSIR004", f"{max(times, layers)} layers; at most {_MOST_LAYERS} are allowed", place, "stack fewer")
         pattern = tuple(bodies[i % len(bodies)] for i in range(times))
         operands = [x, *carried.values(), *given.values()]
         stack = self.graph.builder.add(
@@ -495,7 +489,41 @@ class _Instance:
             results[name] = self.graph.builder.add(f"{own}.{name}", "part", (stack,), value.type, span, label=name)
         return results
 
-    def _body(self, layer: _Layer, own: str, x: Node, carried: Values, given: Values, span: Span) -> str:
+    def _handed(self, path: Path, key: str, own: str, name: str | None = None) -> Node:
+        """A value that a stack is given, or a step."""
+        text = self._text((*path, key) if name is None else (*path, key, name))
+        node = text.value(f"{own}.{name or key}")
+        text.refuse_condition(node, text.tree)
+        if node.type.operator:
+            fail(
+                "SSIR019",
+                "this is an operator, and a value is needed",
+                text.span(),
+                "an operator can only be the A of a state",
+            )
+        return node
+
+    def _each_used(self, path: Path, given: Values, carried: Values, bodies: Sequence[str]) -> None:
+        """What is given is taken by a layer, and what is carried is given back by one."""
+        graphs = [self.graph.builder.bodies[name] for name in bodies]
+        taken = {node.name for graph in graphs for node in graph.inputs[1:]}
+        returned = {label for graph in graphs for label, _ in graph.outputs[1:]}
+        report = Report()
+        for key, names in (("with", given), ("carry", carried)):
+            for name in names:
+                span = self.module.document.span((*path, key, name), key=True)
+                if name not in taken:
+                    near = nearest(name, taken - given.keys() - carried.keys())
+                    help = (
+                        f"the nearest input is `{near}`" if near else "remove it, or declare it as an input of a layer"
+                    )
+                    report.error("SSIR013", f"no layer of this stack has an input `{name}`", span, help=help)
+                elif key == "carry" and name not in returned:
+                    help = f"add `{name}` to the outputs of a layer, after the first, or hand it on with `with:`"
+                    report.error("SSIR013", f"no layer of this stack gives back `{name}`", span, help=help)
+        report.raise_if_any()
+
+    def _body(self, layer: Layer, own: str, x: Node, carried: Values, given: Values, span: Span) -> str:
         definition = layer.module.component(layer.name)
         first, *others = definition.input
         offered = {first: x, **carried, **given}
@@ -508,7 +536,7 @@ class _Instance:
                     f"give it to every layer: with: {{{name}: ...}}",
                 )
         inputs = [(name, replace(offered[name].type, absent=()), span) for name in definition.input]
-        dims = _unified(
+        dims = unified(
             layer.module,
             layer.name,
             layer.dims,
@@ -518,24 +546,25 @@ class _Instance:
             span,
             layer.module is not self.module,
         )
-        callers = (*self.callers, (self.module.document.source.name, self.name))
-        if (layer.module.document.source.name, layer.name) in callers:
-            fail("SSIR017", f"the component `{layer.name}` is a layer of itself", span)
+        callers = self.callers_of(layer.module, layer.name, span)
 
-        def start(attempt: _Elaborator, values: Values) -> _Instance:
-            return _Instance(attempt, layer.module, layer.name, dims, values, "", None, callers)
+        def start(attempt: Elaborator, values: Values) -> Instance:
+            return Instance(attempt, layer.module, layer.name, dims, layer.constants, values, "", None, callers)
 
         graph = _Attempts(layer.name, inputs, start, self.graph.gather).graph()
         out = graph[graph.outputs[0][1]].type
         if set(out.axes) != set(x.type.axes):
             fail(
                 "SSIR014",
-                f"a layer of a stack gives back what it takes: `{layer.name}` takes [{', '.join(map(str, x.type.axes))}] and gives [{', '.join(map(str, out.axes))}]",
+                f"a layer gives back the axes that it takes: `{layer.name}` takes [{', '.join(map(str, x.type.axes))}] "
+                f"and gives [{', '.join(map(str, out.axes))}]",
                 span,
+                "map its output back, with linear, merge or rename",
             )
         for label, name in graph.outputs[1:]:
             if label in carried and set(graph[name].type.axes) != set(carried[label].type.axes):
-                fail("SSIR014", f"`{label}` is carried from layer to layer, so its axes must stay", span)
+                help = "give it back with the axes that it came with"
+                fail("SSIR014", f"`{label}` is carried from layer to layer, so its axes must stay", span, help)
         name, n = f"{own}[{layer.name}]", 1
         while name in self.graph.builder.bodies:
             n += 1
@@ -544,469 +573,8 @@ class _Instance:
         return name
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A component named in a stack, with the dims that the entry changes."""
-
-    module: Module
-    name: str
-    dims: dict[str, float | None]
-    overrides: dict[str, float]
-
-
-def _unified(
-    module: Module,
-    component: str,
-    dims: dict[str, float | None],
-    overrides: Mapping[str, float],
-    types: Mapping[str, Type],
-    spans: Mapping[str, Span],
-    span: Span | None,
-    borrowed: bool,
-) -> dict[str, float | None]:
-    """The dims of a call: those of the spec, changed by the sizes of the axes of the arguments and by keyword."""
-    definition = module.component(component)
-    changes = dict(overrides)
-    for name, type in types.items():
-        declared = definition.input[name]
-        names = [] if declared == "token" else [declared] if isinstance(declared, str) else declared
-        place = spans.get(name, span)
-        if declared == "token" and type.dtype != "int":
-            fail("SSIR019", f"the input `{name}` of `{component}` is a token", place)
-        if set(names) != set(type.names):
-            fail(
-                "SSIR014",
-                f"the input `{name}` of `{component}` has axes [{', '.join(names)}], and is given [{', '.join(type.names)}]",
-                place,
-                help="rename the axes: rename(x, old=new)" if len(names) == len(type.names) else None,
-            )
-        for axis in type.axes:
-            if axis.name in dims and dims[axis.name] != axis.size and axis.size is not None:
-                if changes.get(axis.name, axis.size) != axis.size:
-                    fail(
-                        "SSIR015",
-                        f"`{axis.name}` is {axis.size} in `{name}`, but {changes[axis.name]} elsewhere in this call",
-                        place,
-                    )
-                changes[axis.name] = axis.size
-    return sized(module, {**module.overrides_of(dims), **changes}, span, whole=not borrowed) if changes else dims
-
-
-class _Text:
-    """An expression of the spec and the instance that it belongs to."""
-
-    def __init__(self, instance: _Instance, path: Path) -> None:
-        self.instance, self.path = instance, path
-        self.document = instance.module.document
-        self.tree = instance.module.expression(path)
-
-    def span(self, tree: syntax.Expr | None = None) -> Span:
-        if tree is None:
-            return self.document.span(self.path)
-        return self.document.locate(self.path, tree.start, tree.end)
-
-    def place(self, start: int, end: int) -> Span:
-        return self.document.locate(self.path, start, end)
-
-    # What an expression can be asked for: values, numbers, axes, a component.
-
-    def results(self, name: str) -> Values:
-        """The values of a root expression: several, if it calls a component with several outputs."""
-        if isinstance(self.tree, syntax.Call) and (callee := self.instance.module.callee(self.tree.function)):
-            return self._component(self.tree, callee, name)
-        return {"": self._value(self.tree, name, root=True)}
-
-    def value(self, name: str) -> Node:
-        return next(iter(self.results(name).values()))
-
-    def integer(self, what: str, at_least: int = 0) -> int:
-        value = self._number(self.tree)
-        if value != int(value) or value < at_least:
-            fail("SSIR018", f"{what} is a whole number of at least {at_least}, not {value}", self.span())
-        return int(value)
-
-    def component_call(self) -> _Layer:
-        """A component named, or called with dims alone."""
-        tree, instance = self.tree, self.instance
-        name = tree.id if isinstance(tree, syntax.Name) else tree.function if isinstance(tree, syntax.Call) else None
-        callee = instance.module.callee(name) if name else None
-        if name is None or callee is None:
-            known = instance.module.callable_names()
-            near = nearest(name or "", known)
-            fail(
-                "SSIR020",
-                f"no component is called `{name}`" if name else "a component is named here",
-                self.span(),
-                f"the nearest is `{near}`" if near else f"there are {', '.join(known)}",
-            )
-        module, component = callee
-        overrides: dict[str, float] = {}
-        if isinstance(tree, syntax.Call):
-            if tree.args:
-                fail(
-                    "SSIR013",
-                    "a layer is given only dims: its inputs come from the stack",
-                    self.span(tree.args[0]),
-                    "use `with:` for further inputs",
-                )
-            overrides = {key: self._number(value) for key, value, _, _ in tree.kwargs}
-            self._check_dims(module, component, tree, ())
-        borrowed = module is not instance.module
-        base = sized(module, {}, self.span()) if borrowed else instance.dims
-        dims = (
-            sized(module, {**module.overrides_of(base), **overrides}, self.span(), whole=not borrowed)
-            if overrides
-            else dict(base)
-        )
-        return _Layer(module, component, dims, overrides)
-
-    # The walk over the tree.
-
-    def _statics(self) -> dict[str, float | None]:
-        instance = self.instance
-        names: dict[str, float | None] = {**instance.dims, **instance.module.constants}
-        return {
-            name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs
-        }
-
-    def _number(self, tree: syntax.Expr) -> float:
-        try:
-            return evaluate(tree, {**self.instance.dims, **self.instance.module.constants})
-        except StaticError as error:
-            fail(error.code, error.message, self.place(error.start, error.end), error.help)
-
-    def _site(self, tree: syntax.Expr, name: str, label: str, root: bool, spans: dict[str, Span] | None = None) -> Site:
-        builder = self.instance.graph.builder
-        unique = builder.reserve(name if root else f"{name}.{label}")
-        return Site(
-            builder, unique, self.instance.scope, self.instance.shared, self.span(tree), spans or {}, self.instance
-        )
-
-    def _value(self, tree: syntax.Expr, name: str, root: bool = False) -> Node:
-        if not isinstance(tree, syntax.Name | syntax.Number) and is_static(tree, self._statics()):
-            value = self._number(tree)
-            return self._site(tree, name, "const", root).emit("const", (), Type(), value=value)
-        match tree:
-            case syntax.Number(value=number):
-                return self._site(tree, name, "const", root).emit("const", (), Type(), value=number)
-            case syntax.Name(id=identifier):
-                return self.instance.named(identifier, self.span(tree))
-            case syntax.Unary(operand=operand):
-                return self._operation(tree, "neg", (operand,), name, root)
-            case syntax.Binary(op=op, left=left, right=right):
-                return self._operation(tree, _ARITHMETIC[op], (left, right), name, root)
-            case syntax.Compare(op=op, left=left, right=right):
-                return self._operation(tree, _COMPARISON[op], (left, right), name, root, "bool")
-            case syntax.Call(function=function):
-                callee = self.instance.module.callee(function)
-                if callee is not None:
-                    return next(iter(self._component(tree, callee, name).values()))
-                return self._call(tree, name, root)
-            case syntax.Bool():
-                fail("SSIR019", "`true` and `false` are only arguments, not values", self.span(tree), "use 1 and 0")
-            case syntax.List():
-                fail(
-                    "SSIR019",
-                    "a list is only an argument, not a value",
-                    self.span(tree),
-                    "join values with pack or concat, or write array([...], axes)",
-                )
-
-    def _operation(
-        self,
-        tree: syntax.Expr,
-        op: str,
-        operands: tuple[syntax.Expr, ...],
-        name: str,
-        root: bool,
-        dtype: str | None = None,
-    ) -> Node:
-        nodes = [self._value(operand, name) for operand in operands]
-        site = self._site(tree, name, op, root)
-        if any(node.type.operator for node in nodes):
-            if op not in ("add", "sub", "mul", "neg"):
-                fail("SSIR019", f"operators have sums, differences and products, but no `{op}`", self.span(tree))
-            return combine(site, op, *nodes)
-        return site.elementwise(op, nodes, dtype)
-
-    def _call(self, tree: syntax.Call, name: str, root: bool) -> Node:
-        function = registry.get("function", tree.function)
-        span = self.place(tree.function_start, tree.function_end)
-        if tree.function == "rotate" and len(tree.args) == 1:
-            function = turn
-        if function is None:
-            known = [*registry.names("function"), *self.instance.module.callable_names()]
-            near = nearest(tree.function, known)
-            broken = [plugin.name for plugin in registry.plugins if plugin.error]
-            notes = [f"the plugin `{plugin}` failed; `ssir plugins` says why" for plugin in broken]
-            fail(
-                "SSIR012",
-                f"there is no function or component `{tree.function}`",
-                span,
-                f"the nearest is `{near}`"
-                if near
-                else "`ssir list` shows the architectures, docs/language.md the functions",
-                notes,
-            )
-        arguments, spans = self._bind(tree, function, name)
-        return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]
-
-    def _bind(
-        self, tree: syntax.Call, function: Callable[..., Node], name: str
-    ) -> tuple[dict[str, Any], dict[str, Span]]:
-        parameters, rest = _signature(function)
-        given: dict[str, syntax.Expr] = {}
-        usage = _usage(tree.function, parameters)
-        positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-        for i, arg in enumerate(tree.args):
-            if i >= len(positional):
-                fail("SSIR013", f"`{tree.function}` takes at most {len(positional)} arguments", self.span(arg), usage)
-            given[positional[i].name] = arg
-        extra: dict[str, syntax.Expr] = {}
-        for key, value, start, end in tree.kwargs:
-            if key in given or key in extra:
-                fail("SSIR013", f"`{key}` is given twice", self.place(start, end), usage)
-            if any(p.name == key for p in parameters):
-                given[key] = value
-            elif rest is not None:
-                extra[key] = value
-            else:
-                near = nearest(key, [p.name for p in parameters])
-                fail(
-                    "SSIR013",
-                    f"`{tree.function}` has no argument `{key}`",
-                    self.place(start, end),
-                    f"the nearest is `{near}`" if near else usage,
-                )
-        for parameter in parameters:
-            if parameter.default is inspect.Parameter.empty and parameter.name not in given:
-                fail(
-                    "SSIR013",
-                    f"`{tree.function}` lacks the argument `{parameter.name}`",
-                    self.place(tree.function_start, tree.function_end),
-                    usage,
-                )
-        spans = {key: self.span(value) for key, value in {**given, **extra}.items()}
-        kinds = {p.name: p.annotation for p in parameters}
-        if tree.function == "param":
-            self._param_axes(given)
-        values = {key: self._argument(value, kinds[key], name) for key, value in given.items()}
-        values.update({key: self._argument(value, rest, name) for key, value in extra.items()})
-        return values, spans
-
-    def _param_axes(self, given: dict[str, syntax.Expr]) -> None:
-        axes = given.get("axes")
-        if isinstance(axes, syntax.Number | syntax.Bool):
-            fail(
-                "SSIR014",
-                "the axes of a parameter are named",
-                self.span(axes),
-                "write param([axis, ...]), or param([]) for one number",
-            )
-
-    def _argument(self, tree: syntax.Expr, kind: Any, name: str) -> Any:
-        options = (
-            [option for option in get_args(kind) if option is not NoneType]
-            if get_origin(kind) not in (None, tuple, list, Literal)
-            else [kind]
-        )
-        kind = options[0]
-        if kind is Node:
-            node = self._value(tree, name)
-            if node.type.operator:
-                fail(
-                    "SSIR019",
-                    "this is an operator, and a value is needed",
-                    self.span(tree),
-                    "an operator can only be the A of a state",
-                )
-            return node
-        if kind is Later:
-            return self.instance.graph.later(name, self.span(tree), lambda: self._value(tree, name))
-        if kind is Axis:
-            return self._axis(tree)
-        if get_origin(kind) is tuple:
-            return tuple(map(self._axis, tree.items)) if isinstance(tree, syntax.List) else (self._axis(tree),)
-        if get_origin(kind) is list:
-            if not isinstance(tree, syntax.List) or not tree.items:
-                fail("SSIR013", "values in brackets are needed: [a, b]", self.span(tree))
-            return [self._value(item, name) for item in tree.items]
-        if kind is Nested:
-            return self._nested(tree, name)
-        if kind is Init:
-            return syntax.unparse(self._initialiser(tree))
-        if kind is Symbol:
-            if not isinstance(tree, syntax.Name):
-                fail("SSIR013", "a bare word is needed", self.span(tree))
-            return tree.id
-        if get_origin(kind) is Literal:
-            if not isinstance(tree, syntax.Name) or tree.id not in get_args(kind):
-                fail("SSIR013", f"one of {', '.join(map(str, get_args(kind)))} is needed", self.span(tree))
-            return tree.id
-        if kind is bool:
-            if not isinstance(tree, syntax.Bool):
-                fail("SSIR013", "`true` or `false` is needed", self.span(tree))
-            return tree.value
-        if kind is str:
-            if not isinstance(tree, syntax.Name):
-                fail("SSIR013", "a name is needed", self.span(tree))
-            return tree.id
-        number = self._number(tree)
-        if kind is int:
-            if number != int(number):
-                fail("SSIR018", f"a whole number is needed, not {number}", self.span(tree))
-            return int(number)
-        return float(number)
-
-    def _axis(self, tree: syntax.Expr) -> Axis:
-        if not isinstance(tree, syntax.Name):
-            fail(
-                "SSIR014",
-                "an axis is named by a dim",
-                self.span(tree),
-                "declare the size under `dims:` and name it here",
-            )
-        return _axis(self.instance.module, self.instance.dims, tree.id, self.span(tree))
-
-    def _nested(self, tree: syntax.Expr, name: str) -> Nested:
-        if not isinstance(tree, syntax.List):
-            fail("SSIR013", "values in brackets are needed: [[0, 1], [1, 0]]", self.span(tree))
-        return Nested(
-            [
-                self._nested(item, name) if isinstance(item, syntax.List) else self._value(item, name)
-                for item in tree.items
-            ]
-        )
-
-    def _initialiser(self, tree: syntax.Expr) -> syntax.Expr:
-        """Close an initialiser over dims and constants, and check its words."""
-        statics = {**self.instance.dims, **self.instance.module.constants}
-        match tree:
-            case syntax.Number():
-                return tree
-            case _ if not isinstance(tree, syntax.Name) and is_static(tree, statics):
-                value = self._number(tree)
-                return (
-                    syntax.Number(value, tree.start, tree.end)
-                    if value >= 0
-                    else syntax.Unary("-", syntax.Number(-value, tree.start, tree.end), tree.start, tree.end)
-                )
-            case syntax.Name(id=name):
-                if name in initial.WORDS or registry.get("initializer", name):
-                    return tree
-                return syntax.Number(self._number(tree), tree.start, tree.end)
-            case syntax.Unary(operand=operand):
-                return replace(tree, operand=self._initialiser(operand))
-            case syntax.Binary(left=left, right=right) | syntax.Compare(left=left, right=right):
-                return replace(tree, left=self._initialiser(left), right=self._initialiser(right))
-            case syntax.Call(function="arange", args=(syntax.Name() as axis,), kwargs=()):
-                self._axis(axis)
-                return tree
-            case syntax.Call(function=function, args=args, kwargs=()):
-                bounds = initial.DRAWS.get(function) or initial.FUNCTIONS.get(function)
-                if bounds is None and registry.get("initializer", function) is None:
-                    near = nearest(function, [*initial.DRAWS, *initial.FUNCTIONS, *initial.WORDS])
-                    fail(
-                        "SSIR012",
-                        f"`{function}` is no initialiser",
-                        self.place(tree.function_start, tree.function_end),
-                        f"the nearest is `{near}`" if near else None,
-                    )
-                if bounds and not bounds[0] <= len(args) <= bounds[1]:
-                    fail(
-                        "SSIR013",
-                        f"`{function}` takes {bounds[0] if bounds[0] == bounds[1] else f'{bounds[0]} to {bounds[1]}'} arguments here",
-                        self.span(tree),
-                    )
-                return replace(tree, args=tuple(self._initialiser(arg) for arg in args))
-        fail(
-            "SSIR013",
-            "this is no initialiser",
-            self.span(tree),
-            "write zeros, ones, normal(0.02), uniform(a, b), or arithmetic over arange(axis)",
-        )
-
-    # Calls of components.
-
-    def _check_dims(self, module: Module, component: str, tree: syntax.Call, allowed: Sequence[str]) -> None:
-        definition = module.component(component)
-        for key, _, start, end in tree.kwargs:
-            if (
-                key not in module.file.dims
-                and key not in module.file.constants
-                and key not in definition.input
-                and key not in allowed
-            ):
-                near = nearest(key, [*definition.input, *module.file.dims, *module.file.constants, *allowed])
-                fail(
-                    "SSIR013",
-                    f"`{component}` has no input or dim `{key}`",
-                    self.place(start, end),
-                    f"the nearest is `{near}`" if near else None,
-                )
-
-    def _component(self, tree: syntax.Call, callee: tuple[Module, str], name: str) -> Values:
-        module, component = callee
-        instance, definition = self.instance, module.component(component)
-        place = self.place(tree.function_start, tree.function_end)
-        callers = (*instance.callers, (instance.module.document.source.name, instance.name))
-        if (module.document.source.name, component) in callers:
-            ring = [name for _, name in callers[callers.index((module.document.source.name, component)) :]]
-            fail(
-                "SSIR017",
-                f"the component `{component}` calls itself: {' -> '.join([*ring, component])}",
-                place,
-                "use a stack to repeat a component",
-            )
-        names = list(definition.input)
-        usage = f"its inputs are {', '.join(names)}"
-        if len(tree.args) > len(names):
-            fail("SSIR013", f"`{component}` takes {len(names)} inputs", self.span(tree.args[len(names)]), usage)
-        self._check_dims(module, component, tree, ("share",))
-        given = dict(zip(names, tree.args, strict=False))
-        overrides: dict[str, float] = {}
-        share: str | None = None
-        for key, value, start, end in tree.kwargs:
-            if key in given:
-                fail("SSIR013", f"`{key}` is given twice", self.place(start, end), usage)
-            if key in definition.input:
-                given[key] = value
-            elif key == "share":
-                share = (
-                    value.id if isinstance(value, syntax.Name) else fail("SSIR013", "share is a name", self.span(value))
-                )
-            else:
-                overrides[key] = self._number(value)
-        for key in names:
-            if key not in given:
-                fail("SSIR013", f"`{component}` lacks its input `{key}`", place, usage)
-        scope = instance.call_scope(tree.function)
-        inputs = {key: self._value(value, name) for key, value in given.items()}
-        known = {key: node.type for key, node in inputs.items() if not is_unknown(node)}
-        base = instance.dims if module is instance.module else sized(module, {}, place)
-        dims = _unified(
-            module,
-            component,
-            base,
-            overrides,
-            known,
-            {key: self.span(value) for key, value in given.items()},
-            place,
-            module is not instance.module,
-        )
-        shared = f"{share}={scope}" if share is not None else instance.shared
-        call = _Instance(instance.graph, module, component, dims, inputs, scope, shared, callers)
-        return call.outputs()
-
-
-@cache
-def _signature(function: Callable[..., Node]) -> tuple[tuple[inspect.Parameter, ...], Any]:
-    """The parameters after the site, and the kind of further keywords."""
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    rest = next((p.annotation for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
-    return tuple(p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD), rest
-
-
-def _usage(name: str, parameters: Sequence[inspect.Parameter]) -> str:
-    shown = [p.name if p.default is inspect.Parameter.empty else f"{p.name}=..." for p in parameters]
-    return f"write {name}({', '.join(shown)})"
+def _layers(graph: Graph) -> int:
+    """How many layers a graph counts as: one, and those of the stacks in it."""
+    return 1 + sum(
+        _layers(graph.bodies[name]) for node in graph if node.op == "stack" for name in node.attrs["pattern"]
+    )

@@ -106,7 +106,7 @@ def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
             f"`{target}` has no dim or constant `{unknown[0]}`"
             + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}")
         )
-    modules.set_constants(module, chosen)
+    module.constants.update(modules.constants_of(module, chosen))
     component = component or module.file.main
     if component not in module.file.components:
         near = nearest(component, module.file.components)

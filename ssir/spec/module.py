@@ -125,7 +125,6 @@ def sized(module: Module, overrides: Mapping[str, float], span: Span | None = No
     Raises SpecError for a name that is no dim and for a size that is no whole number of at least 1; with ``whole`` false
     such a size stays, for where a component is borrowed: it may not use that dim.
     """
-    document = module.document
     for name in overrides:
         if name not in module.file.dims and name not in module.file.constants:
             near = nearest(name, [*module.file.dims, *module.file.constants])
@@ -200,26 +199,26 @@ def _size(module: Module, name: str, value: float, given: int | str, whole: bool
     return int(value)
 
 
-def set_constants(module: Module, overrides: Mapping[str, float]) -> None:
-    """Compute the constants of a spec with some of them set: arithmetic over earlier ones is done anew. Raises SpecError."""
+def constants_of(module: Module, overrides: Mapping[str, float]) -> dict[str, float]:
+    """The constants of a spec with some of them set: arithmetic over earlier ones is done anew. Raises SpecError."""
     report = Report()
-    module.constants.clear()
+    constants: dict[str, float] = {}
     for name, value in module.file.constants.items():
         path: Path = ("constants", name)
         if name in overrides:
-            module.constants[name] = float(overrides[name])
+            constants[name] = float(overrides[name])
         elif isinstance(value, str):
             try:
-                module.constants[name] = float(evaluate(module.expression(path), {**module.constants}))
+                constants[name] = float(evaluate(module.expression(path), {**constants}))
             except StaticError as error:
-                report.error(
-                    error.code, error.message, module.document.locate(path, error.start, error.end), help=error.help
-                )
+                place = module.document.locate(path, error.start, error.end)
+                report.error(error.code, error.message, place, help=error.help or "a constant uses only those above it")
             except SpecError as error:
                 report.diagnostics += error.diagnostics
         else:
-            module.constants[name] = float(value)
+            constants[name] = float(value)
     report.raise_if_any()
+    return constants
 
 
 def parse(text: str, name: str, overrides: Mapping[str, float] | None = None) -> Module:
@@ -255,6 +254,6 @@ def _module(document: Document, overrides: Mapping[str, float]) -> Module:
                 help="import it under another name",
             )
     with report.catching():
-        set_constants(module, overrides)
+        module.constants.update(constants_of(module, overrides))
     report.raise_if_any()
     return module

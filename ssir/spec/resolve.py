@@ -6,7 +6,7 @@ A dim that follows from others keeps its arithmetic, because a call of a compone
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -17,7 +17,7 @@ from ssir.spec.module import sized
 class _Dumper(yaml.SafeDumper):
     """Writes YAML 1.2: only what our reader takes for a number, a boolean or null needs quotes to be text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)

@@ -1,0 +1,284 @@
+"""An expression of a spec in its place: what it is as values, as a number, as a component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ssir.errors import Span, nearest
+from ssir.functions.operators import combine, turn
+from ssir.ir.graph import Node, Type
+from ssir.registry import registry
+from ssir.spec import expr as syntax
+from ssir.spec.arguments import Arguments
+from ssir.spec.build import Site, is_unknown
+from ssir.spec.calls import Layer, Path, fail, unified
+from ssir.spec.module import Module, constants_of, sized
+from ssir.spec.static import StaticError, evaluate, is_static
+
+if TYPE_CHECKING:
+    from ssir.spec.elaborate import Instance
+
+BUILT_IN = ("position", "start", "layer")
+Values = dict[str, Node]
+_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "%": "mod"}
+_COMPARISON = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_ONLY_A = "an operator can only be the A of a state"
+
+
+class Text:
+    """An expression of the spec and the instance that it belongs to."""
+
+    def __init__(self, instance: Instance, path: Path) -> None:
+        self.instance, self.path = instance, path
+        self.document = instance.module.document
+        self.tree = instance.module.expression(path)
+
+    def span(self, tree: syntax.Expr | None = None) -> Span:
+        if tree is None:
+            return self.document.span(self.path)
+        return self.document.locate(self.path, tree.start, tree.end)
+
+    def place(self, start: int, end: int) -> Span:
+        return self.document.locate(self.path, start, end)
+
+    # What an expression can be asked for: values, numbers, axes, a component.
+
+    def results(self, name: str) -> Values:
+        """The values of a root expression: several, if it calls a component with several outputs."""
+        if isinstance(self.tree, syntax.Call) and (callee := self.instance.module.callee(self.tree.function)):
+            return self._component(self.tree, callee, name)
+        return {"": self.value_of(self.tree, name, root=True)}
+
+    def value(self, name: str) -> Node:
+        return next(iter(self.results(name).values()))
+
+    def integer(self, what: str, at_least: int = 0) -> int:
+        value = self.number(self.tree)
+        if value != int(value) or value < at_least:
+            fail("SSIR018", f"{what} is a whole number of at least {at_least}, not {value}", self.span())
+        return int(value)
+
+    def component_call(self) -> Layer:
+        """A component named, or called with dims alone."""
+        tree, instance = self.tree, self.instance
+        name = tree.id if isinstance(tree, syntax.Name) else tree.function if isinstance(tree, syntax.Call) else None
+        callee = instance.module.callee(name) if name else None
+        if name is None or callee is None:
+            known = instance.module.callable_names()
+            near = nearest(name or "", known)
+            fail(
+                "SSIR020",
+                f"no component is called `{name}`" if name else "a component is named here",
+                self.span(),
+                f"the nearest is `{near}`" if near else f"there are {', '.join(known)}",
+            )
+        module, component = callee
+        overrides: dict[str, float] = {}
+        if isinstance(tree, syntax.Call):
+            if tree.args:
+                fail(
+                    "SSIR013",
+                    "a layer is given only dims: its inputs come from the stack",
+                    self.span(tree.args[0]),
+                    "give further inputs to every layer: with: {name: ...}",
+                )
+            overrides = self._overrides(module, component, tree.kwargs)
+        borrowed = module is not instance.module
+        base = sized(module, {}, self.span()) if borrowed else instance.dims
+        dims = (
+            sized(module, {**module.overrides_of(base), **overrides}, self.span(), whole=not borrowed)
+            if overrides
+            else dict(base)
+        )
+        return Layer(module, component, dims, self._constants(module, overrides), overrides)
+
+    # The walk over the tree.
+
+    def _statics(self) -> dict[str, float | None]:
+        instance = self.instance
+        names: dict[str, float | None] = {**instance.dims, **instance.constants}
+        return {
+            name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs
+        }
+
+    def number(self, tree: syntax.Expr) -> float:
+        names: dict[str, float | None] = {**self.instance.dims, **self.instance.constants}
+        for used in sorted(syntax.names(tree) - names.keys()):
+            if used in self.instance.targets or used in self.instance.inputs or used in BUILT_IN:
+                fail(
+                    "SSIR019",
+                    f"`{used}` is a value of the graph, and this number has to be known beforehand",
+                    self.span(tree),
+                    "write arithmetic over dims, constants and numbers",
+                )
+        try:
+            return evaluate(tree, names)
+        except StaticError as error:
+            fail(error.code, error.message, self.place(error.start, error.end), error.help)
+
+    def _site(self, tree: syntax.Expr, name: str, label: str, root: bool, spans: dict[str, Span] | None = None) -> Site:
+        builder = self.instance.graph.builder
+        unique = builder.reserve(name if root else f"{name}.{label}")
+        return Site(
+            builder, unique, self.instance.scope, self.instance.shared, self.span(tree), spans or {}, self.instance
+        )
+
+    def value_of(self, tree: syntax.Expr, name: str, root: bool = False) -> Node:
+        if not isinstance(tree, syntax.Name | syntax.Number) and is_static(tree, self._statics()):
+            value = self.number(tree)
+            return self._site(tree, name, "const", root).emit("const", (), Type(), value=value)
+        match tree:
+            case syntax.Number(value=number):
+                return self._site(tree, name, "const", root).emit("const", (), Type(), value=number)
+            case syntax.Name(id=identifier):
+                return self.instance.named(identifier, self.span(tree))
+            case syntax.Unary(operand=operand):
+                return self._operation(tree, "neg", (operand,), name, root)
+            case syntax.Binary(op=op, left=left, right=right):
+                return self._operation(tree, _ARITHMETIC[op], (left, right), name, root)
+            case syntax.Compare(op=op, left=left, right=right):
+                return self._operation(tree, _COMPARISON[op], (left, right), name, root, "bool")
+            case syntax.Call(function=function):
+                callee = self.instance.module.callee(function)
+                if callee is not None:
+                    return next(iter(self._component(tree, callee, name).values()))
+                return self._call(tree, name, root)
+            case syntax.Bool():
+                fail("SSIR019", "`true` and `false` are only arguments, not values", self.span(tree), "use 1 and 0")
+            case syntax.List():
+                fail(
+                    "SSIR019",
+                    "a list is only an argument, not a value",
+                    self.span(tree),
+                    "join values with pack or concat, or write array([...], axes)",
+                )
+
+    def _operation(
+        self,
+        tree: syntax.Expr,
+        op: str,
+        operands: tuple[syntax.Expr, ...],
+        name: str,
+        root: bool,
+        dtype: str | None = None,
+    ) -> Node:
+        nodes = [self.value_of(operand, name) for operand in operands]
+        for node, operand in zip(nodes, operands, strict=True):
+            self.refuse_condition(node, operand)
+            if node.op == "input" and node.type.dtype == "int" and dtype is None:
+                fail("SSIR019", "a token is only looked up", self.span(operand), "write embed(tokens, vocab, model)")
+        site = self._site(tree, name, op, root)
+        if any(node.type.operator for node in nodes):
+            if op not in ("add", "sub", "mul", "neg"):
+                help = "multiply by a number" if op == "div" else "write the operator with +, - and *"
+                fail("SSIR019", f"operators have sums, differences and products, but no `{op}`", self.span(tree), help)
+            return combine(site, op, *nodes)
+        return site.elementwise(op, nodes, dtype)
+
+    def refuse_condition(self, node: Node, tree: syntax.Expr) -> None:
+        """A comparison is no number."""
+        if node.type.dtype == "bool":
+            fail("SSIR019", "this is a condition, and a number is needed", self.span(tree), "write where(..., 1, 0)")
+
+    def _call(self, tree: syntax.Call, name: str, root: bool) -> Node:
+        function = registry.get("function", tree.function)
+        span = self.place(tree.function_start, tree.function_end)
+        if tree.function == "rotate" and len(tree.args) == 1:
+            function = turn
+        if function is None:
+            known = [*registry.names("function"), *self.instance.module.callable_names()]
+            near = nearest(tree.function, known)
+            broken = [plugin.name for plugin in registry.plugins if plugin.error and not near]
+            notes = [f"the plugin `{plugin}` failed; `ssir plugins` says why" for plugin in broken]
+            fail(
+                "SSIR012",
+                f"there is no function or component `{tree.function}`",
+                span,
+                f"the nearest is `{near}`"
+                if near
+                else "`ssir list` shows the architectures, docs/language.md the functions",
+                notes,
+            )
+        arguments, spans = Arguments(self, tree, name).bound(function)
+        return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]
+
+    # Calls of components.
+
+    def _overrides(
+        self, module: Module, component: str, kwargs: Sequence[tuple[str, syntax.Expr, int, int]]
+    ) -> dict[str, float]:
+        """Dims and constants that a call sets."""
+        found: dict[str, float] = {}
+        for key, value, start, end in kwargs:
+            if key not in module.file.dims and key not in module.file.constants:
+                settable = [*module.component(component).input, *module.file.dims, *module.file.constants, "share"]
+                near = nearest(key, settable)
+                fail(
+                    "SSIR013",
+                    f"`{component}` has no input or dim `{key}`",
+                    self.place(start, end),
+                    f"the nearest is `{near}`" if near else f"there are {', '.join(settable)}",
+                )
+            found[key] = self.number(value)
+        return found
+
+    def _constants(self, module: Module, overrides: Mapping[str, float]) -> dict[str, float]:
+        """The constants of a called component: those of the caller, if it is of the same file, and what the call sets."""
+        changed = {key: value for key, value in overrides.items() if key in module.file.constants}
+        own = self.instance.constants if module is self.instance.module else module.constants
+        written = {key: value for key, value in own.items() if not isinstance(module.file.constants[key], str)}
+        return constants_of(module, {**written, **changed}) if changed else dict(own)
+
+    def _component(self, tree: syntax.Call, callee: tuple[Module, str], name: str) -> Values:
+        module, component = callee
+        instance, definition = self.instance, module.component(component)
+        place = self.place(tree.function_start, tree.function_end)
+        callers = instance.callers_of(module, component, place)
+        names = list(definition.input)
+        usage = f"its inputs are {', '.join(names)}" if names else "it takes none"
+        if len(tree.args) > len(names):
+            fail("SSIR013", f"`{component}` takes {counted(names, 'input')}", self.span(tree.args[len(names)]), usage)
+        given = dict(zip(names, tree.args, strict=False))
+        others: list[tuple[str, syntax.Expr, int, int]] = []
+        share: str | None = None
+        for key, value, start, end in tree.kwargs:
+            if key in given:
+                fail("SSIR013", f"`{key}` is given twice", self.place(start, end), usage)
+            if key in definition.input:
+                given[key] = value
+            elif key == "share":
+                if not isinstance(value, syntax.Name):
+                    fail("SSIR013", "share is a name", self.span(value), "calls with the same name share their weights")
+                share = value.id
+            else:
+                others.append((key, value, start, end))
+        overrides = self._overrides(module, component, others)
+        for key in names:
+            if key not in given:
+                fail("SSIR013", f"`{component}` lacks its input `{key}`", place, usage)
+        scope = instance.call_scope(tree.function)
+        inputs = {key: self.value_of(value, name) for key, value in given.items()}
+        for key, node in inputs.items():
+            if node.type.operator:
+                fail("SSIR019", "this is an operator, and a value is needed", self.span(given[key]), _ONLY_A)
+        borrowed = module is not instance.module
+        dims = unified(
+            module,
+            component,
+            sized(module, {}, place) if borrowed else instance.dims,
+            overrides,
+            {key: node.type for key, node in inputs.items() if not is_unknown(node)},
+            {key: self.span(value) for key, value in given.items()},
+            place,
+            borrowed,
+        )
+        shared = f"{share}={scope}" if share is not None else instance.shared
+        return instance.called(
+            module, component, dims, self._constants(module, overrides), inputs, scope, shared, callers
+        )
+
+
+def counted(things: Sequence[object], noun: str) -> str:
+    """1 input, 2 inputs"""
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
