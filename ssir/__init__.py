@@ -3,6 +3,9 @@
 h[t] = A[t] h[t-1] + B[t] x[t],   y[t] = C[t] h[t] + D[t] x[t]
 """
 
+import sys
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ssir.errors import EnvironmentLacks as EnvironmentLacks
@@ -39,15 +42,23 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module `ssir` has no `{name}`")
-    from importlib import import_module
+class _Package(ModuleType):
+    """`ssir.draw`, `ssir.reference` and others are functions, held by modules of the same names; importing one of those must not
+    put the module in the function's place."""
 
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module `ssir` has no `{name}`")
+        value = getattr(import_module(_HOMES[name]), name)
+        super().__setattr__(name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted([*super().__dir__(), *_HOMES])
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+sys.modules[__name__].__class__ = _Package

@@ -64,10 +64,9 @@ class Registry:
 
     def get(self, kind: str, name: str) -> Any | None:
         """The object, or None; loads the plugins if the core has none of that name."""
-        entries = self._entries[kind]
-        if name not in entries:
+        if name not in self._entries[kind]:
             self.load()
-        found = entries.get(name)
+        found = self._entries[kind].get(name)
         return found[0] if found else None
 
     def require(self, kind: str, name: str) -> Any:

@@ -1,0 +1,135 @@
+"""Plugins: the project's own use the same door as anyone's, and none takes the rest with it when it goes or fails."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssir.registry import Clash, Registry
+
+ROOT = Path(__file__).parent.parent
+OWN = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
+
+TRY_ALL = """
+import json, torch
+import ssir
+from ssir.registry import registry
+from tests.small import SMALL
+
+found = {}
+for name, dims in SMALL.items():
+    try:
+        model = ssir.compile(ssir.load(name, **dims), dtype=torch.float64)
+        x = torch.randint(0, 7, (2, 5))
+        y, _ = model(x)
+        wanted, _ = ssir.reference(model, x)
+        found[name] = "good" if torch.allclose(y, wanted, rtol=1e-9, atol=1e-12) else "wrong"
+    except ssir.SSIRError as error:
+        found[name] = str(error)
+print(json.dumps({"zoo": found, "failed": [p.name for p in registry.plugins if p.error]}))
+"""
+
+
+def run(program: str, *path: Path) -> str:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, cwd=path[0], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the project that can be mutilated."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("compilers", "plugins", "zoo"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    shutil.copytree(ROOT / "ssir", tmp_path / "ssir", ignore=ignore, symlinks=True)
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "small.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("plugin", OWN)
+def test_deleting_a_plugin_removes_what_it_gives_and_breaks_nothing_else(plugin: str, tree: Path) -> None:
+    shutil.rmtree(tree / "plugins" / plugin)
+    result = json.loads(run(TRY_ALL, tree))
+    assert result["failed"] == [plugin]
+    for name, outcome in result["zoo"].items():
+        if outcome == "good":
+            continue
+        assert plugin == "position", (name, outcome)
+        assert "rotate" in outcome and f"the plugin `{plugin}` failed" in outcome, (name, outcome)
+    lost = [name for name, outcome in result["zoo"].items() if outcome != "good"]
+    assert lost == (["transformer", "griffin"] if plugin == "position" else [])
+
+
+def installed(where: Path, name: str, code: str) -> None:
+    """A distribution with a plugin, as an installer would leave it."""
+    (where / f"{name}_plugin.py").write_text(code)
+    info = where / f"{name}_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[ssir.plugins]\n{name} = {name}_plugin:register\n")
+
+
+THIRD = '''
+def swish(cx, a: "Node", beta: float = 1.0) -> "Node":
+    """a sigmoid(beta a)."""
+    return cx.elementwise("mul", (a, cx.elementwise("sigmoid", (cx.elementwise("mul", (a, cx.number(beta))),))))
+
+from ssir.ir.graph import Node
+
+def register(registry):
+    registry.function(swish)
+'''
+USE = """
+import torch, ssir
+spec = ssir.loads('''
+ssir: 1
+name: tiny
+dims: {n: 3}
+components:
+  main:
+    input: {x: [n]}
+    graph: {y: 'swish(x, beta=2)'}
+    output: y
+main: main
+''')
+model = ssir.compile(spec, dtype=torch.float64)
+x = torch.randn(1, 4, 3, dtype=torch.float64)
+assert torch.allclose(model(x)[0], x * torch.sigmoid(2 * x))
+from ssir.registry import registry
+print([(p.name, p.distribution, p.version, p.error) for p in registry.plugins if p.name in ("third", "broken", "greedy")])
+"""
+
+
+def test_a_plugin_of_another_distribution_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    installed(tmp_path, "third", THIRD)
+    assert "('third', 'third-plugin', '1.0', None)" in run(USE, tmp_path, ROOT)
+
+
+def test_a_plugin_that_fails_is_noted_and_breaks_nothing(tmp_path: Path) -> None:
+    installed(tmp_path, "third", THIRD)
+    installed(tmp_path, "broken", "raise RuntimeError('no such luck')")
+    assert "RuntimeError: no such luck" in run(USE, tmp_path, ROOT)
+
+
+def test_a_name_that_is_taken_is_refused_naming_both(tmp_path: Path) -> None:
+    installed(tmp_path, "third", THIRD)
+    installed(tmp_path, "greedy", THIRD)
+    out = run(USE, tmp_path, ROOT)
+    assert "function `swish` is registered by `greedy` and again by `third`" in out
+
+
+def test_a_registry_knows_only_its_kinds() -> None:
+    registry = Registry()
+    registry.add("form", "a", object())
+    with pytest.raises(Clash, match=r"form `a` is registered by `core` and again by `core`"):
+        registry.add("form", "a", object())
+    with pytest.raises(Exception, match="there is no kind `flavour`"):
+        registry.add("flavour", "a", object())
