@@ -69,7 +69,8 @@ def linear(
         )
     for axis in contracted:
         if axis.size is None:
-            cx.fail("SSIR014", f"a learned map needs a finite axis, and `{axis.name}` is unbounded")
+            help = "use it up first: dot(weights, value, over=axis), mean(value, over=axis)"
+            cx.fail("SSIR014", f"a learned map needs a finite axis, and `{axis.name}` is unbounded", "a", help)
     gone = {axis.name for axis in contracted}
     rest = tuple(axis for axis in a.type.axes if axis.name not in gone)
     for axis in out:
@@ -88,7 +89,7 @@ def linear(
         if weight.type.sizes != tuple(axis.size for axis in weight_axes):
             cx.fail(
                 "SSIR023",
-                f"the tied weight is {weight.type}, but [{', '.join(map(str, weight_axes))}] is needed",
+                f"the tied weight is [{', '.join(map(str, weight.type.axes))}], but [{', '.join(map(str, weight_axes))}] is needed",
                 "tie",
             )
     else:

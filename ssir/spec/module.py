@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -16,6 +17,7 @@ from ssir.spec.yaml import Document, read, read_file
 Path = tuple[str | int, ...]
 Dims = dict[str, float | None]
 LARGEST_SIZE = 2**31
+_IMPORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 
 
 def fail(code: str, message: str, span: Span | None, help: str | None = None) -> SpecError:
@@ -54,9 +56,11 @@ class Module:
         if name not in self.file.imports:
             return None
         target, span = self.file.imports[name], self.document.span(("imports", name))
-        spec, _, component = target.rpartition(".")
-        if not spec:
-            spec, component = target, ""
+        spec, _, component = target.partition(".")
+        if not _IMPORT.fullmatch(target):
+            # A path could make an error message show any file of the machine.
+            help = "write NAME.component: a spec of the zoo, or NAME.yaml beside this file"
+            raise fail("SSIR020", f"`{target}` names no component of a spec", span, help)
         if spec not in self.imported:
             try:
                 from ssir.spec.load import module_of

@@ -110,7 +110,7 @@ def _binary(op: str, a: float, b: float, start: int, end: int) -> float:
         if isinstance(value, complex) or not math.isfinite(value) or abs(value) > _LARGEST:
             raise OverflowError
     except ZeroDivisionError:
-        raise StaticError("SSIR018", "division by zero", start, end) from None
+        raise StaticError("SSIR018", "division by zero", start, end, "give the dims other sizes") from None
     except OverflowError:
-        raise StaticError("SSIR018", "the number is too large, or not real", start, end) from None
+        raise StaticError("SSIR018", "the number is too large, or not real", start, end, "sizes end at 2**31") from None
     return value

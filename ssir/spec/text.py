@@ -56,7 +56,8 @@ class Text:
     def integer(self, what: str, at_least: int = 0) -> int:
         value = self.number(self.tree)
         if value != int(value) or value < at_least:
-            fail("SSIR018", f"{what} is a whole number of at least {at_least}, not {value}", self.span())
+            help = "write a number, or arithmetic over dims"
+            fail("SSIR018", f"{what} is a whole number of at least {at_least}, not {value:g}", self.span(), help)
         return int(value)
 
     def component_call(self) -> Layer:

@@ -188,8 +188,16 @@ def _tell_misfit(path: Path, on_key: bool, faults: list[_Fault], document: Docum
     value = path[-1] if on_key else document.value(path)
     choices = [choice for fault in faults if fault.type in _CHOICES for choice in re.findall("'([^']*)'", expected)]
     meant = nearest(value, choices) if isinstance(value, str) else None
-    help = f"did you mean `{meant}`?" if meant else None
+    help = f"did you mean `{meant}`?" if meant else _advice(value, wanted)
     report.error("SSIR005", f"expected {expected}, found {kind(value)}", document.span(path, key=on_key), help=help)
+
+
+def _advice(value: Any, wanted: list[str]) -> str | None:
+    if isinstance(value, list) and "text" in wanted and "a list" not in wanted:
+        return "an expression is one text; a list stands only inside a call"
+    if isinstance(value, float) and "a whole number" in wanted:
+        return "a size is whole; numbers that are not are declared under `constants`"
+    return "write a value after the `:`, or remove the key" if value is None else None
 
 
 def _tell_other(fault: _Fault, document: Document, report: Report) -> None:
