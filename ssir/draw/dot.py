@@ -236,7 +236,9 @@ def wire(prefix: str, item: Wire, row: Row) -> str:
     if item.main:
         values |= {"penwidth": 2.2, "weight": 8, "color": INK}
     if item.back:
-        values |= {"constraint": "false", "color": SHADES[Shade.STATE][1]}
+        # Laid out as a wire forwards with its arrow at the tail: Graphviz keeps such a wire clear of boxes and titles.
+        start = quoted(prefix + item.tail) + (":h:n" if tail.kind is Kind.MEMORY else "")
+        return edge(end, start, **values, dir="back", color=SHADES[Shade.STATE][1], weight=0)
     return edge(start, end, **values)
 
 

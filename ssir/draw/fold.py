@@ -17,7 +17,7 @@ from dataclasses import replace
 from ssir.draw import memory
 from ssir.draw.picture import Box, Kind, Row, Shade, Wire
 from ssir.draw.signals import CIRCLES, SHORT, Cone, Signals
-from ssir.draw.words import COMPARISONS, function, greek, leaf, product
+from ssir.draw.words import COMPARISONS, function, leaf, product
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE, NORM
 
@@ -40,7 +40,7 @@ class Fold:
         for label, name in self.graph.outputs:
             if name in self.signals.live:
                 key = f"out {label}"
-                self.row.add(Box(key, Kind.PORT, self.signals.signs.get(leaf(label)) or greek(leaf(label))))
+                self.row.add(Box(key, Kind.PORT, self._output(label, name)))
                 self._wire(name, key)
         while self.todo:
             name = self.todo.pop(0)
@@ -59,6 +59,10 @@ class Fold:
         self.row.boxes = dict(sorted(self.row.boxes.items(), key=lambda item: order.get(item[0], len(order))))
         self.row.wires.sort(key=lambda wire: (order.get(wire.tail, 0), order.get(wire.head, len(order))))
         return self.row
+
+    def _output(self, label: str, name: str) -> str:
+        names = self.signals.names
+        return (names.symbol(name) if label == name else None) or names.sign(leaf(label))
 
     def _name_wires(self, tail: str, symbol: str) -> None:
         """A circle has no room for its name: the wires say it."""
@@ -146,6 +150,8 @@ class Fold:
         over, note = node.attrs.get("over"), ""
         if over and node.op not in NORM:
             note = f"over {product(over) if isinstance(over, tuple) else over}"
+        if node.op == "context":
+            note = "of the whole sequence"
         if node.op == "rotate" and node.inputs[1] not in self.signals.live:
             note = "by position"
         kind = Kind.PROJECTION if node.op == "embed" else Kind.FUNCTION

@@ -14,6 +14,7 @@ from ssir.draw.picture import Box, Kind, Row, Wire
 PAGE = 18.5  # inches: a page across, at the size at which the small letters have 9 points
 NORMAL, SMALL = 12, 9
 _GAP = 0.3
+_OVER = 1.15  # a line that is a little too wide reads better than two
 _NARROW = frozenset("iljtfrI.,·;:|()[]' ⁻¹")
 
 
@@ -66,7 +67,7 @@ def broken(item: Row, page: float = PAGE) -> list[Row]:
     """A row as lines that fit a page. A line ends where the fewest signals cross; a number says where each goes on."""
     depth = depths(item)
     columns = _columns(item, depth)
-    if sum(columns) <= page or len(columns) < 4:
+    if sum(columns) <= page * _OVER or len(columns) < 4:
         return [item]
     best = min(range(1, len(columns) - 2), key=lambda at: (_cost(item, depth, columns, at), at))
     first, second = _cut(item, {key for key, at in depth.items() if at <= best})
@@ -77,7 +78,14 @@ def _cost(item: Row, depth: dict[str, int], columns: Sequence[float], at: int) -
     crossing = {wire.tail for wire in item.wires if (depth[wire.tail] <= at) != (depth[wire.head] <= at)}
     left, right = sum(columns[: at + 1]), sum(columns[at + 1 :])
     framed = any(len({depth[key] <= at for key in group.keys}) > 1 for group in item.groups)
-    return len(crossing) + 100 * framed + 10 * (max(left, right) > PAGE) + 6 * (max(left, right) / (left + right)) ** 2
+    short = min(left, right) / (left + right) < 0.25
+    return (
+        len(crossing)
+        + 4 * short
+        + 100 * framed
+        + 10 * (max(left, right) > PAGE)
+        + 6 * (max(left, right) / (left + right)) ** 2
+    )
 
 
 def _cut(item: Row, left: set[str]) -> tuple[Row, Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssir.draw.picture import Box, Cell, Kind, Shade
 from ssir.draw.signals import LONGEST, Signals
-from ssir.draw.words import is_fixed, is_nameless, power, product, sizes
+from ssir.draw.words import is_fixed, power, product, sizes
 from ssir.ir.graph import Axis, Dependence, Graph, Node
 from ssir.passes.facts import Facts, facts
 
@@ -66,7 +66,7 @@ def size(axes: tuple[Axis, ...]) -> str:
 
 def called(signals: Signals, node: Node) -> str:
     """What a signal or a memory is called: by its own name; a memory without one, by that of what it remembers."""
-    own = signals.symbol(node.name)
+    own = signals.names.memory(node) if node.op == "state" else signals.symbol(node.name)
     x = node.role("x") if node.op == "state" and own is None else None
     return own or (signals.symbol(x) if x in signals.live and x else None) or "h"
 
@@ -131,7 +131,7 @@ def _opened(signals: Signals, name: str, role: str, state: str) -> tuple[list[st
         sources = set(map(signals.plain, leaves))
         functions = len(inside) - len(operators) - 1
         formula = signals.formula(name, leaves)
-        if formula == "·" or is_nameless(graph, name):
+        if formula == "·" or signals.names.nameless(name):
             formula = ""
         readable = role == "A" or len(sources) <= 1
         named = all(signals.symbol(leaf) for leaf in leaves)

@@ -30,7 +30,7 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -
     return dot.document(
         body,
         rankdir="LR",
-        nodesep=0.26,
+        nodesep=0.34,
         ranksep=0.26,
         splines="spline",
         label=dot.legend(rows),
@@ -108,7 +108,7 @@ def _compared(rows: Sequence[Row]) -> list[Row]:
             cells = tuple(_marked(cell, said) for cell in core.cells)
             boxes = {
                 **row.boxes,
-                core.key: replace(core, cells=cells, size_differs=len(sizes) > 1, widths=(72 * left, 72 * right)),
+                core.key: replace(core, cells=cells, size_differs=len(sizes) > 1, widths=(78 * left, 78 * right)),
             }
             row = replace(row, boxes=boxes)
         result.append(row)

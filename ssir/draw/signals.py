@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ssir.draw.words import THROUGH, Formula, given_name, greek
+from ssir.draw.formula import Formula
+from ssir.draw.names import Names
+from ssir.draw.words import THROUGH
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
 
@@ -40,7 +42,7 @@ class Signals:
 
     def __init__(self, graph: Graph, signs: Mapping[str, str]) -> None:
         self.graph = graph
-        self.signs = signs
+        self.names = Names(graph, signs)
         self.outputs = {name for _, name in graph.outputs}
         self.live = {node.name for node in graph if self._lives(node)}
         self.users = {
@@ -125,9 +127,9 @@ class Signals:
     def symbol(self, name: str) -> str | None:
         """What a reader may call a value: the paper's sign, else the name in the spec, of it or of what it stands for."""
         while True:
-            known = given_name(self.graph, name)
+            known = self.names.symbol(name)
             if known:
-                return self.signs.get(known) or greek(known)
+                return known
             inner = self.behind(self.graph[name])
             if inner is None or self.graph[name].op in ("mul", "div"):
                 return None
@@ -165,7 +167,7 @@ class Signals:
 
     def _is_formula(self, inside: set[str], leaves: list[str], sources: tuple[str, ...]) -> bool:
         if len(sources) == 1:
-            return True
+            return self.graph[sources[0]].op != "component" or len(leaves) == 1
         if len(sources) > _MOST_LEAVES or len(inside) < 2 or not all(self.symbol(leaf) for leaf in leaves):
             return False
         twice = len(leaves) > len(sources)
@@ -189,7 +191,7 @@ class Signals:
     def opens(self, value: str, inside: set[str], named: bool = False) -> bool:
         """Whether a value can be part of a formula: elementwise, read by nothing else, and (unless ``named`` may be opened) not
         called by a letter of its own; if so, ``inside`` gains it."""
-        if not named and len(given_name(self.graph, value) or "long") <= SHORT:
+        if not named and len(self.names.known(value) or "long") <= SHORT:
             return False
         way = self._way(value)
         node = self.graph[way[-1]]
@@ -210,6 +212,14 @@ class Signals:
             way.append(inner)
         return way
 
-    def formula(self, root: str, leaves: Iterable[str]) -> str:
+    def formula(self, root: str, leaves: Collection[str]) -> str:
         """A value as mathematics over its leaves; one without a name is a dot."""
-        return Formula(self.graph, {leaf: self.symbol(leaf) or "·" for leaf in leaves}, self.signs).of(root)
+        if root in leaves:
+            return self.symbol(root) or self._small(root).strip("()")
+        return Formula(self.names, {leaf: self.symbol(leaf) or self._small(leaf) for leaf in leaves}).of(root)
+
+    def _small(self, leaf: str) -> str:
+        """What stands for a value without a name: a dot, or a product of two names."""
+        node = self.graph[leaf]
+        names = [self.symbol(name) for name in node.inputs]
+        return f"({'·'.join(filter(None, names))})" if node.op == "mul" and len(names) == 2 and all(names) else "·"

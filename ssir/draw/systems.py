@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from ssir.draw import memory
 from ssir.draw.circuit import Coefficient, System
+from ssir.draw.formula import Formula
 from ssir.draw.picture import Shade
 from ssir.draw.signals import SHORT, Signals
-from ssir.draw.words import Formula, given_name, is_nameless, product
+from ssir.draw.words import product
 from ssir.ir.graph import Graph, Node
 from ssir.passes.facts import Facts, facts
 
@@ -103,14 +104,14 @@ def _formula(signals: Signals, name: str, used: dict[str, str], opened: bool = F
         if current in seen or graph[current].op == "param":
             continue
         seen.add(current)
-        known = given_name(graph, current)
+        known = signals.names.known(current)
         if current in signals.live and (known or graph[current].op in ("input", "state")):
             symbols[current] = memory.called(signals, graph[current])
         else:
             todo.extend(graph[current].inputs)
-    text = Formula(graph, symbols, signals.signs).of(name)
+    text = Formula(signals.names, symbols).of(name)
     used |= {leaf: symbol for leaf, symbol in symbols.items() if symbol in text}
-    return "" if is_nameless(graph, name) else text
+    return "" if signals.names.nameless(name) else text
 
 
 def _where(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:

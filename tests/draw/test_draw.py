@@ -17,6 +17,7 @@ import pytest
 from ssir.draw import Level, draw, render
 from ssir.errors import EnvironmentLacks, UsageError
 from ssir.spec.load import Spec, load, loads, zoo
+from tests.draw import geometry
 
 NAMES = sorted({name for name, _ in zoo()})
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -115,8 +116,8 @@ def test_the_same_text_under_every_hash_seed(tmp_path: Path) -> None:
 
 def test_drawing_needs_no_torch(tmp_path: Path) -> None:
     program = (
-        "import sys; import ssir.draw; assert 'networkx' not in sys.modules; "
-        "from ssir.spec.load import load; ssir.draw.draw(load('mamba')); assert 'torch' not in sys.modules"
+        "import sys; from ssir.draw import draw; assert 'networkx' not in sys.modules; "
+        "from ssir.spec.load import load; draw(load('mamba')); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
@@ -204,3 +205,97 @@ def test_an_unknown_level_and_nothing_to_draw() -> None:
         draw(small(), level="atom")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there is nothing to draw"):
         draw([])
+
+
+@pytest.mark.parametrize("names", [*NAMES, "griffin,mamba,hgrn2", "lstm,gru,mamba"])
+def test_no_text_lies_on_another_and_no_wire_runs_through_a_box(names: str) -> None:
+    for level in LEVELS:
+        svg = rendered(draw([load(name) for name in names.split(",")], level=level))
+        assert geometry.overlapping(svg) == []
+        assert geometry.pierced(svg) == []
+
+
+ODD = """
+ssir: 1
+name: odd
+dims: {model: 16, n: 8, slot: unbounded, state: 4}
+constants: {step: 0.01}
+components:
+  dense_one:
+    input: {f: [model]}
+    graph:
+      h:
+        state: [model, n]
+        A: dense(param([n, n_], init=zeros, name=hippo), over=n)
+        B: param([n], init=ones, name=b)
+        input: f
+        C: param([model, n])
+        discretize: {method: bilinear, dt: step}
+    output: h
+  complex_one:
+    input: {x: [model]}
+    graph:
+      h:
+        state: [model]
+        A: polar(exp(-exp(param([model], init=zeros, name=nu))), exp(param([model], init=zeros, name=theta)))
+        input: x
+      y: real(h)
+    output: y
+  several:
+    input: {x: [model]}
+    graph:
+      far: delay(x, steps=5)
+      seg: hold(x, every=8)
+      whole: mean(context(x, slot), over=slot)
+      acc:
+        state: [model]
+        input: x * far
+      y: acc + seg * whole + delay(y)
+    output: y
+  two:
+    input: {x: [model], w: [model]}
+    graph:
+      h:
+        state: [model]
+        A: sigmoid(linear(x + w, model))
+        input: x
+        initial: param([model], init=zeros, name=h0)
+      g: h * w
+    output: {out: g, extra: h}
+  delta:
+    input: {k: [n], v: [model]}
+    graph:
+      beta: sigmoid(linear(k, n))
+      s:
+        state: [n, model]
+        A: 1 - outer(beta * k, k, over=n)
+        B: beta * k
+        input: v
+        C: k
+    output: s
+  main:
+    input: {x: [model]}
+    graph:
+      a, b: two(complex_one(x), dense_one(x))
+      y: several(a + b) + delta(linear(x, n), x)
+    output: y
+main: main
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_memories_of_every_kind_can_be_drawn(level: Level) -> None:
+    shown = " ".join(texts(rendered(draw(loads(ODD), level=level))))
+    if level == "mixer":
+        assert "dense along n" in shown and "diagonal plus rank one along n" in shown and "z⁻⁵" in shown
+
+
+def test_a_comparison_marks_what_differs() -> None:
+    source = draw([load("mamba"), load("lstm")])
+    assert "<b><font" in source and ">diagonal over model<" in source
+    assert "<b><font" not in draw(load("mamba"))
+
+
+def test_a_picture_wider_than_a_page_goes_on_in_a_further_line() -> None:
+    wide = draw(load("rwkv6"))
+    assert wide.count("①") >= 2 and "①" not in draw(load("mamba"))

@@ -1,0 +1,82 @@
+"""What values are called: by the spec, and by the paper."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from ssir.draw.words import greek, leaf
+from ssir.ir.graph import Graph, Node
+
+_NUMBERED = re.compile(r"^(.+?)_(\d+)$")
+_ROLES = frozenset({"A", "B", "C", "D", "initial", "input", "dt", "weight", "bias"})
+
+
+class Names:
+    """The names that a spec gives the values of a graph; not those that are made up for a part of an expression.
+
+    A name within a called component counts only where it can be told from others: three calls of a convolution have no one `y`.
+    """
+
+    def __init__(self, graph: Graph, signs: Mapping[str, str]) -> None:
+        self.graph = graph
+        self.signs = signs
+        self._states = {_stem(node.name) for node in graph.states}
+        own = {node.name: given for node in graph if (given := self._given(node))}
+        leaves = Counter(own.values())
+        self._known = {
+            name: given
+            for name, given in own.items()
+            if "." not in name or leaves[given] == 1 or graph[name].op == "param"
+        }
+
+    def known(self, name: str) -> str | None:
+        """The name that the spec gives, if it gives one."""
+        return self._known.get(name)
+
+    def symbol(self, name: str) -> str | None:
+        """What a reader calls it: the paper's sign, else the name, with Greek letters as such."""
+        given = self._known.get(name)
+        return self.sign(given) if given else None
+
+    def sign(self, given: str) -> str:
+        return self.signs.get(given) or greek(given)
+
+    def memory(self, node: Node) -> str | None:
+        """A memory's name; within a component that is called often, with that call's."""
+        symbol = self.symbol(node.name)
+        if symbol is None and self._given(node):
+            return node.name
+        return symbol
+
+    def nameless(self, name: str) -> bool:
+        """Whether a value is a parameter that nothing names: a formula for it would say nothing."""
+        node = self.graph[name]
+        while node.op != "param":
+            if node.op not in ("op.diag", "rename", "split", "merge", "expand", "slice"):
+                return False
+            node = self.graph[node.inputs[0]]
+        return self.known(node.name) is None
+
+    def _given(self, node: Node) -> str | None:
+        if node.op == "component":
+            return None
+        if node.op == "param":
+            key = leaf(node.attrs["key"])
+            return None if key in _ROLES or key.startswith("param") else key
+        last, parent = leaf(node.name), node.name.rpartition(".")[0]
+        stem = leaf(_stem(node.name))
+        made_up = stem in (node.op, node.op.removeprefix("op.")) or last in _ROLES or parent in self.graph.nodes
+        if parent and made_up:
+            return None
+        if _stem(node.name) in self._states and _NUMBERED.match(
+            last
+        ):  # what discretising a state makes is called alike
+            return stem if node.op == "state" else None
+        return None if node.op != "state" and node.name in self._states else last
+
+
+def _stem(name: str) -> str:
+    match = _NUMBERED.match(name)
+    return match.group(1) if match else name
