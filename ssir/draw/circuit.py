@@ -49,7 +49,6 @@ class Sheet:
     top: float = 0.0
     lines: list[str] = field(default_factory=list)
     wires: list[str] = field(default_factory=list)
-    right: float = 0.0
     bottom: float = 0.0
     count: int = 0
 
@@ -57,7 +56,7 @@ class Sheet:
         name = f"{self.prefix}{self.count}"
         self.count += 1
         self.lines.append(dot.node(name, pos=f"{x:.3f},{self.top + y:.3f}!", **values))
-        self.right, self.bottom = max(self.right, x), min(self.bottom, y)
+        self.bottom = min(self.bottom, y)
         return dot.quoted(name)
 
     def dot(self, x: float, y: float) -> str:
@@ -83,7 +82,6 @@ class Sheet:
             inner = f"<b>{inner}</b>" if bold and i == 0 else f"<i>{inner}</i>" if italic else inner
             rows += f'<tr><td align="left" width="{72 * wide:.0f}">{dot.font(inner, size, colour)}</td></tr>'
         table = dot.markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>')
-        self.right = max(self.right, x + wide)
         return self._place(x + wide / 2, y, shape="plain", label=table)
 
     def port(self, x: float, y: float, label: str, axes: str) -> str:
@@ -135,12 +133,11 @@ def _coefficient(sheet: Sheet, x: float, y: float, c: Coefficient) -> str:
     return sheet.box(x, y, _width(c), _inner(c), fill, colour, style, 2.2 if style == "bold" else 1.2)
 
 
-def _memory(sheet: Sheet, x: float, y: float, lines: tuple[str, ...]) -> tuple[str, float]:
-    width = max([0.7, *(measure.text(line, dot.SMALL) + 0.2 for line in lines)])
+def _memory(sheet: Sheet, x: float, y: float, lines: tuple[str, ...]) -> str:
     inner = dot.font("<b>z⁻¹</b>", 16) + "".join(
         f"<br/>{dot.font(dot.text(line), dot.SMALL, dot.GREY)}" for line in lines
     )
-    return sheet.box(x, y, width, inner, dot.MEMORY, dot.LINE, pen=2.6), width
+    return sheet.box(x, y, _memory_width(lines), inner, dot.MEMORY, dot.LINE, pen=2.6)
 
 
 def _memory_width(lines: tuple[str, ...]) -> float:
@@ -187,7 +184,7 @@ def _loop(sheet: Sheet, system: System) -> list[str]:
         last = plus
     if system.before:
         at += _GAP + wide / 2 + (max(0.0, _width(a) - wide) / 2 if a else 0)
-        memory, _ = _memory(sheet, at, 0, system.memory)
+        memory = _memory(sheet, at, 0, system.memory)
         sheet.wire(last, memory)
         middle, last, at = at, memory, at + wide / 2 + _GAP
         tap = sheet.dot(at + (max(0.0, _width(a) - wide) / 2 if a else 0), 0) if looped else memory
@@ -205,7 +202,7 @@ def _loop(sheet: Sheet, system: System) -> list[str]:
         tap_at = plus_at + room
         tap = sheet.dot(tap_at, 0)
         sheet.wire(plus, tap, arrow=False)
-        memory, _ = _memory(sheet, tap_at - _GAP - wide / 2, -_DOWN, system.memory)
+        memory = _memory(sheet, tap_at - _GAP - wide / 2, -_DOWN, system.memory)
         corner = sheet.corner(tap_at, -_DOWN)
         sheet.wire(tap, corner, memory)
         box = _coefficient(sheet, plus_at + _GAP + _width(a) / 2, -_DOWN, a)

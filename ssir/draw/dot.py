@@ -10,7 +10,6 @@ from ssir.draw.picture import Box, Cell, Kind, Row, Shade, Wire
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, LINE, GREY, QUIET = "#1b2437", "#33415c", "#6b7385", "#a3a9b5"
-MARK = "#b3261e"
 PAPER, PROJECTION, MEMORY, PART = "#ffffff", "#e8effa", "#ffefc2", "#f4f1fa"
 # fill, border colour, border style: of a coefficient by what it depends on.
 SHADES: dict[Shade, tuple[str, str, str]] = {

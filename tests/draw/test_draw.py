@@ -16,6 +16,7 @@ import pytest
 
 from ssir.draw import Level, draw, render
 from ssir.errors import EnvironmentLacks, UsageError
+from ssir.registry import registry
 from ssir.spec.load import Spec, load, loads, zoo
 from tests.draw import geometry
 
@@ -137,6 +138,12 @@ def test_an_unknown_suffix_says_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"`picture.bmp` ends in no kind of picture; there are \.svg, \.png"):
         draw(small(), tmp_path / "picture.bmp")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plugin_can_bring_a_kind_of_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._entries, "renderer", {"txt": (lambda source: source.upper().encode(), "a plugin")})
+    draw(small(), tmp_path / "picture.txt")
+    assert (tmp_path / "picture.txt").read_text().startswith("DIGRAPH")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
