@@ -8,7 +8,7 @@ PYTEST_ARGS ?= -n 2
 .PHONY: demo test test-slow lint types format bench clean
 
 demo: $(VENV)/.ok
-	$(BIN)/python -m ssir.demo
+	$(BIN)/python -m ssir.demo mamba lstm griffin transformer
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"

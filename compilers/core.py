@@ -148,6 +148,8 @@ class Loop:
     name = "loop"
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
+        if facts.cycle is None and facts.structure.kind == "shift":
+            return None  # a register off a cycle is a view of its inputs: there is nothing to loop over
         states = [n.name for n in graph.states if facts.cycle and n.name in facts.cycle] or [facts.node.name]
         inside = facts.cycle or frozenset({facts.node.name})
         return Match(

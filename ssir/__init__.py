@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ssir.api import compile as compile
+    from ssir.api import parameter_groups as parameter_groups
     from ssir.api import reference as reference
     from ssir.artifact import open as open
     from ssir.artifact import save as save
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Where the public names live; imported when first asked for, since most need no torch, and it takes seconds to import.
 _HOMES = {
     "compile": "ssir.api",
+    "parameter_groups": "ssir.api",
     "reference": "ssir.api",
     "open": "ssir.artifact",
     "save": "ssir.artifact",

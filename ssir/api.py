@@ -107,3 +107,14 @@ def reference(
     interpreter = Interpreter(model.graph, params)
     outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), state, reset)
     return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), after
+
+
+def parameter_groups(model: Model, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups for an optimizer of torch, as the spec has it: ``decay=false`` takes no weight decay, ``lr=`` multiplies the rate."""
+    nodes = {name: node for name, node, _, _ in parameters(model.graph)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        node = nodes[name]
+        key = (lr * node.attrs["lr"], weight_decay if node.attrs["decay"] else 0.0)
+        groups.setdefault(key, []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
