@@ -23,14 +23,14 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
     pairs=interleaved turns (0, 1), (2, 3), ...; pairs=halves turns (0, n/2), (1, n/2 + 1), ...
     """
     if pairs not in ("interleaved", "halves"):
-        cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs")
+        cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs", "write pairs=halves")
     if is_unknown(a, angle):
         return cx.emit("rotate", (a, angle), a.type, over=over.name, half="", pairs=pairs)
     cx.over(a, (over,))
     half = [x for x in angle.type.axes if x.name not in a.type.names]
     if len(half) != 1 or over.size is None or 2 * (half[0].size or 0) != over.size:
-        message = f"the angle needs one axis of its own, half as long as `{over.name}`: it has {angle.type.names}"
-        cx.fail("SSIR014", message, "angle")
+        message = f"the angle needs one axis of its own, half as long as `{over.name}`: its axes: {', '.join(map(str, angle.type.axes))}"
+        cx.fail("SSIR014", message, "angle", "make it of position and arange(half): position * base ** (-arange(half) / half)")
     rest = Type(tuple(x for x in angle.type.axes if x.name != half[0].name))
     try:
         axes = broadcast([a.type, rest])

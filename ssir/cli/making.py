@@ -96,10 +96,7 @@ def draw(options: Namespace) -> int:
     from ssir.draw import draw as picture
 
     chosen = specs.several(options, options.specs)
-    if options.level:
-        level = options.level
-    else:
-        level = "state" if options.state else "mixer"
+    level: Any = options.level or ("state" if options.state else "mixer")
     out = None if options.output in (None, "-") else Path(options.output)
     text = picture(chosen, out, level, options.state)
     if out is None:

@@ -38,8 +38,8 @@ def dot(cx: Site, a: Node, b: Node, over: tuple[Axis, ...]) -> Node:
     names = _names(over)
     if is_unknown(a, b):
         return cx.emit("dot", (a, b), Type(dtype=UNKNOWN), over=names)
-    cx.over(a, over)
-    cx.over(b, over)
+    cx.over(a, over, "a")
+    cx.over(b, over, "b")
     try:
         axes = tuple(axis for axis in broadcast([a.type, b.type]) if axis.name not in names)
     except AxesError as error:

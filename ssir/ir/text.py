@@ -274,7 +274,7 @@ class _Line:
         if kind == "number":
             return float(text) if re.search(r"[.e]|inf", text) else int(text)
         if kind == "word":
-            return _KEYWORDS[text] if text in _KEYWORDS else text
+            return _KEYWORDS.get(text, text)
         raise self.error(f"a value is expected, and there is {text}")
 
     def items(self, closing: str) -> tuple[Any, ...]:

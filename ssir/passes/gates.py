@@ -12,6 +12,7 @@ from ssir.ir.graph import Graph, Node, Type, attrs
 from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
+_DEEPEST = 32
 _THROUGH = frozenset({"rename", "split", "merge", "slice", "select", "expand"})
 
 
@@ -28,7 +29,7 @@ def _one(graph: Graph) -> Graph:
         gate = graph[graph[a].inputs[0]]
         if gate.op == "const" or gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0:
             continue
-        log = _Log(graph, nodes).of(gate)
+        log = _Log(graph, nodes).of(gate, _DEEPEST)
         nodes[node.name] = node.with_(
             inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")})
         )
@@ -42,6 +43,7 @@ def _one(graph: Graph) -> Graph:
 class _Log:
     def __init__(self, graph: Graph, nodes: dict[str, Node]) -> None:
         self.graph, self.nodes = graph, nodes
+        self.known: dict[str, Node] = {}
 
     def make(self, like: Node, op: str, *inputs: Node, **values: object) -> Node:
         same = next(
@@ -62,9 +64,14 @@ class _Log:
         self.nodes[name] = node
         return node
 
-    def of(self, node: Node) -> Node:
-        """The logarithm of a value that is not negative."""
-        operands = self.graph.operands(node) if node.name in self.graph.nodes else ()
+    def of(self, node: Node, depth: int) -> Node:
+        """The logarithm of a value that is not negative; rewritten no deeper than that."""
+        if node.name not in self.known:
+            self.known[node.name] = self._of(node, depth - 1) if depth else self.make(node, "log", node)
+        return self.known[node.name]
+
+    def _of(self, node: Node, depth: int) -> Node:
+        operands = self.graph.operands(node)
         positive = [interval(self.graph, operand.name)[0] >= 0 for operand in operands]
         match node.op:
             case "exp":
@@ -72,15 +79,15 @@ class _Log:
             case "sigmoid":
                 return self.make(node, "logsigmoid", operands[0])
             case "mul" | "div" if all(positive):
-                left, right = self.of(operands[0]), self.of(operands[1])
+                left, right = self.of(operands[0], depth), self.of(operands[1], depth)
                 return self.make(node, "add" if node.op == "mul" else "sub", left, right)
             case "pow" if positive[0]:
-                return self.make(node, "mul", self.of(operands[0]), operands[1])
+                return self.make(node, "mul", self.of(operands[0], depth), operands[1])
             case "sqrt":
-                return self.make(node, "mul", self.of(operands[0]), self.make(node, "const", value=0.5))
+                return self.make(node, "mul", self.of(operands[0], depth), self.make(node, "const", value=0.5))
             case "sub" if operands[0].op == "const" and operands[0].attrs["value"] == 1 and operands[1].op == "sigmoid":
                 inner = self.graph[operands[1].inputs[0]]
                 return self.make(operands[1], "logsigmoid", self.make(inner, "neg", inner))
             case op if op in _THROUGH and len(operands) == 1:
-                return self.make(node, op, self.of(operands[0]), **node.attrs)
+                return self.make(node, op, self.of(operands[0], depth), **node.attrs)
         return self.make(node, "log", node)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
 
 from ssir.ir.graph import Graph, Node
 
@@ -58,32 +57,40 @@ _RULES: Mapping[str, Callable[..., Interval]] = {
 
 def interval(graph: Graph, name: str) -> Interval:
     """The interval that a real value lies in, both ends included."""
-    return _interval(graph, name, frozenset())
+    found: dict[str, Interval] = {}
+    path = dict.fromkeys([name])
+    while path:
+        node = graph[next(reversed(path))]
+        known = ANYTHING if node.type.dtype == "complex" else _known(node)
+        needed = () if known is not None or not _bounded(node) else node.inputs
+        missing = next((other for other in needed if other not in found and other not in path), None)
+        if missing is not None:
+            path[missing] = None
+            continue
+        # What is still on the path lies on a cycle: nothing is proved of it.
+        operands = [found.get(other, ANYTHING) for other in needed]
+        found[node.name] = known if known is not None else _from(node, operands)
+        del path[node.name]
+    return found[name]
 
 
-def _interval(graph: Graph, name: str, above: frozenset[str]) -> Interval:
-    node = graph[name]
-    if name in above or node.type.dtype == "complex":
-        return ANYTHING
-    known = _known(node)
-    if known is not None:
-        return known
+def _bounded(node: Node) -> bool:
+    return node.op in _SAME or node.op in _RULES or node.op in ("where", "concat", "pack", "clamp")
 
-    @cache
-    def operand(i: int) -> Interval:
-        return _interval(graph, node.inputs[i], above | {name})
 
+def _from(node: Node, operands: list[Interval]) -> Interval:
+    """The interval of a node from those of its operands."""
     if node.op in _SAME:
-        return operand(0)
+        return operands[0]
     if node.op in ("where", "concat", "pack"):
-        parts = [operand(i) for i in range(1 if node.op == "where" else 0, len(node.inputs))]
-        return min(p[0] for p in parts), max(p[1] for p in parts)
+        parts = operands[1:] if node.op == "where" else operands
+        return min(part[0] for part in parts), max(part[1] for part in parts)
     if node.op == "clamp":
         low, high = node.attrs["low"], node.attrs["high"]
-        a = operand(0)
+        a = operands[0]
         return max(a[0], -math.inf if low is None else low), min(a[1], math.inf if high is None else high)
     if node.op in _RULES:
-        found = _RULES[node.op](*(operand(i) for i in range(len(node.inputs))))
+        found = _RULES[node.op](*operands)
         return ANYTHING if any(math.isnan(x) for x in found) else found
     return ANYTHING
 

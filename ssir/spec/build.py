@@ -27,6 +27,12 @@ class Builder:
     bodies: dict[str, Graph] = field(default_factory=dict)
     reserved: set[str] = field(default_factory=set)
 
+    def refuse_more(self, at: Span | None) -> None:
+        """Raise SpecError once the graph is as large as a graph may be."""
+        if len(self.nodes) >= MOST_NODES:
+            words = f"the graph has more than {MOST_NODES} nodes here"
+            raise SpecError([Diagnostic("SSIR004", words, at, (), "repeat components with a stack")])
+
     def fresh(self, name: str) -> str:
         taken, n = name, 1
         while taken in self.nodes or taken in self.reserved:
@@ -41,18 +47,7 @@ class Builder:
         return unique
 
     def add(self, name: str, op: str, inputs: Sequence[Node], type: Type, at: Span | None, **values: Any) -> Node:
-        if len(self.nodes) >= MOST_NODES:
-            raise SpecError(
-                [
-                    Diagnostic(
-                        "SSIR004",
-                        f"the graph has more than {MOST_NODES} nodes here",
-                        at,
-                        (),
-                        "repeat components with a stack",
-                    )
-                ]
-            )
+        self.refuse_more(at)
         for i, axis in enumerate(type.axes):
             if axis.name in type.names[:i]:
                 words = f"the result would have the axis `{axis.name}` twice"

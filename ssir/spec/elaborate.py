@@ -32,6 +32,8 @@ def elaborate(module: Module, component: str, overrides: Mapping[str, float] | N
     try:
         return _elaborate(module, component, overrides or {}, False)
     except SpecError as error:
+        if any(fault.code == "SSIR004" for fault in error.diagnostics):
+            raise
         raise SpecError(_each_once([*error.diagnostics, *survey(module, overrides or {})])) from None
 
 
@@ -53,6 +55,8 @@ def survey(module: Module, overrides: Mapping[str, float]) -> list[Diagnostic]:
         for component in module.file.components:
             with report.catching():
                 _elaborate(module, component, overrides, True)
+            if any(fault.code == "SSIR004" for fault in report.diagnostics):
+                break  # what is too large once is too large each time that it is looked at
     return _each_once([*sizes.diagnostics, *report.diagnostics])
 
 
@@ -353,6 +357,7 @@ class Instance:
         callers: tuple[tuple[str, str], ...],
     ) -> Values:
         """The outputs of a component that is inlined here."""
+        self.graph.builder.refuse_more(self.module.document.span(self.path, key=True))
         return Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers).outputs()
 
     def call_scope(self, name: str) -> str:

@@ -24,6 +24,9 @@ class Spec:
     component: str
     overrides: Mapping[str, float] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: object) -> Spec:
+        return self  # nothing in it changes
+
     @property
     def name(self) -> str:
         whole = self.component == self.module.file.main

@@ -197,7 +197,9 @@ def _advice(value: Any, wanted: list[str]) -> str | None:
         return "an expression is one text; a list stands only inside a call"
     if isinstance(value, float) and "a whole number" in wanted:
         return "a size is whole; numbers that are not are declared under `constants`"
-    return "write a value after the `:`, or remove the key" if value is None else None
+    if value is None:
+        return "write a value after the `:`, or remove the key"
+    return "`ssir explain SSIR005` shows an example" if wanted else None
 
 
 def _tell_other(fault: _Fault, document: Document, report: Report) -> None:

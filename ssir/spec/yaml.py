@@ -67,6 +67,7 @@ class Document:
     source: Source
     data: Any
     _places: dict[Path, _Place] = field(repr=False)
+    _located: dict[Path, list[tuple[int, int]]] = field(default_factory=dict, repr=False, compare=False)
 
     def span(self, path: Path, key: bool = False) -> Span:
         """Where the value at `path` stands, or its key; where nothing stands there, the nearest parent's."""
@@ -94,7 +95,9 @@ class Document:
 
     def locate(self, path: Path, start: int, end: int) -> Span:
         """Where a piece of the text of the scalar at `path` stands in the source."""
-        pieces = _pieces(self.source.text, self._scalar(path))
+        if path not in self._located:
+            self._located[path] = _pieces(self.source.text, self._scalar(path))
+        pieces = self._located[path]
         if start >= len(pieces):
             after = pieces[-1][1] if pieces else self._places[path].start
             return self.source.span(after, after)
