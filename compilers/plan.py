@@ -19,7 +19,8 @@ _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Entry:
-    """One state. ``path`` stands for ``count`` states in a stack. ``bytes``: per sequence (per token, if it grows)."""
+    """One state. ``path`` stands for ``count`` states in a stack. ``chosen``: whether the form was chosen for this state, and not for
+    another that it computes along with it. ``bytes``: per sequence (per token, if it grows)."""
 
     path: str
     count: int
@@ -28,6 +29,7 @@ class Entry:
     cost: Cost
     bytes: int
     others: tuple[str, ...]
+    chosen: bool
 
     def record(self) -> dict[str, Any]:
         """The entry as plain data."""
@@ -59,6 +61,9 @@ class Plan:
     parameters: int = 0
     flops: float = 0.0
     dtype: str = "float32"
+
+    def __deepcopy__(self, memo: object) -> Plan:
+        return self  # nothing in it changes
 
     def record(self) -> dict[str, Any]:
         return {
@@ -128,8 +133,10 @@ class _Chooser:
             match = taken[name]
             self.chosen[where, name] = match
             cost = match.form.cost(graph, fact, match)
-            others = tuple(option.form.name for option, _ in ranked[name] if option.form.name != match.form.name)
-            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), others)
+            known_forms = [option.form.name for option, _ in ranked[name]]
+            others = tuple(form for form in known_forms if form != match.form.name)
+            chosen = match.form.name in known_forms
+            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), others, chosen)
         for node in graph:
             if node.op == "stack":
                 for body in dict.fromkeys(node.attrs["pattern"]):

@@ -122,7 +122,7 @@ def _fill(model: Model, at: Path) -> None:
         "component": spec.component,
         "dims": dict(spec.overrides),
         "module": _texts(spec.module, at),
-        "forms": {entry.path: entry.match.form.name for entry in model.plan.entries},
+        "forms": {entry.path: entry.match.form.name for entry in model.plan.entries if entry.chosen},
         "dtype": model.plan.dtype,
     }
     _write(at / "spec.json", json.dumps(about, indent=1))

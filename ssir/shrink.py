@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from ssir import passes
 from ssir.errors import SSIRError
 from ssir.ir.graph import Dependence, Graph
+from ssir.ir.ops import NORM
 from ssir.spec.load import Spec
 
 LONGEST = 300  # steps that a table of positions must have room for
+_FEW = 4
 _SMALL = ((2, 3, 4, 5, 6, 8, 12, 16, 32), (3, 2, 4, 5, 6, 8, 12, 16, 32))
 
 
@@ -51,7 +54,18 @@ def _fits(spec: Spec, parts: list[str]) -> bool:
         graph = spec.graph
     except SSIRError:
         return False
-    return _parts(graph) == parts and _has_room(passes.run(graph)) and _uses_all(graph)
+    return _parts(graph) == parts and _uses_all(graph) and _has_room(passes.run(graph)) and _is_tame(graph)
+
+
+def _is_tame(graph: Graph) -> bool:
+    """Whether no norm is taken over so few entries that little but their signs is left, and rounding decides the rest."""
+    for one in graph.walk():
+        for node in one:
+            if node.op in NORM and node.inputs:
+                type = one[node.inputs[0]].type
+                if prod(type.axis(name).size or _FEW for name in node.attrs["over"]) < _FEW:
+                    return False
+    return True
 
 
 def _uses_all(graph: Graph) -> bool:
