@@ -1,5 +1,7 @@
 """Small dims for the zoo: every axis that can differ does, so that a mistaken axis shows."""
 
+from ssir.spec.load import Spec, load
+
 SMALL: dict[str, dict[str, float]] = {
     "mamba": {"model": 8, "layers": 2, "vocab": 11},
     "lstm": {"model": 6, "layers": 2, "vocab": 11},
@@ -12,3 +14,8 @@ SMALL: dict[str, dict[str, float]] = {
     "rwkv6": {"model": 8, "layers": 2, "vocab": 11, "key": 4, "rank": 2, "decay_rank": 3, "hidden": 12},
     "hgrn2": {"model": 8, "layers": 2, "vocab": 11, "key": 4, "hidden": 10},
 }
+
+
+def small(name: str) -> Spec:
+    """A spec of the zoo, or at a path, at small dims."""
+    return load(name, None, **SMALL.get(name, {}))

@@ -12,13 +12,13 @@ import ssir
 from ssir.artifact import Damaged
 from ssir.compilers.kernels.runtime import Model
 from ssir.errors import UsageError
-from tests.small import SMALL
+from tests.small import small
 
 SPECS = Path(__file__).parent / "specs"
 
 
-def made(name: str, **dims: float) -> Model:
-    model: Model = ssir.compile(ssir.load(name, **(SMALL.get(name, {}) | dims)), seed=3)
+def made(name: str) -> Model:
+    model: Model = ssir.compile(small(name), seed=3)
     return model
 
 

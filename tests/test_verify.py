@@ -7,7 +7,7 @@ import torch
 
 import ssir
 from ssir.compilers.core import Scan
-from tests.small import SMALL
+from tests.small import SMALL, small
 
 SPECS = Path(__file__).parent / "specs"
 NAMES = [*SMALL, *(str(path) for path in sorted(SPECS.glob("*.yaml")))]
@@ -15,7 +15,7 @@ NAMES = [*SMALL, *(str(path) for path in sorted(SPECS.glob("*.yaml")))]
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: Path(name).stem)
 def test_the_planned_forms_agree_with_the_meaning(name: str) -> None:
-    report = ssir.verify(ssir.load(name, **SMALL.get(name, {})), steps=(1, 2, 70), every_form=False)
+    report = ssir.verify(small(name), steps=(1, 2, 70), every_form=False)
     bad = [row for row in report.worst() if not row.ok]
     assert report.ok, bad
 
@@ -72,7 +72,7 @@ def test_a_gradient_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", list(SMALL))
 def test_bfloat16_stays_near_float64(name: str) -> None:
     """A smoke test: half precision runs, forward and backward, in sequence and step, with states in float32."""
-    spec = ssir.load(name, **SMALL[name])
+    spec = small(name)
     exact, half = (ssir.compile(spec, dtype=dtype) for dtype in (torch.float64, torch.bfloat16))
     x = torch.randint(0, 7, (2, 20))
     y, _ = half(x)

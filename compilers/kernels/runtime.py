@@ -449,7 +449,8 @@ def wide_norm(x: Tensor, dims: Sequence[int], eps: float, centre: bool) -> Tenso
 
 
 def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=tuple(dims), keepdim=True).clamp(min=eps)
+    length: Tensor = torch.linalg.vector_norm(x, dim=tuple(dims), keepdim=True)
+    return x / length.clamp(min=eps)
 
 
 def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
@@ -483,7 +484,7 @@ def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return torch.gather(moved.expand(*shape, moved.shape[-1]), -1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
 
 
-def modulo(a: Any, b: Any) -> Tensor:
+def modulo(a: Tensor, b: Tensor) -> Tensor:
     return torch.sub(a, b * torch.floor(a / b))
 
 

@@ -9,7 +9,7 @@ import ssir
 from ssir.compilers import cuda_graph
 from ssir.compilers.kernels.runtime import Model
 from ssir.errors import EnvironmentLacks, UsageError
-from tests.small import SMALL
+from tests.small import small
 
 ZOO = ["mamba", "transformer", "griffin", "lstm", "rwkv4", "gpt2"]
 
@@ -22,7 +22,7 @@ def again(run: Callable[[], None]) -> cuda_graph.Replay:
 
 def pair(name: str) -> tuple[Model, cuda_graph.GraphModel, torch.Tensor]:
     torch.manual_seed(0)
-    model = ssir.compile(ssir.load(name, **SMALL[name]), dtype=torch.float64)
+    model = ssir.compile(small(name), dtype=torch.float64)
     return model, cuda_graph.compile(model, capacity=24, capture=again), torch.randint(0, 7, (3, 12))
 
 
@@ -85,13 +85,13 @@ def test_more_steps_than_there_is_room_for_are_refused() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without CUDA")
 def test_without_cuda_one_sentence_names_the_alternative() -> None:
     with pytest.raises(EnvironmentLacks, match="use the backend `torch`"):
-        ssir.compile(ssir.load("mamba", **SMALL["mamba"]), backend="cuda-graph")
+        ssir.compile(small("mamba"), backend="cuda-graph")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ZOO)
 def test_captured_graphs_equal_the_eager_step_on_a_gpu(name: str) -> None:
-    graphs = ssir.compile(ssir.load(name, **SMALL[name]), backend="cuda-graph", dtype=torch.float64)
+    graphs = ssir.compile(small(name), backend="cuda-graph", dtype=torch.float64)
     model = graphs.model
     assert isinstance(model, Model)
     x = torch.randint(0, 7, (3, 12), device="cuda")

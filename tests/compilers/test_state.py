@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import ssir
-from tests.small import SMALL
+from tests.small import SMALL, small
 
 
 def nbytes(state: dict[str, Tensor]) -> int:
@@ -13,7 +13,7 @@ def nbytes(state: dict[str, Tensor]) -> int:
 
 
 def decode(name: str, steps: int, batch: int = 2) -> None:
-    model = ssir.compile(ssir.load(name, **SMALL[name]))
+    model = ssir.compile(small(name))
     plan = model.plan
     with torch.no_grad():
         state = model.initial_state(batch)
@@ -43,7 +43,7 @@ def test_a_cache_grows_by_what_the_plan_says_for_100000_steps() -> None:
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_the_state_after_a_sequence_has_the_same_bytes(name: str) -> None:
-    model = ssir.compile(ssir.load(name, **SMALL[name]))
+    model = ssir.compile(small(name))
     with torch.no_grad():
         for steps in (1, 3, 30):
             _, state = model(torch.randint(0, 7, (2, steps)))
@@ -53,7 +53,7 @@ def test_the_state_after_a_sequence_has_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", list(SMALL))
 def test_two_continuations_of_one_state_do_not_disturb_each_other(name: str) -> None:
     torch.manual_seed(0)
-    model = ssir.compile(ssir.load(name, **SMALL[name]), dtype=torch.float64)
+    model = ssir.compile(small(name), dtype=torch.float64)
     x = torch.randint(0, 7, (2, 30))
     with torch.no_grad():
         _, fork = model(x[:, :20])
@@ -72,7 +72,7 @@ def test_two_continuations_of_one_state_do_not_disturb_each_other(name: str) -> 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_interleaved_continuations_share_their_past(name: str) -> None:
     torch.manual_seed(0)
-    model = ssir.compile(ssir.load(name, **SMALL[name]), dtype=torch.float64)
+    model = ssir.compile(small(name), dtype=torch.float64)
     x = torch.randint(0, 7, (1, 26))
     with torch.no_grad():
         _, state = model(x[:, :20])
@@ -87,7 +87,7 @@ def test_interleaved_continuations_share_their_past(name: str) -> None:
 
 
 def test_changed_weights_are_seen_by_the_next_step() -> None:
-    model = ssir.compile(ssir.load("mamba", **SMALL["mamba"]), dtype=torch.float64)
+    model = ssir.compile(small("mamba"), dtype=torch.float64)
     x = torch.randint(0, 7, (1,))
     with torch.no_grad():
         before, _ = model.step(x)
@@ -105,7 +105,7 @@ def test_changed_weights_are_seen_by_the_next_step() -> None:
 def test_a_copy_of_a_model_is_its_own() -> None:
     import copy
 
-    model = ssir.compile(ssir.load("griffin", **SMALL["griffin"]), dtype=torch.float64)
+    model = ssir.compile(small("griffin"), dtype=torch.float64)
     x = torch.randint(0, 7, (1, 9))
     with torch.no_grad():
         before, _ = model(x)
