@@ -90,7 +90,8 @@ def compiled(one: Case, weights: Mapping[str, Tensor]) -> Callable[..., tuple[Te
     model = compile(one.spec, dtype=torch.float64)
     for name, param in model.named_parameters():
         param.data.copy_(weights[name])
-    return torch.no_grad()(model)
+    run_model: Callable[..., tuple[Tensor, State]] = torch.no_grad()(model)
+    return run_model
 
 
 def meaning(graph: str, x: Tensor | None = None, params: Mapping[str, Tensor] | None = None, more: str = "") -> Tensor:
