@@ -82,9 +82,11 @@ class Chunked:
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, axes = fact.node, match.details["axes"]
         sizes = dict(node.attrs["axes"])
-        q = self._operand(e, node.role("C") or "", axes.heads, axes.keys, sizes)
-        k = self._operand(e, node.role("B") or "", axes.heads, axes.keys, sizes)
-        v = self._operand(e, node.role("x") or "", axes.heads, axes.values, sizes, whole=True)
+        c, b, x = (node.role(role) or "" for role in ("C", "B", "x"))
+        shared = not any(axis in axes.heads for name in (b, c) for axis in e.node(name).type.names)
+        q = self._operand(e, c, () if shared else axes.heads, axes.keys, sizes)
+        k = self._operand(e, b, () if shared else axes.heads, axes.keys, sizes)
+        v = self._operand(e, x, axes.heads, axes.values, sizes)
         g = "None" if fact.log is None else self._gate(e, fact, axes, sizes)
         flat = ops.shape([prod(sizes[name] for name in group) for group in (axes.heads, axes.keys, axes.values)])
         order = [*axes.heads, *axes.keys, *axes.values]
@@ -106,27 +108,17 @@ class Chunked:
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
         return system.step(e, fact)
 
-    def _operand(
-        self,
-        e: Emitter,
-        name: str,
-        heads: Sequence[str],
-        rest: Sequence[str],
-        sizes: dict[str, int],
-        whole: bool = False,
-    ) -> str:
-        """[batch, steps, heads (1 where it has none), rest]."""
-        own = e.node(name).type.names
-        shared = not whole and not any(axis in heads for axis in own)
-        first = [] if shared else list(heads)
-        axes = [*first, *rest]
-        wide = f"{e.function('runtime', 'spread')}(time, {ops.operand(e, name, axes)}, {ops.shape([sizes[axis] for axis in axes])}, time.data)"
+    def _operand(self, e: Emitter, name: str, heads: Sequence[str], rest: Sequence[str], sizes: dict[str, int]) -> str:
+        """[batch, steps, heads (1 if there are none), rest]."""
+        axes = [*heads, *rest]
+        size = ops.shape([sizes[axis] for axis in axes])
+        wide = f"{e.function('runtime', 'spread')}(time, {ops.operand(e, name, axes)}, {size}, time.data)"
         text = e.let(f"{name}_wide", wide)
         if len(rest) > 1:
             text = f"{text}.flatten({-len(rest)})"
-        if len(first) > 1:
-            text = f"{text}.flatten({-1 - len(first)}, -2)"
-        return f"{text}.unsqueeze(-2)" if not first else text
+        if len(heads) > 1:
+            text = f"{text}.flatten({-1 - len(heads)}, -2)"
+        return text if heads else f"{text}.unsqueeze(-2)"
 
     def _gate(self, e: Emitter, fact: Facts, axes: _Axes, sizes: dict[str, int]) -> str:
         log = fact.log or ""

@@ -30,7 +30,12 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
     half = [x for x in angle.type.axes if x.name not in a.type.names]
     if len(half) != 1 or over.size is None or 2 * (half[0].size or 0) != over.size:
         message = f"the angle needs one axis of its own, half as long as `{over.name}`: its axes: {', '.join(map(str, angle.type.axes))}"
-        cx.fail("SSIR014", message, "angle", "make it of position and arange(half): position * base ** (-arange(half) / half)")
+        cx.fail(
+            "SSIR014",
+            message,
+            "angle",
+            "make it of position and arange(half): position * base ** (-arange(half) / half)",
+        )
     rest = Type(tuple(x for x in angle.type.axes if x.name != half[0].name))
     try:
         axes = broadcast([a.type, rest])

@@ -18,14 +18,16 @@ from ssir.passes.facts import Facts
 
 @dataclass(frozen=True)
 class _Parts:
-    """The factors of log A and of B, sorted: what varies with the input over channels, over the expansion, and constants."""
+    """The factors of log A and of B, sorted: what varies with the input over channels, over the expansion, and constants; ``minus``
+    is the sign of log A."""
 
     channels: tuple[str, ...]
     expansion: tuple[str, ...]
     gate: tuple[str, ...]
-    rate: tuple[tuple[str, bool], ...]
+    rate: tuple[str, ...]
     wide: tuple[str, ...]
     narrow: tuple[str, ...]
+    minus: bool
 
 
 def _factors(graph: Graph, name: str, negative: bool = False) -> Iterator[tuple[str, bool]]:
@@ -69,13 +71,15 @@ class SelectiveScan:
 
     def _parts(self, graph: Graph, log: str, b: str, channels: set[str], expansion: set[str]) -> _Parts | None:
         gate: list[str] = []
-        rate: list[tuple[str, bool]] = []
+        rate: list[str] = []
         wide: list[str] = []
         narrow: list[str] = []
+        minus = False
         for name, negative in _factors(graph, log):
+            minus ^= negative
             if graph[name].type.dependence is Dependence.CONSTANT:
-                rate.append((name, negative))
-            elif set(graph[name].type.names) <= channels and not negative:
+                rate.append(name)
+            elif set(graph[name].type.names) <= channels:
                 gate.append(name)
             else:
                 return None
@@ -84,10 +88,16 @@ class SelectiveScan:
             if negative or not (axes <= channels or axes <= expansion):
                 return None
             (wide if axes <= channels else narrow).append(name)
-        if not gate or not rate or not narrow:
+        if not gate or not narrow:
             return None
         return _Parts(
-            tuple(sorted(channels)), tuple(sorted(expansion)), tuple(gate), tuple(rate), tuple(wide), tuple(narrow)
+            tuple(sorted(channels)),
+            tuple(sorted(expansion)),
+            tuple(gate),
+            tuple(rate),
+            tuple(wide),
+            tuple(narrow),
+            minus,
         )
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
@@ -138,15 +148,18 @@ class SelectiveScan:
     def _rate(self, e: Emitter, fact: Facts, channels: Sequence[str], expansion: Sequence[str]) -> str:
         """The constant factors of log A as [channels, expansion]."""
         node = fact.node
-        match = e.unit.match[node.name]
-        factors = match.details["parts"].rate
+        parts: _Parts = e.unit.match[node.name].details["parts"]
         sizes = dict(node.attrs["axes"])
         axes = [*channels, *expansion]
         key = f"rate {node.name}"
         c = e.unit.constant
         if key not in c.names:
-            product = " * ".join(f"{'-' if negative else ''}{ops.operand(c, name, axes)}" for name, negative in factors)
-            text = f"({product}).expand({', '.join(str(sizes[name]) for name in axes)})"
+            product = " * ".join(ops.operand(c, name, axes) for name in parts.rate)
+            sign = "-" if parts.minus else ""
+            text = (
+                f"({sign}{product})" if product else f"torch.full((), {sign}1.0, dtype=self.real, device=self.device)"
+            )
+            text += f".expand({', '.join(str(sizes[name]) for name in axes)})"
             if len(axes) > 2:
                 text += f".reshape({_product(sizes, channels)}, {_product(sizes, expansion)})"
             c.names[key] = c.let(f"{node.name}_rate", text)

@@ -1,0 +1,232 @@
+"""From structure to algorithm: which form a memory gets, and that every form that fits it agrees with its meaning."""
+
+from dataclasses import dataclass
+
+import pytest
+
+import ssir
+from ssir import passes
+from ssir.compilers.plan import plan
+from ssir.errors import UsageError
+from ssir.spec.load import Spec
+
+DIMS = "{n: 3, m: 4, head: 2, group: 3, key: 4, value: 5, tap: 3, long: 20, slot: unbounded, half: 2}"
+
+
+def spec(graph: str, inputs: str = "{x: [n]}", output: str = "y") -> Spec:
+    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {DIMS}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: {output}\nmain: main\n"
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    form: str
+    graph: str
+    inputs: str = "{x: [n]}"
+
+
+GATE = "sigmoid(linear(x, {}))"
+CASES = (
+    Case(
+        "a short filter",
+        "filter",
+        "y: {state: [tap, n], A: shift(tap), input: x, C: 'param([tap, n], init=normal(1))'}",
+    ),
+    Case(
+        "a filter that leaves the newest out",
+        "filter",
+        "y: {state: [tap, n], A: shift(tap), input: x, C: 'param([tap], init=normal(1))', read: before}",
+    ),
+    Case(
+        "a long filter with feed-through",
+        "filter",
+        "y: {state: [long, n], A: shift(long), input: x, C: 'param([long, n], init=normal(1))', D: 2}",
+    ),
+    Case(
+        "taps that depend on the input",
+        "register",
+        "y: {state: [tap, n], A: shift(tap), input: x, C: 'linear(x, [tap, n])'}",
+    ),
+    Case("a window read by a maximum", "register", "y: max(window(x, tap) * linear(x, tap), over=tap)"),
+    Case(
+        "a register that begins full",
+        "register",
+        "y: {state: [tap, n], A: shift(tap), input: x, C: 'linear(x, tap)', initial: 'param([tap, n], init=normal(1))'}",
+    ),
+    Case("a delay", "delay", "y: delay(x)"),
+    Case("a delay that begins somewhere", "delay", "y: x * delay(x, initial=param([n], init=normal(1)))"),
+    Case("an integrator", "scan", "y: {state: [n], input: x}"),
+    Case(
+        "a constant diagonal",
+        "scan",
+        "y: {state: [n], A: 'sigmoid(param([n], init=normal(1)))', input: x, initial: 'param([n], init=normal(1))'}",
+    ),
+    Case(
+        "a gated diagonal",
+        "scan",
+        f"y: {{state: [n], A: '{GATE.format('n')}', B: '{GATE.format('n')}', input: x, D: 3}}",
+    ),
+    Case(
+        "a gated diagonal read before",
+        "scan",
+        f"y: {{state: [n], A: '{GATE.format('n')}', input: x, C: '{GATE.format('n')}', read: before}}",
+    ),
+    Case("a scalar gate", "scan", "y: {state: [n], A: 'sigmoid(sum(x, over=n))', input: x}"),
+    Case(
+        "a complex diagonal",
+        "scan",
+        "z: {state: [n, m], A: 'polar(0.9, param([n, m], init=uniform(0, 3)))', input: x, C: 'complex(param([m], init=normal(1)), param([n, m], init=normal(1)))'}\ny: real(z)",
+    ),
+    Case("a running maximum", "scan", "y: {state: [n], A: '-softplus(linear(x, n))', input: x, algebra: max_plus}"),
+    Case(
+        "a running maximum with a readout",
+        "scan",
+        "y: {state: [n, m], A: -0.1, B: 'linear(x, m)', input: x, C: 'linear(x, m)', D: 0, algebra: max_plus}",
+    ),
+    Case(
+        "a selective scan",
+        "selective scan",
+        "dt: softplus(linear(x, n))\ny: {state: [n, m], A: 'exp(dt * -exp(param([n, m], init=normal(1))))', B: 'dt * linear(x, m)', input: x, C: 'linear(x, m)', D: 'param([n], init=ones)'}",
+    ),
+    Case(
+        "a selective scan read before",
+        "selective scan",
+        "dt: softplus(linear(x, n))\ny: {state: [m, n], A: 'exp(-dt * softplus(param([m], init=normal(1))))', B: 'linear(x, m)', input: x, C: 'linear(x, m)', read: before}",
+    ),
+    Case(
+        "a matrix memory",
+        "chunked, decay by key",
+        "y: {state: [head, key, value], A: 'sigmoid(linear(x, [head, key]))', B: 'linear(x, [head, key])', input: 'linear(x, [head, value])', C: 'linear(x, [head, key])'}",
+    ),
+    Case(
+        "a matrix memory read before",
+        "chunked, decay by key",
+        "y: {state: [value, key], A: 'sigmoid(linear(x, key))', B: 'linear(x, key)', input: 'linear(x, value)', C: 'linear(x, key)', read: before}",
+    ),
+    Case(
+        "a constant decay by key",
+        "chunked, decay by key",
+        "y: {state: [head, key, value], A: 'sigmoid(param([head, key], init=normal(1)))', B: 'linear(x, [head, key])', input: 'linear(x, [head, value])', C: 'linear(x, key)'}",
+    ),
+    Case(
+        "one decay per head",
+        "chunked, scalar decay",
+        "y: {state: [head, key, value], A: 'sigmoid(linear(x, head))', B: 'linear(x, key)', input: 'linear(x, [head, value])', C: 'linear(x, key)'}",
+    ),
+    Case(
+        "linear attention",
+        "chunked, scalar decay",
+        "y: {state: [head, key, value], B: 'linear(x, [head, key])', input: 'linear(x, [head, value])', C: 'linear(x, [head, key])'}",
+    ),
+    Case(
+        "attention",
+        "attention",
+        "y: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(linear(x, [head, group, key]), window(linear(x, [head, key]), slot), over=key) * key ** -0.5, over=slot)'}",
+    ),
+    Case(
+        "attention over a window, one head",
+        "attention",
+        "y: {state: [long, value], A: shift(long), input: 'linear(x, value)', C: 'softmax(dot(window(linear(x, key), long), linear(x, key), over=key), over=long)'}",
+    ),
+    Case(
+        "attention with capped scores",
+        "register",
+        "y: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(5 * tanh(dot(linear(x, [head, key]), window(linear(x, [head, key]), slot), over=key) / 5), over=slot)'}",
+    ),
+    Case(
+        "attention by sigmoid, with a bias by distance",
+        "register",
+        "y: {state: [long, head, value], A: shift(long), input: 'linear(x, [head, value])', C: 'sigmoid(dot(linear(x, [head, key]), window(linear(x, [head, key]), long), over=key) - 0.1 * arange(long) + param([head, long], init=normal(1)))'}",
+    ),
+    Case(
+        "the delta rule",
+        "loop",
+        "k: l2_norm(linear(x, key), over=key)\ny: {state: [key, value], A: '(1 - outer(sigmoid(sum(x, over=n)) * k, k, over=key)) * sigmoid(linear(x, key))', B: k, input: 'linear(x, value)', C: 'linear(x, key)'}",
+    ),
+    Case(
+        "a rotation", "loop", "y: {state: [key], A: '0.9 * rotate(linear(x, half), over=key)', input: 'linear(x, key)'}"
+    ),
+    Case("a matrix", "loop", "y: {state: [n], A: 'dense(0.3 * param([n, n_], init=normal(1)), over=n)', input: x}"),
+    Case("a classic recurrent network", "loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
+    Case(
+        "a gated memory",
+        "gated memory",
+        "h: delay(y)\nc: {state: [n], A: 'sigmoid(linear(h, n) + linear(x, n, bias=true))', B: 'tanh(linear(x, n) + linear(h, n, bias=true))', input: 'sigmoid(linear(x, n) + linear(h, n))'}\ny: tanh(c) * sigmoid(linear(x, n) + x + linear(h, n))",
+    ),
+    Case(
+        "a gated memory of which more is read",
+        "gated memory",
+        "h: delay(o)\nc: {state: [n], A: 'sigmoid(linear(x, n) + linear(h, n))', B: 'sigmoid(linear(x, n) + linear(h, n))', input: 'tanh(linear(x, n) + linear(h, n))'}\no: sigmoid(linear(x, n) + linear(h, n)) * tanh(c)\ny: o + c * h",
+    ),
+    Case(
+        "a gated average",
+        "gated average",
+        "h: delay(y)\nr: sigmoid(linear(x, n) + linear(h, n))\nz: sigmoid(linear(x, n, bias=true) + linear(h, n))\ny: {state: [n], A: z, B: 1 - z, input: 'tanh(linear(x, n) + linear(h, n, bias=true) * r)'}",
+    ),
+    Case(
+        "a cell with peepholes, which is no gated memory",
+        "loop",
+        "h: delay(y)\nc: {state: [n], A: 'sigmoid(linear(x, n) + linear(h, n) + 0.1 * delay(c))', B: 'sigmoid(linear(x, n) + linear(h, n))', input: 'tanh(linear(x, n) + linear(h, n))'}\ny: tanh(c) * sigmoid(linear(x, n) + linear(h, n))",
+    ),
+    Case(
+        "attention over what it wrote itself",
+        "loop",
+        "q: linear(x, n)\nseen: window(delay(y), tap)\ny: tanh(q + sum(seen * softmax(dot(q, seen, over=n), over=tap), over=tap))",
+    ),
+    Case("sample and hold", "scan", "y: hold(x, every=4)"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_form_that_fits_agrees_with_the_meaning(case: Case) -> None:
+    report = ssir.verify(spec(case.graph, case.inputs), steps=(1, 2, 70))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+    fitting = {row.form for row in report.rows}
+    assert any(case.form in form.split(", ") or case.form == form or case.form in form for form in fitting), fitting
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.form in ("loop", "delay", "filter", "gated memory", "gated average")],
+    ids=lambda case: case.name,
+)
+def test_the_plan_takes_the_form_that_is_right_at_any_size(case: Case) -> None:
+    entries = plan(passes.run(spec(case.graph, case.inputs).graph)).entries
+    assert case.form in {entry.match.form.name for entry in entries}
+
+
+BIG = "{n: 512, head: 4, key: 64, value: 64, m: 16, slot: unbounded}"
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        (c.name, c.form)
+        for c in CASES
+        if c.form in ("selective scan", "chunked, decay by key", "chunked, scalar decay", "attention")
+    ],
+)
+def test_at_real_sizes_the_plan_takes_the_form_that_never_writes_the_states_out(name: str, form: str) -> None:
+    case = next(case for case in CASES if case.name == name)
+    one = spec(case.graph, case.inputs)
+    wide = Spec(one.module, one.component, {"n": 512, "m": 16, "head": 4, "key": 64, "value": 64, "long": 256})
+    entries = plan(passes.run(wide.graph)).entries
+    assert form in {entry.match.form.name for entry in entries}
+
+
+def test_the_plan_says_why_there_is_no_parallel_form() -> None:
+    case = next(case for case in CASES if case.name == "a classic recurrent network")
+    (entry,) = plan(passes.run(spec(case.graph).graph)).entries
+    assert "no parallel form: its input depends on the state" in entry.match.why
+
+
+def test_a_form_can_be_forced_and_one_that_does_not_fit_is_refused() -> None:
+    one = passes.run(spec(CASES[8].graph).graph)
+    assert plan(one, forced={"y": "loop"}).entries[0].match.form.name == "loop"
+    with pytest.raises(UsageError, match="does not compute"):
+        plan(one, forced={"y": "filter"})
+    with pytest.raises(UsageError, match="the nearest is `scan`"):
+        plan(one, forced={"y": "scann"})
