@@ -70,14 +70,7 @@ class _Commands:
         if json:
             one.add_argument("--json", action="store_true", help="print one JSON object")
         if dims:
-            one.add_argument(
-                "--set",
-                metavar="DIM=VALUE",
-                action="append",
-                type=assignment,
-                default=[],
-                help="set a dim or a constant; may be given more than once",
-            )
+            _settable(one)
             one.add_argument("--size", metavar="SIZE", help="one of the named sizes of the spec")
         if machine:
             one.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
@@ -96,6 +89,11 @@ class _Commands:
                 help="compute a state by this form",
             )
         return one
+
+
+def _settable(command: argparse.ArgumentParser) -> None:
+    help = "set a dim or a constant; may be given more than once"
+    command.add_argument("--set", metavar="DIM=VALUE", action="append", type=assignment, default=[], help=help)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,20 +154,24 @@ def parser() -> argparse.ArgumentParser:
     compile.add_argument("-o", "--output", metavar="DIR", help="write an artifact there")
     compile.add_argument("--force", action="store_true", help="replace what is there")
 
-    verify = commands.add(
-        "verify", "proving:verify", "hold every form against the reference interpreter", json=True, dims=True
-    )
+    verify = commands.add("verify", "proving:verify", "hold every form against its meaning", json=True, dims=True)
     verify.add_argument("specs", metavar="SPEC", nargs="+")
-    verify.add_argument("--dtype", choices=["float64", "float32"], help="only this one")
-    verify.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    verify.add_argument("--quick", action="store_true", help="short sequences only")
+    verify.add_argument("--quick", action="store_true", help="short sequences, and only the forms of the plan")
+    verify.add_argument("--seed", type=int, default=0, help="for parameters and inputs (default 0)")
 
-    bench = commands.add(
-        "bench", "proving:bench", "measure forward, backward and step", json=True, dims=True, machine=True
-    )
-    bench.add_argument("specs", metavar="SPEC", nargs="+")
-    bench.add_argument("--batch", type=whole, default=1)
-    bench.add_argument("--steps", type=whole, default=512, help="length of the sequences (default 512)")
+    bench = commands.add("bench", "proving:bench", "measure forward, backward and decoding, beside peers", json=True)
+    bench.add_argument("specs", metavar="SPEC", nargs="*", help="(default: all that have a peer to compare with)")
+    _settable(bench)
+    bench.add_argument("--model", metavar="N", type=whole, action="append", help="a width; may be given more than once")
+    bench.add_argument("--layers", metavar="N", type=whole, default=4, help="(default 4)")
+    bench.add_argument("--steps", metavar="N", type=whole, default=1024, help="length of the sequences (default 1024)")
+    bench.add_argument("--batch", metavar="N", type=whole, default=1, help="(default 1)")
+    bench.add_argument("--threads", metavar="N", type=whole, help="(default: as many as torch takes)")
+    bench.add_argument("--seconds", type=number, default=10.0, help="time for each measurement, at least (default 10)")
+    bench.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16"])
+    bench.add_argument("--mode", action="append", choices=["forward", "forward+backward", "decode"])
+    bench.add_argument("--no-peers", action="store_true", help="measure only what SSIR compiles")
+    bench.add_argument("-o", "--output", metavar="DIR", help="write benchmarks.md and benchmarks.json there")
 
     commands.add("plugins", "reading:plugins", "list the plugins, what they bring, and which failed", json=True)
     commands.add("schema", "reading:schema", "print the JSON schema of a spec file, for editors")

@@ -112,6 +112,10 @@ def compile_spec(options: Namespace) -> int:
 
     import ssir
 
+    try:
+        torch.device(options.device)
+    except RuntimeError:
+        raise UsageError(f"there is no device `{options.device}`; there are cpu, cuda, cuda:0, ...") from None
     spec = specs.one(options)
     out = Path(options.output) if options.output else None
     if out is not None and out.exists() and not options.force:

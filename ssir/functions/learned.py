@@ -88,7 +88,9 @@ def linear(
         weight = _weight_of(cx, tie)
         if weight.type.sizes != tuple(axis.size for axis in weight_axes):
             has, needs = (", ".join(map(str, axes)) for axes in (weight.type.axes, weight_axes))
-            cx.fail("SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes")
+            cx.fail(
+                "SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes"
+            )
     else:
         weight = cx.param("weight", weight_axes, init, None if name is None else f"{name}.weight", decay, lr)
     operands = [a, weight]
@@ -137,7 +139,9 @@ def embed(
         weight = _weight_of(cx, tie)
         if weight.type.sizes != tuple(axis.size for axis in (vocab, *out)):
             has, needs = (", ".join(map(str, axes)) for axes in (weight.type.axes, (vocab, *out)))
-            cx.fail("SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes")
+            cx.fail(
+                "SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes"
+            )
     else:
         weight = cx.param("weight", (vocab, *out), init, None if name is None else f"{name}.weight", decay)
     return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out)))

@@ -44,7 +44,9 @@ def system(
         "algebra": algebra,
     }
     if not known:
-        return cx.emit("state", operands, Type(dtype=UNKNOWN), name, **attributes)
+        # What is kept is declared; only a readout or a feed-through could give other axes.
+        read_whole = "C" not in roles and "D" not in roles
+        return cx.emit("state", operands, Type(axes) if read_whole else Type(dtype=UNKNOWN), name, **attributes)
     return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), name, **attributes)
 
 
@@ -100,7 +102,12 @@ def _type(cx: Site, axes: tuple[Axis, ...], roles: dict[str, Node], read: str, e
             help=f"add `{axis_name}` to the axes of the state, or let B contract it",
         )
     for axis_name in b_names - inside.keys() - given:
-        cx.fail("SSIR014", f"B has an axis `{axis_name}` that neither the state nor the input has", "B", "add it to the state, or use it up first")
+        cx.fail(
+            "SSIR014",
+            f"B has an axis `{axis_name}` that neither the state nor the input has",
+            "B",
+            "add it to the state, or use it up first",
+        )
     expansion = [name for name in inside if name not in given]
     c, d = roles.get("C"), roles.get("D")
     lag = 0 if read == "after" else 1

@@ -22,7 +22,12 @@ def rename(cx: Site, a: Node, **axes: Axis) -> Node:
         if old not in a.type.names:
             cx.over(a, (Axis(old, new.size),), old)
         if a.type.axis(old).size != new.size:
-            cx.fail("SSIR015", f"`{old}` is {a.type.axis(old).size}, but `{new.name}` is {shown(new)}", old, "a name changes no size: use linear, split or slice")
+            cx.fail(
+                "SSIR015",
+                f"`{old}` is {a.type.axis(old).size}, but `{new.name}` is {shown(new)}",
+                old,
+                "a name changes no size: use linear, split or slice",
+            )
     result = tuple(Axis(axes[axis.name].name, axis.size) if axis.name in axes else axis for axis in a.type.axes)
     if len({axis.name for axis in result}) < len(result):
         cx.fail("SSIR014", "the result would have the same axis twice", help="rename the other one too")
@@ -169,10 +174,20 @@ def slice_(cx: Site, a: Node, axis: Axis, start: int = 0, stop: int | None = Non
     size = axis.size or 0
     end = size if stop is None else stop
     if not 0 <= start < end <= size:
-        cx.fail("SSIR015", f"{start} to {end} does not lie in `{axis.name}`, which is {size}", "start", "count from 0; the stop is exclusive")
+        cx.fail(
+            "SSIR015",
+            f"{start} to {end} does not lie in `{axis.name}`, which is {size}",
+            "start",
+            "count from 0; the stop is exclusive",
+        )
     new = out or Axis(axis.name, end - start)
     if new.size != end - start:
-        cx.fail("SSIR015", f"{start} to {end} has {end - start} entries, but `{new.name}` is {shown(new)}", "out", f"name an axis of size {end - start}")
+        cx.fail(
+            "SSIR015",
+            f"{start} to {end} has {end - start} entries, but `{new.name}` is {shown(new)}",
+            "out",
+            f"name an axis of size {end - start}",
+        )
     axes = tuple(new if own.name == axis.name else own for own in a.type.axes)
     return cx.emit(
         "slice",

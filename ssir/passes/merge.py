@@ -33,4 +33,5 @@ def _one(graph: Graph) -> Graph:
 
 
 def _key(node: Node) -> Any:
-    return node.op, node.inputs, tuple(sorted(node.attrs.items(), key=lambda item: item[0])), node.type
+    # By their text, because 0.0 == -0.0 and 1 == True.
+    return node.op, node.inputs, tuple(sorted((name, repr(value)) for name, value in node.attrs.items())), node.type

@@ -40,6 +40,19 @@ def _mul(a: Interval, b: Interval) -> Interval:
     return min(corners), max(corners)
 
 
+def _pow(a: Interval, b: Interval) -> Interval:
+    if a[0] < 0:
+        return ANYTHING
+    return (0.0, 1.0) if a[1] <= 1 and b[0] >= 0 else (0.0, math.inf)
+
+
+def _div(a: Interval, b: Interval) -> Interval:
+    if b[0] <= 0:
+        return (0.0, math.inf) if a[0] >= 0 and b[0] == 0 else ANYTHING
+    corners = [0.0 if math.isinf(y) else x / y for x in a for y in b]
+    return min(corners), max(corners)
+
+
 def _exp(x: float) -> float:
     return math.inf if x > 700 else math.exp(x)
 
@@ -50,6 +63,8 @@ _RULES: Mapping[str, Callable[..., Interval]] = {
     "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
     "sub": lambda a, b: (a[0] - b[1], a[1] - b[0]),
     "mul": _mul,
+    "div": _div,
+    "pow": _pow,
     "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
 }

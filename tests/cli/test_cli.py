@@ -27,6 +27,13 @@ main: mixer
 """
 BAD = GOOD.replace("input: u}", "input: v}").replace("A: 0.9", "A: sigmod(u)")
 
+
+def torch_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 Captured = pytest.CaptureFixture[str]
 
 
@@ -261,6 +268,60 @@ def test_drawing_prints_dot_or_writes_a_file(tmp_path: Path, capsys: Captured) -
     assert not capsys.readouterr().out
     assert main(["draw", "lstm", "-o", str(tmp_path / "x.bmp")]) == 2
     assert main(["draw", "lstm", "-o", str(tmp_path / "nowhere" / "x.svg")]) == 2
+
+
+# What computes
+
+
+def test_compiling_tells_the_plan_and_writes_an_artifact(tmp_path: Path, capsys: Captured) -> None:
+    small = ["--set", "model=16", "--set", "layers=2", "--set", "vocab=32"]
+    out = tmp_path / "made"
+    assert main(["compile", "mamba", *small, "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["plan"]["parameters"] > 0 and (out / "model.py").is_file()
+    assert main(["compile", "mamba", *small, "-o", str(out)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["compile", "mamba", *small, "-o", str(out), "--force"]) == 0
+    assert main(["compile", "mamba", *small, "--backend", "torhc"]) == 2
+    assert main(["compile", "mamba", *small, "--device", "nonsense"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch_has_cuda(), reason="this machine has a CUDA device")
+def test_what_the_machine_lacks_has_its_own_exit_code(capsys: Captured) -> None:
+    small = ["--set", "model=16", "--set", "layers=2", "--set", "vocab=32"]
+    assert main(["compile", "mamba", *small, "--device", "cuda"]) == 3
+    assert main(["compile", "mamba", *small, "--backend", "cuda-graph"]) == 3
+    assert "cpu" in capsys.readouterr().err
+
+
+def test_verifying_prints_the_errors_of_the_forms(capsys: Captured) -> None:
+    assert main(["verify", "lstm", "--quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] and all(form["ok"] for form in told["specs"][0]["forms"])
+    assert main(["verify", "lstm", "--quick"]) == 0
+    assert "good" in capsys.readouterr().out
+
+
+def test_a_form_that_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    from ssir import verify
+
+    monkeypatch.setattr(
+        sys.modules[verify.__module__], "LIMITS", dict.fromkeys(sys.modules[verify.__module__].LIMITS, 0.0)
+    )
+    assert main(["verify", "lstm", "--quick"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_measuring_tells_each_result(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("ssir.bench._limits", lambda dtype: {"matmul_gflops": 1.0, "read_gbs": 1.0})
+    monkeypatch.setattr("ssir.bench._SAMPLE", 0.0)
+    size = ["--model", "8", "--layers", "1", "--steps", "8", "--seconds", "0", "--mode", "forward"]
+    assert main(["bench", "lstm", *size, "--no-peers", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (cell,) = json.loads(out)["cells"]
+    assert cell["mode"] == "forward" and "tokens/s" in err
+    assert main(["bench", "nothing", *size]) == 2
 
 
 # Speed
