@@ -30,6 +30,10 @@ _OF_A_RING = ("SSIR016", "SSIR017")
 def elaborate(module: Module, component: str, overrides: Mapping[str, float] | None = None) -> Graph:
     """The IR of a component of a spec. Raises SpecError with everything that is wrong with the file."""
     try:
+        if not module.component(component).input:
+            span = module.document.span(("components", component), key=True)
+            help = "declare what it reads: input: {x: [axis]}, or {tokens: token}"
+            fail("SSIR007", f"`{component}` has no input, so nothing says how long its sequences are", span, help)
         return _elaborate(module, component, overrides or {}, False)
     except SpecError as error:
         if any(fault.code == "SSIR004" for fault in error.diagnostics):
@@ -530,6 +534,9 @@ class Instance:
 
     def _body(self, layer: Layer, own: str, x: Node, carried: Values, given: Values, span: Span) -> str:
         definition = layer.module.component(layer.name)
+        if not definition.input:
+            help = "declare the value that runs through the stack: input: {x: [axis]}"
+            fail("SSIR013", f"the layer `{layer.name}` has no input", span, help)
         first, *others = definition.input
         offered = {first: x, **carried, **given}
         for name in others:

@@ -722,6 +722,15 @@ def test_constants_are_computed_anew_from_those_that_are_set() -> None:
 # Size is no danger.
 
 
+def test_a_component_without_an_input_is_no_layer_and_no_model() -> None:
+    more = "  f:\n    input: {}\n    graph: {y: param([model])}\n    output: y\n"
+    (fault,) = faults(graph("y: {stack: [f], times: 2, input: u}", more))
+    assert fault.message == "the layer `f` has no input"
+    check(loads(graph("y: u * f()", more)))
+    (fault,) = faults(graph("y: u * f()", more).replace("main: mixer", "main: f"))
+    assert fault.code == "SSIR007"
+
+
 def test_huge_dims_cost_nothing() -> None:
     text = graph(
         """
