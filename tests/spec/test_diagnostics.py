@@ -723,7 +723,7 @@ def test_constants_are_computed_anew_from_those_that_are_set() -> None:
 
 
 def test_a_component_without_an_input_is_no_layer_and_no_model() -> None:
-    more = "  f:\n    input: {}\n    graph: {y: param([model])}\n    output: y\n"
+    more = '  f:\n    input: {}\n    graph: {y: "param([model])"}\n    output: y\n'
     (fault,) = faults(graph("y: {stack: [f], times: 2, input: u}", more))
     assert fault.message == "the layer `f` has no input"
     check(loads(graph("y: u * f()", more)))
