@@ -6,6 +6,7 @@ is asked for that the core does not have; one that fails is noted, and breaks no
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -60,7 +61,14 @@ class Registry:
 
     def function(self, call: Callable[..., Any]) -> None:
         """Add a function of the language under its own name (a trailing underscore is dropped)."""
-        self.add("function", call.__name__.rstrip("_"), call)
+        name = call.__name__.rstrip("_")
+        if self._owner:
+            try:
+                inspect.signature(call, eval_str=True)
+            except NameError as error:
+                words = f"the annotations of `{name}` say what its arguments are, and cannot be read: {error}"
+                raise SSIRError(f"{words}; import what they use, outside TYPE_CHECKING too") from None
+        self.add("function", name, call)
 
     def get(self, kind: str, name: str) -> Any | None:
         """The object, or None; loads the plugins if the core has none of that name."""

@@ -56,12 +56,9 @@ _PLUGIN = '''\
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ssir.ir import Node
-    from ssir.registry import Registry
-    from ssir.spec.build import Site
+from ssir.ir import Node
+from ssir.registry import Registry
+from ssir.spec.build import Site
 
 
 def {name}(cx: Site, a: Node) -> Node:

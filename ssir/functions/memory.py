@@ -30,6 +30,11 @@ def system(
     known = not is_unknown(*roles.values())
     entrances = _entrances(cx, roles) if known else []
     a = roles.get("A")
+    for axis in axes:
+        along = a is not None and (a.op == "later" or (a.op == "op.shift" and a.attrs["axis"] == axis.name))
+        if axis.size is None and known and not along:
+            help = f"use `{axis.name}` up before, or let A be shift({axis.name})"
+            cx.fail("SSIR018", f"`{axis.name}` is unbounded, so only a register along it can remember this", help=help)
     if a is not None and algebra == "max_plus" and a.op not in ("op.diag", "op.shift", "later"):
         cx.fail(
             "SSIR019", "in max_plus, A is a value to add or a shift", "A", help="use a value over axes of the state"

@@ -257,6 +257,37 @@ def test_a_new_spec_is_good(tmp_path: Path, capsys: Captured) -> None:
     assert main(["new", "spec", "../mine", "-o", str(tmp_path)]) == 2
 
 
+def test_a_new_plugin_is_a_plugin(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["new", "plugin", "bend", "-o", str(tmp_path)]) == 0
+    metadata = tmp_path / "ssir_bend-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ssir-bend\nVersion: 0.1.0\n")
+    (metadata / "entry_points.txt").write_text("[ssir.plugins]\nbend = ssir_bend:register\n")
+    (tmp_path / "bent.yaml").write_text(GOOD.replace("input: u}", "input: bend(u)}"))
+    done = program("check", str(tmp_path / "bent.yaml"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(program("plugins", "--json", PYTHONPATH=str(tmp_path)).stdout)
+    (mine,) = [plugin for plugin in listed["plugins"] if plugin["name"] == "bend"]
+    assert mine["distribution"] == "ssir-bend" and mine["provides"][0]["name"] == "bend"
+
+
+def test_a_plugin_whose_annotations_cannot_be_read_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from __future__ import annotations\n"
+        "def odd(cx: Site, a: Node) -> Node:\n    return a\n"
+        "def register(registry):\n    registry.function(odd)\n"
+    )
+    metadata = tmp_path / "odd-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 0.1.0\n")
+    (metadata / "entry_points.txt").write_text("[ssir.plugins]\nodd = odd:register\n")
+    done = program("plugins", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 3 and "the annotations of `odd`" in done.stderr
+    (tmp_path / "bent.yaml").write_text(GOOD.replace("input: u}", "input: odd(u)}"))
+    done = program("check", str(tmp_path / "bent.yaml"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1 and "the plugin `odd` failed" in done.stderr
+
+
 def test_drawing_prints_dot_or_writes_a_file(tmp_path: Path, capsys: Captured) -> None:
     assert main(["draw", "lstm"]) == 0
     out, err = capsys.readouterr()

@@ -719,6 +719,13 @@ def test_constants_are_computed_anew_from_those_that_are_set() -> None:
     assert [node.attrs["value"] for node in spec.graph if node.op == "const"] == [10.0]
 
 
+def test_only_a_register_remembers_along_an_unbounded_axis() -> None:
+    for y in ("{state: [past, model], A: 0.9, input: u}", "sum(delay(window(u, past)), over=past)"):
+        (fault,) = faults(graph(f"y: {y}"))
+        assert fault.code == "SSIR018" and "only a register along it" in fault.message
+    assert loads(graph("y: sum(window(u, past), over=past)")).graph
+
+
 # Size is no danger.
 
 

@@ -25,7 +25,7 @@ WORDS = [
     *"( ) [ ] , + - * / ** % < == = over= init= axis= steps= share= tie= bias=".split(),
 ]
 expressions = st.lists(st.sampled_from(WORDS), min_size=1, max_size=14).map(" ".join)
-scalars = st.one_of(
+scalars: st.SearchStrategy[Any] = st.one_of(
     expressions,
     st.sampled_from(
         [None, True, False, 0, -1, 1, 2**31, 2**53, 1e300, 0.5, "", "unbounded", "token", [], {}, ["model", "model"]]
