@@ -58,7 +58,7 @@ class Delay:
         node = fact.node
         x = system.spread(e, node, system.entering(e, node, system.axes_of(node)), "x")
         e.line(f"new[{e.key(node)}] = {x}[:, -1]")
-        text = f"{e.function('runtime', 'previous')}({x}, old.get({e.key(node)}), {e.start(node)}, time)"
+        text = f"{e.function('memory', 'previous')}({x}, old.get({e.key(node)}), {e.start(node)}, time)"
         return system.readout(e, node, e.let(f"{node.name}_before", text), narrow=False)
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -124,7 +124,7 @@ class Scan:
             source = e.node(a).inputs[0]
             text = ops.operand(e, source, axes)
             if e.lead(source) == 0:
-                text = f"{e.function('runtime', 'leading')}({text}, {len(axes)}, {b})"
+                text = f"{e.function('operations', 'leading')}({text}, {len(axes)}, {b})"
             gate = e.let(f"{node.name}_gate", text)
         start = e.start(node)
         clear = start or system.fill(node)
@@ -133,9 +133,9 @@ class Scan:
         e.line(f"{h}, {last} = {kernel}({gate}, {b}, old.get({e.key(node)}), time.reset, {clear})")
         e.line(f"new[{e.key(node)}] = {last}")
         if node.attrs["read"] == "before":
-            first = f"{e.function('runtime', 'recall_all')}(time, old, {e.key(node)}, {e.sizes(node)}, {h}.dtype, {start}, {system.fill(node)})"
+            first = f"{e.function('memory', 'recall_all')}(time, old, {e.key(node)}, {e.sizes(node)}, {h}.dtype, {start}, {system.fill(node)})"
             cleared = start or f"torch.full((), {system.fill(node)}, dtype={h}.dtype, device={h}.device)"
-            h = e.let(f"{node.name}_before", f"{e.function('runtime', 'previous')}({h}, {first}, {cleared}, time)")
+            h = e.let(f"{node.name}_before", f"{e.function('memory', 'previous')}({h}, {first}, {cleared}, time)")
         return system.readout(e, node, h)
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -177,9 +177,9 @@ class Loop:
             e.line(f"    {line}")
         e.line(f"    return ({', '.join(ys)},)")
         found = [e.fresh(node) for node in wanted]
-        texts = [f"{e.function('runtime', 'lengthened')}({text}, time)" for text in cell.columns.values()]
+        texts = [f"{e.function('operations', 'lengthened')}({text}, time)" for text in cell.columns.values()]
         e.line(
-            f"{', '.join(found)}{',' if len(found) == 1 else ''} = {e.function('runtime', 'loop')}({', '.join([name, 'time', 'old', 'new', *texts])})"
+            f"{', '.join(found)}{',' if len(found) == 1 else ''} = {e.function('memory', 'loop')}({', '.join([name, 'time', 'old', 'new', *texts])})"
         )
         for node, variable in zip(wanted, found, strict=True):
             e.names[node] = variable

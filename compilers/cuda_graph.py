@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.runtime import Model, State
+from ssir.compilers.kernels.memory import State
+from ssir.compilers.kernels.module import Model
 from ssir.errors import EnvironmentLacks, UsageError
 
 Replay = Callable[[], None]

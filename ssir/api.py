@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssir import passes
-from ssir.compilers.kernels.runtime import Model, State
+from ssir.compilers.kernels.memory import State
+from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import plan as make_plan
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest

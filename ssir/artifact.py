@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssir.api import to_torch
-from ssir.compilers.kernels.runtime import Model, with_weights
+from ssir.compilers.kernels.module import Model, with_weights
 from ssir.compilers.torch.lower import RUNTIME, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.ir.graph import Graph
@@ -43,7 +43,7 @@ def load(dtype: torch.dtype = torch.{dtype}) -> Model:
     """The whole, with the weights that stand beside this file."""
     from pathlib import Path
 
-    from runtime.runtime import with_weights
+    from runtime.module import with_weights
 
     return with_weights(model(dtype), Path(__file__).with_name("weights.safetensors"))
 '''

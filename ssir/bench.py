@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ssir import api
 from ssir.compilers.kernels import native
-from ssir.compilers.kernels.runtime import Model
+from ssir.compilers.kernels.module import Model
 from ssir.errors import UsageError
 from ssir.registry import registry
 from ssir.spec.load import Spec, load, zoo
@@ -389,7 +389,7 @@ def _limits(dtype: torch.dtype) -> dict[str, float]:
             x, w = torch.randn(rows, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
             ways = [partial(F.linear, x, w)]
             with suppress(RuntimeError, AttributeError):
-                packed = torch.ops.mkldnn._reorder_linear_weight(w.to_mkldnn(), rows)
+                packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
                 ways.append(partial(torch.ops.mkldnn._linear_pointwise, x, packed, None, "none", [], ""))
                 ways[-1]()
             rates += [2e-9 * rows * inner * outer / _best(way) for way in ways]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ssir.compilers.kernels.runtime import Model
+from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
@@ -65,7 +65,9 @@ def model(dtype: torch.dtype = torch.float32) -> Model:
 @dataclass
 class _Writer:
     plan: Plan
-    imports: dict[str, set[str]] = field(default_factory=lambda: {"runtime": {"Body", "Model", "State", "Time"}})
+    imports: dict[str, set[str]] = field(
+        default_factory=lambda: {"module": {"Body", "Model"}, "memory": {"State"}, "clock": {"Time"}}
+    )
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
@@ -170,7 +172,7 @@ def _begin(unit: Unit) -> list[str]:
         fact = unit.facts[node.name]
         start, dtype = e.start(node), system.memory_dtype(e, fact)
         sizes = ops.shape([size or 0 for _, size in node.attrs["axes"]])
-        text = f"{e.function('runtime', 'initial')}(time, {sizes}, {dtype}, {start}, {system.fill(node)})"
+        text = f"{e.function('memory', 'initial')}(time, {sizes}, {dtype}, {start}, {system.fill(node)})"
         if fact.slots is not None:
             at = system.axes_of(node).index(fact.slots.name) - len(node.attrs["axes"])
             text += f".movedim({at}, 1).flip(1)"

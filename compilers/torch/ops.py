@@ -126,7 +126,7 @@ def operand(e: Emitter, name: str, wanted: Sequence[str]) -> str:
         slots = [axis for axis in node.type.names if axis in e.unit.entries]
         for axis in slots:
             place = node.type.names.index(axis) - len(node.type.names)
-            e.function("runtime", "by_slot")
+            e.function("memory", "by_slot")
             text = e.let(
                 f"{name}_by_entry",
                 f"by_slot({text}, {place}, time, {entries(e, axis)}, {node.type.axis(axis).size}, {e.unit.entries[axis]})",
@@ -144,7 +144,7 @@ def _elementwise(e: Emitter, node: Node) -> str:
     if node.op == "clamp":
         return e.let(node.name, f"torch.clamp({operands[0]}, {node.attrs['low']}, {node.attrs['high']})")
     if node.op == "mod":
-        return e.let(node.name, f"{e.function('runtime', 'modulo')}({operands[0]}, {operands[1]})")
+        return e.let(node.name, f"{e.function('operations', 'modulo')}({operands[0]}, {operands[1]})")
     if node.op in _TENSORS:
         operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
@@ -256,7 +256,7 @@ def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
     mask = there(e, node, over, node.type.names)
     if mask is None or (node.op == "softmax" and set(over) <= set(node.attrs["over"])):
         return e.value(name)
-    return e.let(f"{name}_there", f"{e.function('runtime', 'masked')}({e.value(name)}, {mask})")
+    return e.let(f"{name}_there", f"{e.function('operations', 'masked')}({e.value(name)}, {mask})")
 
 
 # Reductions and products.
@@ -269,10 +269,10 @@ def _reduce(e: Emitter, node: Node) -> str:
     text = e.number(source.name)
     places = dims(own, over)
     if node.op == "mean" and mask:
-        return e.let(node.name, f"{e.function('runtime', 'masked_mean')}({text}, {places}, {mask})")
+        return e.let(node.name, f"{e.function('operations', 'masked_mean')}({text}, {places}, {mask})")
     if mask:
         fill = {"sum": "0.0", "max": "-torch.inf", "min": "torch.inf"}[node.op]
-        text = f"{e.function('runtime', 'masked')}({text}, {mask}, {fill})"
+        text = f"{e.function('operations', 'masked')}({text}, {mask}, {fill})"
     method = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin"}[node.op]
     return e.let(node.name, f"{text}.{method}({places})")
 
@@ -282,7 +282,7 @@ def _softmax(e: Emitter, node: Node) -> str:
     mask = there(e, source, node.attrs["over"], source.type.names)
     places = dims(source.type.names, node.attrs["over"])
     tail = f", {mask}" if mask else ""
-    return e.let(node.name, f"{e.function('runtime', 'softmax')}({e.number(source.name)}, {places}{tail})")
+    return e.let(node.name, f"{e.function('operations', 'softmax')}({e.number(source.name)}, {places}{tail})")
 
 
 def contraction(
@@ -345,9 +345,9 @@ def _linear(e: Emitter, node: Node) -> str:
     if node.attrs["bias"]:
         b = kept(e, node.inputs[2], f".flatten({len(per)})" if len(out) > 1 else "")
     if per:
-        y = f"{e.function('runtime', 'block_linear')}({x}, {w}, {b})"
+        y = f"{e.function('operations', 'block_linear')}({x}, {w}, {b})"
     else:
-        y = f"{e.function('runtime', 'linear')}({x}, {w}{'' if b == 'None' else f', {b}'})"
+        y = f"{e.function('linear', 'linear')}({x}, {w}{'' if b == 'None' else f', {b}'})"
     if len(out) != 1:
         sizes = [node.type.axis(name).size or 0 for name in out]
         y += f".unflatten(-1, {shape(sizes)})" if out else ".squeeze(-1)"
@@ -414,7 +414,7 @@ def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
     if len(own) > 1:
         x = f"{x}.flatten(-{len(own)})"
     names = [e.fresh(name) for name in group]
-    e.line(f"{', '.join(names)} = {e.function('runtime', 'linear')}({x}, {w}{b}).split({shape(sizes)}, -1)")
+    e.line(f"{', '.join(names)} = {e.function('linear', 'linear')}({x}, {w}{b}).split({shape(sizes)}, -1)")
     for one, name in zip(nodes, names, strict=True):
         out = one.attrs["out"]
         if len(out) != 1:
@@ -448,19 +448,19 @@ def _norm(e: Emitter, node: Node) -> str:
     weight = rest.pop(0) if node.attrs["scale"] else None
     bias = rest.pop(0) if node.attrs["bias"] else None
     if node.op == "l2_norm":
-        return e.let(node.name, f"{e.function('runtime', 'l2_norm')}({x}, {dims(own, over)}, {eps!r})")
+        return e.let(node.name, f"{e.function('operations', 'l2_norm')}({x}, {dims(own, over)}, {eps!r})")
     last = over == own[-1:]
     if last:
         inside = all(name is None or e.node(name).type.names == tuple(over) for name in (weight, bias))
         w, b = (e.value(name) if name and inside else "None" for name in (weight, bias))
         if node.op == "rms_norm":
-            text = f"{e.function('runtime', 'rms_norm')}({x}, {w}, {eps!r})"
+            text = f"{e.function('operations', 'rms_norm')}({x}, {w}, {eps!r})"
         else:
-            text = f"{e.function('runtime', 'layer_norm')}({x}, {w}, {b}, {eps!r})"
+            text = f"{e.function('operations', 'layer_norm')}({x}, {w}, {b}, {eps!r})"
         if inside:
             return e.let(node.name, text)
     else:
-        text = f"{e.function('runtime', 'wide_norm')}({x}, {dims(own, over)}, {eps!r}, {node.op == 'layer_norm'})"
+        text = f"{e.function('operations', 'wide_norm')}({x}, {dims(own, over)}, {eps!r}, {node.op == 'layer_norm'})"
     if weight:
         text += f" * {operand(e, weight, own)}"
     if bias:
@@ -502,7 +502,7 @@ def _concat(e: Emitter, node: Node) -> str:
         text = fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name))
         parts.append(text if e.lead(name) == LEADS[e.mode] else f"{text}{'.unsqueeze(0)' * LEADS[e.mode]}")
     return e.let(
-        node.name, f"{e.function('runtime', 'concat')}(({', '.join(parts)},), {wanted.index(axis) - len(wanted)})"
+        node.name, f"{e.function('operations', 'concat')}(({', '.join(parts)},), {wanted.index(axis) - len(wanted)})"
     )
 
 
@@ -515,7 +515,7 @@ def _pack(e: Emitter, node: Node) -> str:
     if like is None:
         text = f"torch.tensor([{', '.join(parts)}], dtype=self.real, device=self.device)"
     else:
-        text = f"{e.function('runtime', 'pack')}(({', '.join(parts)},), {place}, {like})"
+        text = f"{e.function('operations', 'pack')}(({', '.join(parts)},), {place}, {like})"
     return e.let(node.name, fit(text, [*rest, axis], wanted, LEADS[e.mode] if not e.is_constant(node.name) else 0))
 
 
@@ -538,7 +538,7 @@ def _select(e: Emitter, node: Node) -> str:
         return e.let(node.name, f"{x}.select({place}, {at})")
     x = fit(x, own, [*(name for name in node.type.names), axis], e.lead(source.name))
     i = fit(e.value(index.name), index.type.names, node.type.names, e.lead(index.name))
-    return e.let(node.name, f"{e.function('runtime', 'select')}({x}, -1, {i})")
+    return e.let(node.name, f"{e.function('operations', 'select')}({x}, -1, {i})")
 
 
 def _expand(e: Emitter, node: Node) -> str:

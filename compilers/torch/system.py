@@ -46,7 +46,7 @@ def spread(e: Emitter, node: Node, text: str, hint: str) -> str:
     dtype = "time.complex" if e.is_complex(node) else "time.dtype"
     return e.let(
         f"{node.name}_{hint}",
-        f"{e.function('runtime', 'spread')}(time, {text}, {ops.shape([s or 0 for s in sizes])}, {dtype})",
+        f"{e.function('operations', 'spread')}(time, {text}, {ops.shape([s or 0 for s in sizes])}, {dtype})",
     )
 
 
@@ -122,10 +122,12 @@ def operator(e: Emitter, a: Node, h: str, axes: Sequence[str]) -> str:
             rest = [name for name in axes if name != over]
             moved = ops.fit(h, list(axes), [*rest, over], lead)
             angle = ops.operand(e, a.inputs[0], [*rest, half])
-            return ops.fit(f"{e.function('runtime', 'turn')}({moved}, {angle}, False)", [*rest, over], list(axes), lead)
+            return ops.fit(
+                f"{e.function('operations', 'turn')}({moved}, {angle}, False)", [*rest, over], list(axes), lead
+            )
         case "op.shift":
             at = list(axes).index(a.attrs["axis"]) - len(axes)
-            return f"{e.function('runtime', 'shifted')}({h}, {at})"
+            return f"{e.function('operations', 'shifted')}({h}, {at})"
     raise AssertionError(f"no operator {a.op}")
 
 
@@ -140,7 +142,7 @@ def next_state(e: Emitter, fact: Facts, h: str) -> str:
         other = into if not into.replace(".", "").isdigit() else f"torch.full_like({h}, {into})"
         return f"torch.maximum(*torch.broadcast_tensors({grown}, {other}))"
     if fact.structure.kind == "zero":
-        return f"{e.function('runtime', 'spread')}(time, {into}, {e.sizes(node)}, {h}.dtype)"
+        return f"{e.function('operations', 'spread')}(time, {into}, {e.sizes(node)}, {h}.dtype)"
     grown = h if a is None or fact.structure.kind == "identity" else operator(e, e.node(a), h, axes)
     return f"{grown} + {into}"
 
@@ -160,7 +162,7 @@ def recalled(e: Emitter, fact: Facts) -> str:
     node = fact.node
     start = e.start(node)
     tail = f", {start}" if start else ", None"
-    text = f"{e.function('runtime', 'recall')}(time, old, {e.key(node)}, {e.sizes(node)}, {memory_dtype(e, fact)}{tail}, {fill(node)})"
+    text = f"{e.function('memory', 'recall')}(time, old, {e.key(node)}, {e.sizes(node)}, {memory_dtype(e, fact)}{tail}, {fill(node)})"
     return e.let(f"{node.name}_before", text)
 
 
@@ -196,12 +198,12 @@ def seen(e: Emitter, node: Node) -> str:
     def write() -> str:
         into = entering(e, node, inside)
         sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
-        wide = f"{e.function('runtime', 'spread')}(time, {into}, {sizes}, time.data)"
-        return f"{e.function('runtime', 'push')}(time, old, new, {e.key(node)}, {wide}, {slots.size}, {start})"
+        wide = f"{e.function('operations', 'spread')}(time, {into}, {sizes}, time.data)"
+        return f"{e.function('memory', 'push')}(time, old, new, {e.key(node)}, {wide}, {slots.size}, {start})"
 
     if e.mode == "step" and node.attrs["read"] == "before":
         sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
-        text = f"{e.function('runtime', 'register')}(time, old, {e.key(node)}, {slots.size}, {sizes}, {start})"
+        text = f"{e.function('memory', 'register')}(time, old, {e.key(node)}, {slots.size}, {sizes}, {start})"
         e.registers[node.name] = e.let(f"{node.name}_seen", text)
         e.pending.append(lambda: e.line(write()))
     else:
@@ -223,7 +225,7 @@ def slots_of(e: Emitter, fact: Facts) -> tuple[str, list[str], int]:
         if start is not None:
             start = f"{start}.movedim({axes_of(node).index(slots.name) - len(node.attrs['axes'])}, 0)"
         text = e.let(
-            f"{node.name}_slots", f"{e.function('runtime', 'windows')}({entries}, time, {slots.size}, {lag}, {start})"
+            f"{node.name}_slots", f"{e.function('memory', 'windows')}({entries}, time, {slots.size}, {lag}, {start})"
         )
     return text, [slots.name, *inside], ops.LEADS[e.mode]
 
@@ -248,7 +250,7 @@ def register(e: Emitter, fact: Facts) -> str:
         c_text, c_lead = ops.cleared(e, c, used) if not e.is_constant(c) else e.value(c), e.lead(c)
     if slots.name in e.unit.entries and slots.name in used and slots.name not in dict(e.node(c).type.absent):
         mask = ops.there(e, node.with_(type=_masked(node, slots.name)), [slots.name], c_names)
-        c_text = f"{e.function('runtime', 'masked')}({c_text}, {mask})"
+        c_text = f"{e.function('operations', 'masked')}({c_text}, {mask})"
     if used:
         y = ops.contraction(e, (text, names, lead), (c_text, c_names, c_lead), used, rest)
     else:

@@ -108,7 +108,7 @@ class Attention:
         v = self._entries(e, node, [scores.heads, values], slots.name)
         y = e.let(
             f"{node.name}_read",
-            f"{e.function('runtime', 'attend')}({q}, {k}, {v}, {scores.scale!r}, time, {slots.size})",
+            f"{e.function('operations', 'attend')}({q}, {k}, {v}, {scores.scale!r}, time, {slots.size})",
         )
         sizes = {**dict(node.attrs["axes"]), **{a.name: a.size for a in e.node(scores.q).type.axes}}
         whole = [*scores.heads, *scores.group, *values]

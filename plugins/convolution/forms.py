@@ -42,16 +42,16 @@ class Filter:
         sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
         x = e.let(
             f"{node.name}_x",
-            f"{e.function('runtime', 'spread')}(time, {system.entering(e, node, inside)}, {sizes}, time.data)",
+            f"{e.function('operations', 'spread')}(time, {system.entering(e, node, inside)}, {sizes}, time.data)",
         )
         before = node.attrs["read"] == "before"
         taps = self._taps(e, fact, "")
         if before:
             taps = e.let(f"{node.name}_taps", f"torch.cat((torch.zeros_like({taps}[:1]), {taps}))")
-        history = f"{e.function('runtime', 'history')}(old, {e.key(node)}, {'None' if before else slots.size - 1 if slots.size else 0})"
+        history = f"{e.function('memory', 'history')}(old, {e.key(node)}, {'None' if before else slots.size - 1 if slots.size else 0})"
         y = e.fresh(f"{node.name}_read")
         e.line(f"{y}, _ = {e.function('fir', 'fir')}({x}, {taps}, {history}, time.reset)")
-        e.line(f"{e.function('runtime', 'keep')}(time, old, new, {e.key(node)}, {x}, {slots.size})")
+        e.line(f"{e.function('memory', 'keep')}(time, old, new, {e.key(node)}, {x}, {slots.size})")
         return system.feed_through(e, node, ops.fit(y, inside, node.type.names, 2))
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:

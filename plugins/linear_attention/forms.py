@@ -92,7 +92,7 @@ class Chunked:
         order = [*axes.heads, *axes.keys, *axes.values]
         own = system.axes_of(node)
         places = [own.index(name) + 1 for name in order]
-        h0 = f"{e.function('runtime', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *places])}, {flat})"
+        h0 = f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *places])}, {flat})"
         y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
         kernel = e.function("chunked", "key_decay" if self.by_key else "scalar_decay")
         e.line(f'{y}, {last} = {kernel}({q}, {k}, {v}, {g}, {h0}, time.reset, "{node.attrs["read"]}")')
@@ -112,7 +112,7 @@ class Chunked:
         """[batch, steps, heads (1 if there are none), rest]."""
         axes = [*heads, *rest]
         size = ops.shape([sizes[axis] for axis in axes])
-        wide = f"{e.function('runtime', 'spread')}(time, {ops.operand(e, name, axes)}, {size}, time.data)"
+        wide = f"{e.function('operations', 'spread')}(time, {ops.operand(e, name, axes)}, {size}, time.data)"
         text = e.let(f"{name}_wide", wide)
         if len(rest) > 1:
             text = f"{text}.flatten({-len(rest)})"
@@ -124,7 +124,7 @@ class Chunked:
         log = fact.log or ""
         wanted = [*axes.heads, *(axes.keys if self.by_key else ())]
         text = ops.operand(e, log, wanted)
-        spread = f"{e.function('runtime', 'spread')}(time, {text}, {ops.shape([sizes[name] for name in wanted])}, time.dtype)"
+        spread = f"{e.function('operations', 'spread')}(time, {text}, {ops.shape([sizes[name] for name in wanted])}, time.dtype)"
         gate = e.let(f"{log}_wide", spread)
         if self.by_key and len(axes.keys) > 1:
             gate = f"{gate}.flatten({-len(axes.keys)})"

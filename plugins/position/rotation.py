@@ -76,7 +76,7 @@ class Rotate:
             fit(self._turn(e, angle, part), angle.type.names, [*rest, half], e.lead(angle.name))
             for part in ("cos", "sin")
         ]
-        y = f"{e.function('runtime', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
+        y = f"{e.function('operations', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
         lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
         return e.let(node.name, fit(y, [*rest, over], node.type.names, lead))
 

@@ -69,7 +69,37 @@ class _Cell:
 
 
 class _Compiled:
-    """What the cells share: the operands of their kernel."""
+    """What the cells share: finding the two memories of a cycle, and the operands of the kernel. ``equations`` says what the cell
+    computes."""
+
+    name: str
+    equations: str
+
+    def match(self, graph: Graph, facts: Facts) -> Match | None:
+        states = self._states(graph, facts)
+        if states is None or facts.cycle is None:
+            return None
+        cell = self._cell(graph, facts.cycle, *states)
+        if cell is None or facts.cycle != _nodes(graph, cell, facts.cycle):
+            return None
+        others = tuple(node.name for node in states if node.name != facts.node.name)
+        why = (
+            f"{loop_reason(graph, facts)}; the cycle is {self.equations}: a compiled loop over the steps, "
+            "the projections of the input outside it"
+        )
+        return Match(self, why, covers=others, details={"cell": cell})
+
+    def _cell(self, graph: Graph, cycle: frozenset[str], delayed: Node, memory: Node) -> _Cell | None:
+        raise NotImplementedError
+
+    def _write(self, e: Emitter, fact: Facts, match: Match, lengthen: str) -> str:
+        raise NotImplementedError
+
+    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+        return self._write(e, fact, match, "")
+
+    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
+        return self._write(e, fact, match, ".unsqueeze(1)")
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
         return Cost(8.0 * facts.entries**2, 32.0 * facts.entries**2 / 64, 3)
@@ -132,7 +162,7 @@ class _Compiled:
         for gate, bias in zip(cell.gates, biases, strict=True):
             terms = [e.fitted(name, e.node(cell.memory).type.names) for name in gate.outside]
             parts.append(" + ".join([*terms, *([e.unit.keep_text(bias)] if bias else [])]))
-        whole = [f"{e.function('runtime', 'spread')}(time, {part}, ({size},), time.dtype)" for part in parts]
+        whole = [f"{e.function('operations', 'spread')}(time, {part}, ({size},), time.dtype)" for part in parts]
         return e.let(f"{cell.memory}_gates", f"torch.stack(({', '.join(whole)}), -2)"), r
 
     def _product(self, e: Emitter, cell: _Cell, outside: list[Node], biases: list[str | None], size: int) -> str:
@@ -152,24 +182,13 @@ class _Compiled:
         w, b = e.unit.keep_text(c.names[key]), e.unit.keep_text(c.names[f"{key} bias"])
         return e.let(
             f"{cell.memory}_gates",
-            f"{e.function('runtime', 'linear')}({text}, {w}, {b}).unflatten(-1, ({len(outside)}, {size}))",
+            f"{e.function('linear', 'linear')}({text}, {w}, {b}).unflatten(-1, ({len(outside)}, {size}))",
         )
 
 
 class GatedMemory(_Compiled):
     name = "gated memory"
-
-    def match(self, graph: Graph, facts: Facts) -> Match | None:
-        states = self._states(graph, facts)
-        if states is None or facts.cycle is None:
-            return None
-        delayed, memory = states
-        cell = self._cell(graph, facts.cycle, delayed, memory)
-        if cell is None or set(graph.cycle_of) & facts.cycle != _nodes(graph, cell, facts.cycle):
-            return None
-        others = tuple(node.name for node in states if node.name != facts.node.name)
-        why = f"{loop_reason(graph, facts)}; the cycle is c = σ(f) c' + σ(i) tanh(g), h = σ(o) tanh(c): a compiled loop over the steps, the projections of the input outside it"
-        return Match(self, why, covers=others, details={"cell": cell})
+    equations = "c = σ(f) c' + σ(i) tanh(g), h = σ(o) tanh(c)"
 
     def _cell(self, graph: Graph, cycle: frozenset[str], delayed: Node, memory: Node) -> _Cell | None:
         h = graph[delayed.role("x") or ""]
@@ -191,12 +210,6 @@ class GatedMemory(_Compiled):
             return None
         return _Cell(delayed.name, memory.name, h.name, tuple(gate for gate in gates if gate))
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, "")
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, ".unsqueeze(1)")
-
     def _write(self, e: Emitter, fact: Facts, match: Match, lengthen: str) -> str:
         cell: _Cell = match.details["cell"]
         m, c = e.node(cell.delayed), e.node(cell.memory)
@@ -212,18 +225,7 @@ class GatedMemory(_Compiled):
 
 class GatedAverage(_Compiled):
     name = "gated average"
-
-    def match(self, graph: Graph, facts: Facts) -> Match | None:
-        states = self._states(graph, facts)
-        if states is None or facts.cycle is None:
-            return None
-        delayed, memory = states
-        cell = self._cell(graph, facts.cycle, delayed, memory)
-        if cell is None or set(graph.cycle_of) & facts.cycle != _nodes(graph, cell, facts.cycle):
-            return None
-        others = tuple(node.name for node in states if node.name != facts.node.name)
-        why = f"{loop_reason(graph, facts)}; the cycle is h = z h' + (1 - z) tanh(P(x) + r (U h' + b)): a compiled loop over the steps, the projections of the input outside it"
-        return Match(self, why, covers=others, details={"cell": cell})
+    equations = "h = z h' + (1 - z) tanh(P(x) + r (U h' + b))"
 
     def _cell(self, graph: Graph, cycle: frozenset[str], delayed: Node, memory: Node) -> _Cell | None:
         a, b, x = (memory.role(role) for role in ("A", "B", "x"))
@@ -252,12 +254,6 @@ class GatedAverage(_Compiled):
                     if r_gate and z_gate and n_gate:
                         return _Cell(delayed.name, memory.name, memory.name, (r_gate, z_gate, n_gate))
         return None
-
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, "")
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, ".unsqueeze(1)")
 
     def _write(self, e: Emitter, fact: Facts, match: Match, lengthen: str) -> str:
         cell: _Cell = match.details["cell"]
@@ -292,9 +288,9 @@ def _named(e: Emitter, cell: _Cell, hs: str, cs: str, match: Match, fact: Facts)
     if cell.memory != cell.output:
         e.names[cell.memory] = e.let(cell.memory, f"{cs}[:, 0].to(time.data)" if one else f"{cs}.to(time.data)")
     if e.mode == "sequence":
-        before = f"{e.function('runtime', 'previous')}({e.names[cell.output]}, old.get({e.key(e.node(cell.delayed))}), None, time)"
+        before = f"{e.function('memory', 'previous')}({e.names[cell.output]}, old.get({e.key(e.node(cell.delayed))}), None, time)"
     else:
-        before = f"{e.function('runtime', 'recall')}(time, old, {e.key(e.node(cell.delayed))}, {e.sizes(e.node(cell.delayed))}, time.data)"
+        before = f"{e.function('memory', 'recall')}(time, old, {e.key(e.node(cell.delayed))}, {e.sizes(e.node(cell.delayed))}, time.data)"
     inside = fact.cycle or frozenset()
     rest = [name for name in e.outside(inside) if name not in (cell.output, cell.memory)]
     if rest:

@@ -121,7 +121,7 @@ class SelectiveScan:
 
         def over(names: Sequence[str], axes: Sequence[str]) -> str:
             product = " * ".join(ops.operand(e, name, axes) for name in names)
-            whole = f"{e.function('runtime', 'spread')}(time, {product}, {ops.shape([sizes[name] for name in axes])}, time.dtype)"
+            whole = f"{e.function('operations', 'spread')}(time, {product}, {ops.shape([sizes[name] for name in axes])}, time.dtype)"
             return whole + (f".flatten({-len(axes)})" if len(axes) > 1 else "") + lengthen
 
         gate = e.let(f"{node.name}_gate", over(parts.gate, channels))
@@ -133,7 +133,7 @@ class SelectiveScan:
         h0 = e.let(f"{node.name}_before", f"old.get({e.key(node)})")
         order = [system.axes_of(node).index(name) + 1 for name in [*channels, *expansion]]
         if order != sorted(order) or len(order) > 2:
-            h0 = f"{e.function('runtime', 'arranged')}({h0}, {ops.shape([0, *order])}, {flat})"
+            h0 = f"{e.function('memory', 'arranged')}({h0}, {ops.shape([0, *order])}, {flat})"
         y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
         reset = "time.reset" if not lengthen else "None if time.reset is None else time.reset.unsqueeze(1)"
         e.line(

@@ -7,7 +7,7 @@ import torch
 
 import ssir
 from ssir.compilers import cuda_graph
-from ssir.compilers.kernels.runtime import Model
+from ssir.compilers.kernels.module import Model
 from ssir.errors import EnvironmentLacks, UsageError
 from tests.small import small
 

@@ -1,0 +1,249 @@
+"""What is remembered from step to step: plain memories [batch, *axes] and registers [batch, entries, *axes], oldest first.
+
+Tensors are [batch, time, *axes] over a sequence, [batch, *axes] in a step. Batch may be 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .clock import Time
+
+State = dict[str, Tensor]
+
+
+def initial(time: Time, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float) -> Tensor:
+    """[batch, *sizes]: what memory is before the first step."""
+    if start is not None:
+        return start.to(dtype).expand(time.batch, *sizes)
+    return torch.full((time.batch, *sizes), fill, dtype=dtype, device=time.device)
+
+
+def recall(
+    time: Time,
+    old: State,
+    key: str,
+    sizes: Sequence[int],
+    dtype: torch.dtype,
+    start: Tensor | None = None,
+    fill: float = 0.0,
+) -> Tensor:
+    """The memory before a step: [batch, *sizes]."""
+    kept = old.get(key)
+    if kept is None:
+        return initial(time, sizes, dtype, start, fill)
+    if time.reset is not None:
+        clear = torch.full((), fill, dtype=kept.dtype, device=kept.device) if start is None else start.to(kept.dtype)
+        kept = torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
+    return kept
+
+
+class Room:
+    """Spare capacity behind a register, so that a step need not copy it. Entries are never written twice: two continuations of
+    one state share what they have in common, and the second to append copies."""
+
+    def __init__(self, buffer: Tensor, used: int) -> None:
+        self.buffer, self.used = buffer, used
+
+
+_SMALL = 16
+
+
+def push(
+    time: Time, old: State, new: State, key: str, x: Tensor, size: int | None, start: Tensor | None = None
+) -> Tensor:
+    """A register with the input of the call entered: [batch, entries, *axes], oldest first. Keeps the last ``size``."""
+    kept = old.get(key)
+    x = x.expand(time.batch, *x.shape[1:])
+    if time.count is not None and size is None and kept is not None:
+        new[key] = _write(time, kept, x)
+        return kept
+    if time.steps is None:
+        return _push_one(time, new, key, x, kept, size, start)
+    if kept is None and start is not None:
+        kept = _started(time, x, size or 0, start, x.shape[2:])
+    seen = x if kept is None else torch.cat([kept.to(x.dtype), x], 1)
+    if size is None:
+        new[key] = seen
+    else:
+        new[key] = _last(time, seen, size, start)
+    return seen
+
+
+def _last(time: Time, seen: Tensor, size: int, start: Tensor | None) -> Tensor:
+    """The register after a sequence: [batch, size, *axes], oldest first, with what a reset has cleared."""
+    short = size - seen.shape[1]
+    last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
+    if time.reset is None:
+        return last.contiguous()
+    slot = torch.arange(size - 1, -1, -1, device=time.device)
+    return _kept(last, slot, time.since[:, -1:] + 1, start)
+
+
+def _write(time: Time, kept: Tensor, x: Tensor) -> Tensor:
+    """A register of fixed capacity with the input of the call written behind what is in it, in place."""
+    assert time.count is not None
+    if time.steps is None:
+        return kept.index_copy_(1, time.count, x[:, None].to(kept.dtype))
+    return kept.index_copy_(1, time.count + torch.arange(time.steps, device=time.device), x.to(kept.dtype))
+
+
+def keep(time: Time, old: State, new: State, key: str, x: Tensor, size: int) -> None:
+    """Keep the last inputs of a sequence as a register, without looking at it as a whole."""
+    kept = old.get(key)
+    tail = x[:, -size:]
+    if kept is not None and tail.shape[1] < size:
+        tail = torch.cat([kept[:, tail.shape[1] :].to(x.dtype), tail], 1)
+    new[key] = _last(time, tail, size, None)
+
+
+def history(old: State, key: str, entries: int | None) -> Tensor | None:
+    """The last entries of a register (None: all), oldest first."""
+    kept = old.get(key)
+    return kept if kept is None or entries is None else kept[:, kept.shape[1] - entries :]
+
+
+def arranged(h: Tensor | None, order: Sequence[int], sizes: Sequence[int]) -> Tensor | None:
+    """A memory [batch, *axes] permuted, and reshaped to [batch, *sizes]."""
+    return None if h is None else h.permute(*order).reshape(h.shape[0], *sizes)
+
+
+def _started(time: Time, x: Tensor, size: int, start: Tensor, axes: Sequence[int]) -> Tensor:
+    return start.to(x.dtype).flip(0).expand(time.batch, size, *axes)
+
+
+def _push_one(
+    time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None
+) -> Tensor:
+    if kept is None:
+        entries = 0 if size is None else size
+        kept = (
+            _started(time, x, entries, start, x.shape[1:])
+            if start is not None
+            else x.new_zeros(time.batch, entries, *x.shape[1:])
+        )
+    elif size is not None:
+        kept = _emptied(kept, time, start)
+    if (size is not None and size <= _SMALL) or torch.is_grad_enabled():
+        whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
+        new[key] = seen = whole if size is None else whole[:, 1:]
+        return seen
+    new[key] = seen = _append(kept, x, size)
+    return seen
+
+
+def _append(kept: Tensor, x: Tensor, size: int | None) -> Tensor:
+    entries = kept.shape[1]
+    room: Room | None = getattr(kept, "room", None)
+    if (
+        room is None
+        or room.used != kept.storage_offset() // _stride(kept) + entries
+        or room.used == room.buffer.shape[1]
+    ):
+        buffer = x.new_empty(kept.shape[0], 2 * max(entries, 32), *x.shape[1:])
+        held = kept if size is None else kept[:, 1:]
+        buffer[:, : held.shape[1]] = held
+        room = Room(buffer, held.shape[1])
+    room.buffer[:, room.used] = x
+    room.used += 1
+    seen = room.buffer[:, (0 if size is None else room.used - size) : room.used]
+    seen.room = room  # type: ignore[attr-defined]
+    return seen
+
+
+def _stride(x: Tensor) -> int:
+    return max(x.stride(1), 1)
+
+
+def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
+    """A register before the input of a step: [batch, entries, *axes], oldest first."""
+    kept = old.get(key)
+    if kept is None:
+        if start is not None:
+            return start.to(time.data).flip(0).expand(time.batch, size or 0, *axes)
+        return torch.zeros(time.batch, size or 0, *axes, dtype=time.data, device=time.device)
+    return _emptied(kept, time, start) if size is not None else kept
+
+
+def _emptied(kept: Tensor, time: Time, start: Tensor | None) -> Tensor:
+    """A register in a step, cleared where there is a reset."""
+    if time.reset is None:
+        return kept
+    zero = torch.zeros((), dtype=kept.dtype, device=kept.device)
+    clear = zero if start is None else start.to(kept.dtype).flip(0)
+    return torch.where(time.reset.reshape(-1, *[1] * (kept.dim() - 1)), clear, kept)
+
+
+def windows(seen: Tensor, time: Time, size: int, lag: int, start: Tensor | None = None) -> Tensor:
+    """[batch, (steps,) size, *axes], newest first: the register as it stands at each step, absent slots zero."""
+    if time.steps is None:
+        return seen.flip(1)
+    before = seen.shape[1] - time.steps
+    need = size - 1 + lag
+    if before < need:
+        seen = F.pad(seen, (0, 0) * (seen.dim() - 2) + (need - before, 0))
+    elif before > need:
+        seen = seen[:, before - need :]
+    seen = seen[:, : seen.shape[1] - lag] if lag else seen
+    slots = seen.unfold(1, size, 1).movedim(-1, 2).flip(2)
+    if time.reset is None:
+        return slots
+    slot = torch.arange(size, device=time.device)
+    return _kept(slots, slot, (time.since + (1 - lag)).unsqueeze(-1), start)
+
+
+def _kept(slots: Tensor, slot: Tensor, entered: Tensor, start: Tensor | None) -> Tensor:
+    """Slots that have been entered since the last reset; the others are as they were at the start."""
+    there = slot < entered
+    other = torch.zeros((), dtype=slots.dtype, device=slots.device)
+    if start is not None:
+        other = start.to(slots.dtype)[(slot - entered).clamp(min=0)]
+    return torch.where(there.reshape(*there.shape, *[1] * (slots.dim() - there.dim())), slots, other)
+
+
+def by_slot(x: Tensor, dim: int, time: Time, entries: int, size: int | None, lag: int) -> Tensor:
+    """A constant over slots laid out over entries: dim (negative) becomes [1, (steps,) entries] there, in front of the rest."""
+    slot = time.slots(entries, size, lag).clamp(0, x.shape[dim] - 1)
+    moved = x.movedim(dim, 0)[slot]
+    return moved.movedim(slot.dim() - 1, dim) if moved.dim() > slot.dim() else moved
+
+
+def recall_all(
+    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float
+) -> Tensor:
+    """The memory before a sequence, whatever is reset later."""
+    kept = old.get(key)
+    return initial(time, sizes, dtype, start, fill) if kept is None else kept
+
+
+def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) -> Tensor:
+    """x a step before: [batch, steps, *axes]; ``first`` [batch, *axes] comes before all, ``clear`` after a reset."""
+    shape = (time.batch, *x.shape[2:])
+    zero = torch.zeros((), dtype=x.dtype, device=x.device)
+    cleared = (zero if clear is None else clear.to(x.dtype)).expand(shape)
+    start = cleared if first is None else first.to(x.dtype).expand(shape)
+    moved = torch.cat([start[:, None], x.expand(time.batch, *x.shape[1:])[:, :-1]], 1)
+    if time.reset is None:
+        return moved
+    return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)
+
+
+def loop(
+    cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: State, *xs: Tensor
+) -> tuple[Tensor, ...]:
+    """The outputs of a cell, one step after another: [batch, steps, *axes] each."""
+    assert time.steps is not None
+    columns = [
+        x.unbind(1) if x.shape[1] == time.steps else x.expand(-1, time.steps, *x.shape[2:]).unbind(1) for x in xs
+    ]
+    memory, found = old, []
+    for t in range(time.steps):
+        fresh: State = {}
+        found.append(cell(time.at(t), memory, fresh, *(column[t] for column in columns)))
+        memory = fresh
+    new.update(memory)
+    return tuple(torch.stack([y.expand(time.batch, *y.shape[1:]) for y in ys], 1) for ys in zip(*found, strict=True))

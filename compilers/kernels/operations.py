@@ -1,0 +1,164 @@
+"""The operations of generated modules that torch lacks.
+
+Tensors are [batch, time, *axes] over a sequence, [batch, *axes] in a step, [*axes] where they are constant. Batch (and, where it
+does not matter, time) may be 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .clock import Time
+from .support import state_type
+
+
+def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """x [batch or 1, (steps or 1,) *axes of these sizes or 1], or a number, in full size; a number in ``dtype``."""
+    lead = (time.batch,) if time.steps is None else (time.batch, time.steps)
+    if not isinstance(x, Tensor):
+        return torch.full((*lead, *sizes), x, dtype=dtype, device=time.device)
+    if dtype.is_complex or not (x.is_floating_point() or x.is_complex()):
+        x = x.to(dtype)
+    return x.expand(*lead, *sizes)
+
+
+def lengthened(x: Tensor, time: Time) -> Tensor:
+    """x [batch or 1, steps or 1, *axes] with every step written out."""
+    return x.expand(x.shape[0], time.steps or 1, *x.shape[2:])
+
+
+def leading(x: Tensor | float, axes: int, like: Tensor) -> Tensor:
+    """A constant with batch and time axes of size 1 in front."""
+    if not isinstance(x, Tensor):
+        return torch.full((1, 1, *[1] * axes), x, dtype=like.dtype, device=like.device)
+    return x.reshape(*[1] * (2 + axes - x.dim()), *x.shape)
+
+
+def shifted(x: Tensor, dim: int) -> Tensor:
+    """Moved one place along an axis: what leaves is lost, a zero enters."""
+    return torch.cat([torch.zeros_like(x.narrow(dim, 0, 1)), x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+
+
+def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tensor:
+    """Softmax along dims, of what is there; all zero where nothing is."""
+    if there is not None:
+        x = x.masked_fill(~there, -torch.inf)
+    if len(dims) == 1:
+        y = torch.softmax(x, dims[0])
+    else:
+        keep = x.dim() - len(dims)
+        moved = x.movedim(tuple(dims), tuple(range(keep, x.dim())))
+        y = (
+            torch.softmax(moved.flatten(keep), -1)
+            .reshape(moved.shape)
+            .movedim(tuple(range(keep, x.dim())), tuple(dims))
+        )
+    return y if there is None else torch.where(there, y, torch.zeros((), dtype=y.dtype, device=y.device))
+
+
+def masked(x: Tensor, there: Tensor, fill: float = 0.0) -> Tensor:
+    return torch.where(there, x, torch.full((), fill, dtype=x.dtype, device=x.device))
+
+
+def masked_mean(x: Tensor, dims: Sequence[int], there: Tensor) -> Tensor:
+    count = there.expand(torch.broadcast_shapes(there.shape, x.shape)).sum(tuple(dims)).clamp(min=1)
+    return masked(x, there).sum(tuple(dims)) / count
+
+
+def block_linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    """x [..., *per, in], w [*per, out, in], b [*per, out] -> [..., *per, out]."""
+    n = w.dim() - 2
+    lead = x.shape[: x.dim() - 1 - n]
+    per = prod(w.shape[:n])
+    wide = w.reshape(per, *w.shape[-2:]).transpose(1, 2)
+    rows = x.reshape(-1, per, x.shape[-1]).transpose(0, 1)
+    y = torch.bmm(rows.to(w.dtype), wide) if b is None else torch.baddbmm(b.reshape(per, 1, -1), rows.to(w.dtype), wide)
+    return y.transpose(0, 1).reshape(*lead, *w.shape[:n], w.shape[-2])
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return F.layer_norm(
+        x, x.shape[-1:], None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype), eps
+    )
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), eps)
+
+
+def wide_norm(x: Tensor, dims: Sequence[int], eps: float, centre: bool) -> Tensor:
+    """layer_norm (centre) or rms_norm along any dims, without weight."""
+    wide = x.to(state_type(x.dtype))
+    if centre:
+        wide = wide - wide.mean(tuple(dims), keepdim=True)
+    return (wide * torch.rsqrt(wide.square().mean(tuple(dims), keepdim=True) + eps)).to(x.dtype)
+
+
+def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(x, dim=tuple(dims), keepdim=True)
+    return x / length.clamp(min=eps)
+
+
+def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
+    """Pairs of the last axis turned: x [..., n], angle [..., n / 2]."""
+    return turn_by(x, torch.cos(angle), torch.sin(angle), halves)
+
+
+def turn_by(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
+    c, s = c.to(x.dtype), s.to(x.dtype)
+    if halves:
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * c - b * s, a * s + b * c], -1)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * c - b * s, a * s + b * c], -1).flatten(-2)
+
+
+def concat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    shape = torch.broadcast_shapes(*(p.movedim(dim, -1).shape[:-1] for p in parts))
+    return torch.cat([p.movedim(dim, -1).expand(*shape, -1).movedim(-1, dim) for p in parts], dim)
+
+
+def pack(parts: Sequence[Tensor | float], dim: int, like: Tensor) -> Tensor:
+    tensors = [p if isinstance(p, Tensor) else torch.full((), p, dtype=like.dtype, device=like.device) for p in parts]
+    return torch.stack(torch.broadcast_tensors(*tensors), dim)
+
+
+def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Entry ``index`` (broadcast against the rest of x) of the axis ``dim``."""
+    moved = x.movedim(dim, -1)
+    shape = torch.broadcast_shapes(moved.shape[:-1], index.shape)
+    return torch.gather(moved.expand(*shape, moved.shape[-1]), -1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
+
+
+def modulo(a: Tensor, b: Tensor) -> Tensor:
+    return torch.sub(a, b * torch.floor(a / b))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int | None) -> Tensor:
+    """softmax(scale q k) v over the entries of two registers.
+
+    q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
+    Returns [batch, (steps,) heads, group, V].
+    """
+    one = time.steps is None
+    if one:
+        q = q.unsqueeze(1)
+    batch, steps, heads, group, _ = q.shape
+    there = time.visible(k.shape[1], size)
+    mask = None if there is None else (there.unsqueeze(1) if one else there).unsqueeze(1)
+    y = F.scaled_dot_product_attention(
+        q.flatten(2, 3).transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None and not one,
+        scale=scale,
+        enable_gqa=group > 1,
+    )
+    y = y.transpose(1, 2).reshape(batch, steps, heads, group, -1)
+    return y.squeeze(1) if one else y
