@@ -45,7 +45,8 @@ void rms_norm_backward(int64_t x_, int64_t w_, int64_t scale_, int64_t grad_, in
             int64_t i = 0;
             for (; i + LANES <= width; i += LANES) {
                 vec v = *(const vec *)(from + i) * *(const vec *)(g + i);
-                sums += w ? v * *(const vec *)(w + i) : v;
+                if (w) v *= *(const vec *)(w + i);
+                sums += v;
             }
             for (; i < width; i++) sum += from[i] * g[i] * (w ? w[i] : 1);
             REAL c = (sum + sum_lanes(sums)) / (REAL)width * s * s;
