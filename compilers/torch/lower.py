@@ -160,9 +160,17 @@ def has_step(graph: Graph) -> bool:
 def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:
     e = Emitter(unit, mode)
     e.names |= arguments
-    outputs = [e.tensor(name, unit.graph[name].type.names) for _, name in unit.graph.outputs]
+    outputs = [_output(e, unit.graph[name]) for _, name in unit.graph.outputs]
     e.finish()
     return [*e.lines, f"return {', '.join(outputs)}"]
+
+
+def _output(e: Emitter, node: Node) -> str:
+    """An output in full size, even if it does not vary."""
+    if not e.is_constant(node.name):
+        return e.tensor(node.name, node.type.names)
+    sizes = ops.shape([axis.size or 0 for axis in node.type.axes])
+    return f"{e.function('operations', 'spread')}(time, {e.value(node.name)}, {sizes}, time.dtype)"
 
 
 def _begin(unit: Unit) -> list[str]:

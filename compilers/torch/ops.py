@@ -121,7 +121,7 @@ def operand(e: Emitter, name: str, wanted: Sequence[str]) -> str:
     node = e.node(name)
     if node.op == "const":
         return literal(node)
-    text = e.number(name) if node.type.dtype == "int" else e.value(name)
+    text = e.number(name) if node.type.dtype == "int" and node.op != "layer" else e.value(name)
     if e.mode != "constant" and e.is_constant(name):
         slots = [axis for axis in node.type.names if axis in e.unit.entries]
         for axis in slots:
@@ -141,20 +141,25 @@ def _elementwise(e: Emitter, node: Node) -> str:
     if node.op == "where":
         return _where(e, node, wanted)
     operands = [operand(e, name, wanted) for name in node.inputs]
+    if node.op in _TENSORS or all(_is_number(e, name) for name in node.inputs):
+        operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op == "clamp":
         return e.let(node.name, f"torch.clamp({operands[0]}, {node.attrs['low']}, {node.attrs['high']})")
     if node.op == "mod":
         return e.let(node.name, f"{e.function('operations', 'modulo')}({operands[0]}, {operands[1]})")
-    if node.op in _TENSORS:
-        operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
         return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
     template = _UNARY.get(node.op) or _BINARY[node.op]
     return e.let(node.name, template.format(*operands))
 
 
+def _is_number(e: Emitter, name: str) -> bool:
+    """Whether a node is written as a number of Python, not as a tensor."""
+    return e.node(name).op in ("const", "layer")
+
+
 def _as_tensor(e: Emitter, name: str, text: str) -> str:
-    if e.node(name).op != "const":
+    if not _is_number(e, name):
         return text
     home = "self.real" if e.mode == "constant" else "time.dtype"
     place = "self.device" if e.mode == "constant" else "time.device"
@@ -165,6 +170,8 @@ def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     condition = e.node(node.inputs[0])
     text = fit(e.value(condition.name), condition.type.names, wanted, e.lead(condition.name))
     a, b = (operand(e, name, wanted) for name in node.inputs[1:])
+    if all(_is_number(e, name) for name in node.inputs[1:]):
+        a, b = (_as_tensor(e, name, text) for name, text in zip(node.inputs[1:], (a, b), strict=True))
     return e.let(node.name, f"torch.where({text}, {a}, {b})")
 
 
@@ -188,6 +195,14 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
         lag = 0 if node.attrs["read"] == "after" else 1
         users = [other for other in graph if slots.name in other.type.names and not other.type.operator]
         users += [graph[user] for other in users for user in graph.users[other.name]]
+        cycles = graph.cycle_of
+        if node.name not in cycles and any(other.name in cycles for other in users):
+            if slots.size is None:
+                raise SSIRError(
+                    f"`{node.name}` grows without bound and is read where the state feeds back; give `{slots.name}` a size"
+                )
+            found.pop(slots.name, None)
+            continue
         fits = all(_keeps_order(graph, other, slots.name) for other in users) and found.get(slots.name, lag) == lag
         if fits:
             found[slots.name] = lag

@@ -232,6 +232,13 @@ def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
 
 def arange(cx: Site, axis: Axis) -> Node:
     """0, 1, 2, ... along an axis."""
+    if axis.size is None:
+        cx.fail(
+            "SSIR014",
+            f"`{axis.name}` is unbounded, so it has no indices",
+            "axis",
+            f"give `{axis.name}` a size under `dims:`",
+        )
     return cx.emit("arange", (), Type((axis,)), axis=axis.name)
 
 

@@ -84,7 +84,9 @@ def remembered_edges(graph: Graph) -> set[tuple[str, str]]:
     edges = set()
     for node in graph.states:
         if node.attrs["read"] == "before":
-            now = {node.role("C"), node.role("initial")} | ({node.role("D"), node.role("x")} if node.role("D") else set())
+            now = {node.role("C"), node.role("initial")} | (
+                {node.role("D"), node.role("x")} if node.role("D") else set()
+            )
             edges |= {(name, node.name) for name in node.inputs if name not in now}
     return edges
 

@@ -230,3 +230,29 @@ def test_a_form_can_be_forced_and_one_that_does_not_fit_is_refused() -> None:
         plan(one, forced={"y": "filter"})
     with pytest.raises(UsageError, match="the nearest is `scan`"):
         plan(one, forced={"y": "scann"})
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "y: x * sigmoid(1)",
+        "y: x * where(2 > layer, 2, layer)",
+        "y: x + real(complex(layer, 1))",
+        "y: param([n], init=normal(1))",
+        "y: position + 0 * x",
+        "y: x * maximum(1, 2) ** 0.5",
+    ],
+)
+def test_numbers_and_constants_may_stand_anywhere(graph: str) -> None:
+    report = ssir.verify(spec(graph), steps=(1, 4))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+
+
+def test_a_growing_memory_read_where_the_state_feeds_back_is_refused_with_a_way_out() -> None:
+    graph = (
+        "c: delay(y)\ny: tanh(x + dot(softmax(dot(c, window(x, slot), over=n), over=slot), window(c, slot), over=slot))"
+    )
+    with pytest.raises(ssir.SSIRError, match="give `slot` a size"):
+        ssir.compile(spec(graph))
+    bounded = graph.replace("slot", "long")
+    assert ssir.verify(spec(bounded), steps=(1, 30)).ok
