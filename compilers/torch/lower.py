@@ -105,7 +105,9 @@ class _Writer:
         given = "".join(f", {name}: Tensor" for name in arguments.values())
         for name, lines in zip(("sequence", "step"), runs, strict=False):
             methods.append(_method(name, f", time: Time, old: State, new: State{given}", "Any", [*unpack, *lines]))
-        methods.append(_method("begin", ", time: Time, new: State", "None", [*unpack, *begin] if begin else ["pass"]))
+        needed = any(name in line for name in unit.kept for line in begin)
+        lines = [*(unpack if needed else []), *begin]
+        methods.append(_method("begin", ", time: Time, new: State", "None", lines or ["pass"]))
         return "\n\n".join([f'    """{_signature(graph)}"""', *self._layout(graph, where), *methods])
 
     def _layout(self, graph: Graph, where: str) -> list[str]:
