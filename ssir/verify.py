@@ -193,7 +193,7 @@ class _Case:
         )
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         if not wanted or not isinstance(total, Tensor) or not total.requires_grad:
-            return []
+            return [torch.zeros_like(leaf) for leaf in wanted]
         found = torch.autograd.grad(total, wanted, allow_unused=True)
         return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(wanted, found, strict=True)]
 

@@ -64,7 +64,8 @@ def readout(e: Emitter, node: Node, h: str, narrow: bool = True) -> str:
         used = [name for name in state if name not in given and name in c_names]
         rest = [name for name in wanted if name in state or name in c_names]
         if used and plus:
-            y = ops.contraction(e, (h, state, lead), (e.value(c), c_names, e.lead(c)), used, rest)
+            same = f"{e.value(c)}.to({h}.dtype)" if node.type.dtype == "real" else e.value(c)
+            y = ops.contraction(e, (h, state, lead), (same, c_names, e.lead(c)), used, rest)
         elif used:
             whole = [*rest, *used]
             y = f"({ops.fit(h, state, whole, lead)} + {ops.operand(e, c, whole)}).amax({ops.shape([-i for i in range(len(used), 0, -1)])})"
