@@ -11,7 +11,7 @@ demo: $(VENV)/.ok
 	$(BIN)/python -m ssir.demo mamba lstm griffin transformer
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ok
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
