@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .clock import Time
+from .pointwise import turn_by
 from .support import state_type
 
 
@@ -87,10 +88,6 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     )
 
 
-def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], None if weight is None else weight.to(x.dtype), eps)
-
-
 def wide_norm(x: Tensor, dims: Sequence[int], eps: float, centre: bool) -> Tensor:
     """layer_norm (centre) or rms_norm along any dims, without weight."""
     wide = x.to(state_type(x.dtype))
@@ -107,15 +104,6 @@ def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
 def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
     """Pairs of the last axis turned: x [..., n], angle [..., n / 2]."""
     return turn_by(x, torch.cos(angle), torch.sin(angle), halves)
-
-
-def turn_by(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
-    c, s = c.to(x.dtype), s.to(x.dtype)
-    if halves:
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * c - b * s, a * s + b * c], -1)
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack([a * c - b * s, a * s + b * c], -1).flatten(-2)
 
 
 def concat(parts: Sequence[Tensor], dim: int) -> Tensor:

@@ -7,7 +7,7 @@ import functools
 import struct
 from collections.abc import Callable
 from math import prod
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ from torch import Tensor
 from . import native
 from .support import twin_gradients
 
-GATES = ("sigmoid", "silu", "gelu_tanh")
+Gate = Literal["sigmoid", "silu", "gelu_tanh"]
+GATES: tuple[Gate, ...] = ("sigmoid", "silu", "gelu_tanh")
 SMALL = 1 << 12  # elements below which PyTorch's operations cost less than one call
 
 
@@ -170,7 +171,7 @@ _native_turn = cast(Callable[[Tensor, Tensor, Tensor, bool, Sizes], Tensor], _Tu
 # gate(a) b
 
 
-def gated(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
+def gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     """gate(a) * b, or gate(a): gate is one of GATES."""
     worth = a.numel() >= SMALL and (b is None or b.shape == a.shape)
     if not worth or not native.usable(a, b):
@@ -180,7 +181,7 @@ def gated(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
     return _apply(a, b, gate)
 
 
-def _gated(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
+def _gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     match gate:
         case "sigmoid":
             y = torch.sigmoid(a)
@@ -191,7 +192,7 @@ def _gated(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
     return y if b is None else y * b
 
 
-def _apply(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
+def _apply(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     a, b, sizes = _both(a, b)
     y = torch.empty(a.shape, dtype=a.dtype)
     native.call("gated_forward", a.dtype, a, b, y, *sizes, GATES.index(gate))
@@ -200,7 +201,7 @@ def _apply(a: Tensor, b: Tensor | None, gate: str) -> Tensor:
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor | None, gate: str) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.gate = gate
         return _apply(a, b, gate)
@@ -221,7 +222,7 @@ class _Gated(torch.autograd.Function):
         return da, db, None
 
 
-_native_gate = cast(Callable[[Tensor, Tensor | None, str], Tensor], _Gated.apply)
+_native_gate = cast(Callable[[Tensor, Tensor | None, Gate], Tensor], _Gated.apply)
 
 
 # Rows that lie apart, as the parts of a split do.

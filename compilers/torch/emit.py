@@ -14,6 +14,7 @@ from ssir.compilers.forms import Match
 from ssir.compilers.plan import is_complex
 from ssir.compilers.torch import ops
 from ssir.ir.graph import Dependence, Graph, Node
+from ssir.ir.ops import ELEMENTWISE
 from ssir.passes.facts import facts
 
 Mode = Literal["constant", "sequence", "step"]
@@ -104,6 +105,13 @@ class Emitter:
         """A function of a runtime module, imported."""
         self.unit.imports.setdefault(module, set()).add(name)
         return name
+
+    def once(self, node: Node, text: str, what: str = "") -> str:
+        """An expression that only the position decides, computed once for all layers. ``what`` is done to the node in it."""
+        if self.mode == "constant" or node.type.dependence is not Dependence.POSITION:
+            return text
+        known = _formula(self.graph, node.name)
+        return text if known is None else f'time.once("{what}{known}", lambda: {text})'
 
     # Values.
 
@@ -206,6 +214,28 @@ RESERVED = frozenset(
     "if import in is lambda None nonlocal not or pass raise return True try while with yield float int range len tuple abs max min sum "
     "layer linear softmax".split()
 )
+
+
+def _formula(graph: Graph, name: str) -> str | None:
+    """What a node computes, the same words for the same values in any graph; None if not only numbers and positions go in."""
+    node = graph[name]
+    if node.op == "const":
+        return repr(node.attrs["value"])
+    if node.op == "arange":
+        return f"arange({node.type.axes[0].size})"
+    if node.op in ("position", "start"):
+        return node.op
+    if node.op not in ELEMENTWISE or node.op == "clamp" or node.type.dtype == "complex":
+        return None
+    parts = [_formula(graph, one) for one in node.inputs]
+    shapes = [graph[one].type.names for one in node.inputs]
+    if any(part is None for part in parts):
+        return None
+    letters = {axis: chr(97 + i) for i, axis in enumerate(node.type.names)}
+    words = ", ".join(
+        f"{part}{''.join(letters[axis] for axis in shape)}" for part, shape in zip(parts, shapes, strict=True)
+    )
+    return f"{node.op}({words})"
 
 
 def _groups(graph: Graph) -> dict[str, tuple[str, ...]]:

@@ -140,6 +140,9 @@ def _elementwise(e: Emitter, node: Node) -> str:
     wanted = node.type.names
     if node.op == "where":
         return _where(e, node, wanted)
+    gated = _gated(e, node)
+    if gated is not None:
+        return e.let(node.name, gated)
     operands = [operand(e, name, wanted) for name in node.inputs]
     if node.op in _TENSORS or all(_is_number(e, name) for name in node.inputs):
         operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
@@ -150,7 +153,28 @@ def _elementwise(e: Emitter, node: Node) -> str:
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
         return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
     template = _UNARY.get(node.op) or _BINARY[node.op]
-    return e.let(node.name, template.format(*operands))
+    return e.let(node.name, e.once(node, template.format(*operands)))
+
+
+_GATES = ("sigmoid", "silu", "gelu_tanh")
+
+
+def _gated(e: Emitter, node: Node) -> str | None:
+    """gate(a), or gate(a) b where nothing else needs the gate, in one pass over a sequence."""
+    if e.mode != "sequence" or e.is_constant(node.name) or node.type.dtype != "real":
+        return None
+    if node.op in _GATES:
+        return f'{e.function("pointwise", "gated")}({e.value(node.inputs[0])}, None, "{node.op}")'
+    if node.op != "mul":
+        return None
+    for name, other in (node.inputs, reversed(node.inputs)):
+        gate, rest = e.node(name), e.node(other)
+        alone = gate.op in _GATES and e.graph.users[name] == (node.name,) and name not in e.names
+        alike = gate.type.names == rest.type.names == node.type.names and rest.type.dtype == "real"
+        if alone and alike and not e.is_constant(name) and not e.is_constant(other):
+            a, b = e.value(gate.inputs[0]), e.value(other)
+            return f'{e.function("pointwise", "gated")}({a}, {b}, "{gate.op}")'
+    return None
 
 
 def _is_number(e: Emitter, name: str) -> bool:
@@ -469,7 +493,7 @@ def _norm(e: Emitter, node: Node) -> str:
         inside = all(name is None or e.node(name).type.names == tuple(over) for name in (weight, bias))
         w, b = (e.value(name) if name and inside else "None" for name in (weight, bias))
         if node.op == "rms_norm":
-            text = f"{e.function('operations', 'rms_norm')}({x}, {w}, {eps!r})"
+            text = f"{e.function('pointwise', 'rms_norm')}({x}, {w}, {eps!r})"
         else:
             text = f"{e.function('operations', 'layer_norm')}({x}, {w}, {b}, {eps!r})"
         if inside:

@@ -76,7 +76,7 @@ class Rotate:
             fit(self._turn(e, angle, part), angle.type.names, [*rest, half], e.lead(angle.name))
             for part in ("cos", "sin")
         ]
-        y = f"{e.function('operations', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
+        y = f"{e.function('pointwise', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
         lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
         return e.let(node.name, fit(y, [*rest, over], node.type.names, lead))
 
@@ -85,7 +85,9 @@ class Rotate:
         where = e.unit.constant if e.is_constant(angle.name) else e
         key = f"{part} {angle.name}"
         if key not in where.names:
-            where.names[key] = where.let(f"{angle.name}_{part}", f"torch.{part}({where.number(angle.name)})")
+            where.names[key] = where.let(
+                f"{angle.name}_{part}", where.once(angle, f"torch.{part}({where.number(angle.name)})", f"{part} ")
+            )
         return e.unit.keep_text(where.names[key]) if where is not e else where.names[key]
 
     def keeps_order(self, node: Node, axis: str) -> bool:
