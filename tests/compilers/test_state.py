@@ -105,6 +105,7 @@ def test_changed_weights_are_seen_by_the_next_step() -> None:
 def test_a_copy_of_a_model_is_its_own() -> None:
     import copy
 
+    torch.manual_seed(0)
     model = ssir.compile(small("griffin"), dtype=torch.float64)
     x = torch.randint(0, 7, (1, 9))
     with torch.no_grad():
@@ -114,4 +115,4 @@ def test_a_copy_of_a_model_is_its_own() -> None:
             parameter.mul_(2)
         assert torch.equal(model(x)[0], before)
         assert not torch.allclose(other(x)[0], before)
-        assert torch.equal(model.float()(x)[0].double().round(decimals=3), before.round(decimals=3))
+        torch.testing.assert_close(model.float()(x)[0].double(), before, rtol=1e-4, atol=1e-4)
