@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention import attention, attention_step, masked_attention
 from .clock import Time
 from .pointwise import turn_by
 from .support import state_type
@@ -133,20 +134,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int 
     q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
     Returns [batch, (steps,) heads, group, V].
     """
-    one = time.steps is None
-    if one:
-        q = q.unsqueeze(1)
-    batch, steps, heads, group, _ = q.shape
     there = time.visible(k.shape[1], size)
-    mask = None if there is None else (there.unsqueeze(1) if one else there).unsqueeze(1)
-    y = F.scaled_dot_product_attention(
-        q.flatten(2, 3).transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=mask is None and not one,
-        scale=scale,
-        enable_gqa=group > 1,
-    )
-    y = y.transpose(1, 2).reshape(batch, steps, heads, group, -1)
-    return y.squeeze(1) if one else y
+    if time.steps is not None:
+        return attention(q, k, v, scale) if there is None else masked_attention(q, k, v, scale, there)
+    if there is None:
+        return attention_step(q, k, v, scale)
+    return masked_attention(q.unsqueeze(1), k, v, scale, there.unsqueeze(1)).squeeze(1)

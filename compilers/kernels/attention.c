@@ -1,0 +1,214 @@
+/* softmax(scale q k^T) v, causal over a sequence or for one query, block by block: scores are never written to memory.
+   q: [B,T,H*G,K], k: [B,N,H,K], v: [B,N,H,V], with the last axis contiguous and strides for the others. */
+#include "common.h"
+
+#if VECTOR == 64
+#define VECS 4
+#else
+#define VECS 2
+#endif
+#define ROWS 6
+#define BLOCK 64  /* queries, and keys, that meet at once */
+#define WIDEST 256
+
+typedef struct {
+    int64_t batch, time, head;
+} Strides;
+
+/* c[rows, vecs] (+)= a b: a(r,p) lies at a[r*row + p*step], b(p,n) at b[p*ldb + n]. */
+INLINE void micro(const REAL *a, int64_t row, int64_t step, const REAL *b, int64_t ldb, REAL *c, int64_t ldc, int64_t inner, int add,
+                  const int rows, const int vecs) {
+    vec sums[ROWS][VECS];
+    for (int r = 0; r < rows; r++)
+        for (int n = 0; n < vecs; n++) sums[r][n] = (vec){0};
+    for (int64_t p = 0; p < inner; p++) {
+        vec right[VECS];
+        for (int n = 0; n < vecs; n++) right[n] = *(const vec *)(b + p * ldb + n * LANES);
+        for (int r = 0; r < rows; r++) {
+            REAL left = a[r * row + p * step];
+            for (int n = 0; n < vecs; n++) sums[r][n] += left * right[n];
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int n = 0; n < vecs; n++) {
+            vec *to = (vec *)(c + r * ldc + n * LANES);
+            if (add) sums[r][n] += *to;
+            *to = sums[r][n];
+        }
+}
+
+INLINE void panel(const REAL *a, int64_t row, int64_t step, const REAL *b, int64_t ldb, REAL *c, int64_t ldc, int64_t rows, int64_t inner,
+                  int add, const int vecs) {
+    int64_t r = 0;
+    for (; r + ROWS <= rows; r += ROWS) micro(a + r * row, row, step, b, ldb, c + r * ldc, ldc, inner, add, ROWS, vecs);
+    a += r * row, c += r * ldc;
+    switch (rows - r) {
+        case 5: micro(a, row, step, b, ldb, c, ldc, inner, add, 5, vecs); break;
+        case 4: micro(a, row, step, b, ldb, c, ldc, inner, add, 4, vecs); break;
+        case 3: micro(a, row, step, b, ldb, c, ldc, inner, add, 3, vecs); break;
+        case 2: micro(a, row, step, b, ldb, c, ldc, inner, add, 2, vecs); break;
+        case 1: micro(a, row, step, b, ldb, c, ldc, inner, add, 1, vecs); break;
+    }
+}
+
+/* c[rows, columns] (+)= a b, columns a multiple of LANES. */
+static void product(const REAL *a, int64_t row, int64_t step, const REAL *b, int64_t ldb, REAL *c, int64_t ldc, int64_t rows, int64_t columns,
+                    int64_t inner, int add) {
+    int64_t n = 0;
+    for (; n + VECS * LANES <= columns; n += VECS * LANES) panel(a, row, step, b + n, ldb, c + n, ldc, rows, inner, add, VECS);
+    for (; n < columns; n += LANES) panel(a, row, step, b + n, ldb, c + n, ldc, rows, inner, add, 1);
+}
+
+/* to[width, BLOCK] = from[count, width]^T, zeros behind. */
+static void turned(const REAL *from, int64_t stride, REAL *restrict to, int64_t count, int64_t width) {
+    for (int64_t i = 0; i < width; i++) {
+        for (int64_t j = 0; j < count; j++) to[i * BLOCK + j] = from[j * stride + i];
+        for (int64_t j = count; j < BLOCK; j++) to[i * BLOCK + j] = 0;
+    }
+}
+
+INLINE REAL largest(const REAL *x) {
+    REAL lanes[VECTOR / sizeof(REAL)];
+    for (int l = 0; l < LANES; l++) lanes[l] = x[l];
+    for (int i = LANES; i < BLOCK; i += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    REAL most = lanes[0];
+    for (int l = 1; l < LANES; l++) most = lanes[l] > most ? lanes[l] : most;
+    return most;
+}
+
+INLINE REAL total(const REAL *x, int64_t count) {
+    vec sums = {0};
+    for (int64_t i = 0; i < count; i += LANES) sums += *(const vec *)(x + i);
+    return sum_lanes(sums);
+}
+
+/* o: [B,T,H*G,V] and the logarithms of the sums [B,H*G,T], for T = N; keys: room for [B,H,blocks,K,BLOCK]. */
+void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t o_, int64_t lse_, int64_t keys_, int64_t scale_, int64_t batch,
+                       int64_t time, int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t qb, int64_t qt, int64_t qh, int64_t kb,
+                       int64_t kt, int64_t kh, int64_t vb, int64_t vt, int64_t vh, int64_t threads) {
+    const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_);
+    REAL *o = PTR(REAL, o_), *lse = PTR(REAL, lse_), *keys = PTR(REAL, keys_);
+    double given;
+    memcpy(&given, &scale_, sizeof given);
+    const REAL scale = (REAL)given;
+    int64_t blocks = (time + BLOCK - 1) / BLOCK, all = heads * group;
+    int team = worth(batch * all * time * time * width, 1 << 20, threads);
+#pragma omp parallel num_threads(team)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < batch * heads * blocks; i++) {
+            int64_t j = i % blocks, h = i / blocks % heads, b = i / blocks / heads;
+            turned(k + b * kb + h * kh + j * BLOCK * kt, kt, keys + i * width * BLOCK, min64(BLOCK, time - j * BLOCK), width);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < batch * all * blocks; task++) {
+            int64_t i = blocks - 1 - task / (batch * all), h = task % all, b = task / all % batch; /* the longest first */
+            int64_t rows = min64(BLOCK, time - i * BLOCK);
+            const REAL *from = q + b * qb + h * qh + i * BLOCK * qt;
+            const REAL *values = v + b * vb + h / group * vh, *packed = keys + (b * heads + h / group) * blocks * width * BLOCK;
+            REAL s[BLOCK * BLOCK] __attribute__((aligned(64))), y[BLOCK * WIDEST] __attribute__((aligned(64)));
+            REAL most[BLOCK], sum[BLOCK];
+            for (int64_t r = 0; r < rows; r++) most[r] = -INFINITY, sum[r] = 0;
+            memset(y, 0, (size_t)(rows * wide) * sizeof(REAL));
+            for (int64_t j = 0; j <= i; j++) {
+                int64_t count = min64(BLOCK, time - j * BLOCK);
+                product(from, qt, 1, packed + j * width * BLOCK, BLOCK, s, BLOCK, rows, BLOCK, width, 0);
+                for (int64_t r = 0; r < rows; r++) {
+                    REAL *restrict p = s + r * BLOCK;
+                    int64_t seen = j == i ? r + 1 : count;
+                    for (int64_t n = seen; n < BLOCK; n++) p[n] = -INFINITY;
+                    REAL peak = largest(p) * scale, now = peak > most[r] ? peak : most[r], shrink = exp_(most[r] - now);
+                    for (int n = 0; n < BLOCK; n++) p[n] = exp_(p[n] * scale - now);
+                    sum[r] = sum[r] * shrink + total(p, BLOCK);
+                    most[r] = now;
+                    if (shrink != 1)
+                        for (int64_t n = 0; n < wide; n++) y[r * wide + n] *= shrink;
+                }
+                product(s, BLOCK, 1, values + j * BLOCK * vt, vt, y, wide, rows, wide, count, 1);
+            }
+            for (int64_t r = 0; r < rows; r++) {
+                REAL *restrict to = o + ((b * time + i * BLOCK + r) * all + h) * wide, share = 1 / sum[r];
+                for (int64_t n = 0; n < wide; n++) to[n] = y[r * wide + n] * share;
+                lse[(b * all + h) * time + i * BLOCK + r] = most[r] + (REAL)log((double)sum[r]);
+            }
+        }
+    }
+}
+
+/* grad, o: [B,T,H*G,V]; dq: zeros [B,T,H*G,K]; dk: [B,T,H*G,K] and dv: [B,T,H*G,V], one share for each query head. */
+void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t o_, int64_t lse_, int64_t grad_, int64_t dq_, int64_t dk_, int64_t dv_,
+                        int64_t scale_, int64_t batch, int64_t time, int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t qb,
+                        int64_t qt, int64_t qh, int64_t kb, int64_t kt, int64_t kh, int64_t vb, int64_t vt, int64_t vh, int64_t threads) {
+    const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_), *o = PTR(REAL, o_), *lse = PTR(REAL, lse_);
+    const REAL *grad = PTR(REAL, grad_);
+    REAL *dq = PTR(REAL, dq_), *dk = PTR(REAL, dk_), *dv = PTR(REAL, dv_);
+    double given;
+    memcpy(&given, &scale_, sizeof given);
+    const REAL scale = (REAL)given;
+    int64_t blocks = (time + BLOCK - 1) / BLOCK, all = heads * group;
+#pragma omp parallel for schedule(dynamic) num_threads(worth(batch * all * time * time * width, 1 << 19, threads))
+    for (int64_t task = 0; task < batch * all; task++) {
+        int64_t h = task % all, b = task / all, step = all * width, stride = all * wide;
+        const REAL *queries = q + b * qb + h * qh, *keys = k + b * kb + h / group * kh, *values = v + b * vb + h / group * vh;
+        const REAL *out = o + b * time * stride + h * wide, *g = grad + b * time * stride + h * wide, *logs = lse + task * time;
+        REAL *to_q = dq + b * time * step + h * width, *to_k = dk + b * time * step + h * width, *to_v = dv + b * time * stride + h * wide;
+        REAL turned_k[WIDEST * BLOCK] __attribute__((aligned(64))), turned_v[WIDEST * BLOCK] __attribute__((aligned(64)));
+        REAL p[BLOCK * BLOCK] __attribute__((aligned(64))), d[BLOCK * BLOCK] __attribute__((aligned(64)));
+        for (int64_t j = 0; j < blocks; j++) {
+            int64_t count = min64(BLOCK, time - j * BLOCK);
+            const REAL *these = keys + j * BLOCK * kt;
+            turned(these, kt, turned_k, count, width);
+            turned(values + j * BLOCK * vt, vt, turned_v, count, wide);
+            for (int64_t i = j; i < blocks; i++) {
+                int64_t rows = min64(BLOCK, time - i * BLOCK), first = i == j;
+                const REAL *from = queries + i * BLOCK * qt, *up = g + i * BLOCK * stride;
+                product(from, qt, 1, turned_k, BLOCK, p, BLOCK, rows, BLOCK, width, 0);
+                product(up, stride, 1, turned_v, BLOCK, d, BLOCK, rows, BLOCK, wide, 0);
+                for (int64_t r = 0; r < rows; r++) {
+                    REAL *restrict pr = p + r * BLOCK, *restrict dr = d + r * BLOCK, log_sum = logs[i * BLOCK + r], mean = 0;
+                    const REAL *ur = up + r * stride, *or = out + (i * BLOCK + r) * stride;
+                    vec sums = {0};
+                    for (int64_t n = 0; n < wide; n += LANES) sums += *(const vec *)(ur + n) * *(const vec *)(or + n);
+                    mean = sum_lanes(sums);
+                    for (int n = 0; n < BLOCK; n++) pr[n] = exp_(pr[n] * scale - log_sum);
+                    for (int64_t n = first ? r + 1 : count; n < BLOCK; n++) pr[n] = 0;
+                    for (int n = 0; n < BLOCK; n++) dr[n] = pr[n] * (dr[n] - mean) * scale;
+                }
+                product(p, 1, BLOCK, up, stride, to_v + j * BLOCK * stride, stride, count, wide, rows, !first);
+                product(d, 1, BLOCK, from, qt, to_k + j * BLOCK * step, step, count, width, rows, !first);
+                product(d, BLOCK, 1, these, kt, to_q + i * BLOCK * step, step, rows, width, count, 1);
+            }
+        }
+    }
+}
+
+/* One query [B,H*G,K] against all N entries; o: [B,H*G,V]; scores: room for [B,H*G,N rounded up to LANES]. */
+void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t o_, int64_t scores_, int64_t scale_, int64_t batch, int64_t entries,
+                    int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t kb, int64_t kt, int64_t kh, int64_t vb, int64_t vt,
+                    int64_t vh, int64_t threads) {
+    const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_);
+    REAL *o = PTR(REAL, o_), *scores = PTR(REAL, scores_);
+    double given;
+    memcpy(&given, &scale_, sizeof given);
+    const REAL scale = (REAL)given;
+    int64_t all = heads * group, room = (entries + 15) / 16 * 16;
+#pragma omp parallel for schedule(static) num_threads(worth(batch * all * entries * (width + wide), 131072, threads))
+    for (int64_t task = 0; task < batch * all; task++) {
+        int64_t h = task % all, b = task / all;
+        const REAL *query = q + task * width, *keys = k + b * kb + h / group * kh, *values = v + b * vb + h / group * vh;
+        REAL *s = scores + task * room, peak = -INFINITY;
+        for (int64_t n = 0; n < entries; n++) {
+            vec sums = {0};
+            for (int64_t i = 0; i < width; i += LANES) sums += *(const vec *)(query + i) * *(const vec *)(keys + n * kt + i);
+            s[n] = sum_lanes(sums) * scale;
+            peak = s[n] > peak ? s[n] : peak;
+        }
+        for (int64_t n = entries; n < room; n++) s[n] = -INFINITY;
+        for (int64_t n = 0; n < room; n++) s[n] = exp_(s[n] - peak);
+        REAL share = 1 / total(s, room);
+        REAL y[WIDEST] __attribute__((aligned(64)));
+        product(s, 0, 1, values, vt, y, wide, 1, wide, entries, 0);
+        for (int64_t i = 0; i < wide; i++) o[task * wide + i] = y[i] * share;
+    }
+}
