@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -164,7 +165,30 @@ def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:
     e.names |= arguments
     outputs = [_output(e, unit.graph[name]) for _, name in unit.graph.outputs]
     e.finish()
-    return [*e.lines, f"return {', '.join(outputs)}"]
+    lines = [*e.lines, f"return {', '.join(outputs)}"]
+    return _freed(lines) if mode == "sequence" else lines
+
+
+def _freed(lines: Sequence[str]) -> list[str]:
+    """The lines, with every variable deleted after its last use: over a sequence memory that is still in the cache is used again."""
+    last: dict[str, int] = {}
+    inside: set[str] = set()
+    for i, line in enumerate(lines):
+        words = set(re.findall(r"\w+", line))
+        last |= dict.fromkeys(words, i)
+        if line.startswith((" ", "def ", "for ")):
+            inside |= words
+    freed: dict[int, list[str]] = {}
+    for i, line in enumerate(lines):
+        assigned = re.match(r"(\w[\w, ]*?),? = ", line)
+        for name in assigned[1].split(", ") if assigned else ():
+            if i < last[name] < len(lines) - 1 and name not in inside and name != "_":
+                freed.setdefault(last[name], []).append(name)
+    return [
+        text
+        for i, line in enumerate(lines)
+        for text in (line, *([f"del {', '.join(dict.fromkeys(freed[i]))}"] if i in freed else []))
+    ]
 
 
 def _output(e: Emitter, node: Node) -> str:
