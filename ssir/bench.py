@@ -169,7 +169,10 @@ def run(
         cells: list[Cell] = []
         notes: dict[str, str] = {}
         packages: set[str] = set()
-        for name in names or _with_peers():
+        chosen = names or _with_peers()
+        if not chosen:
+            raise UsageError("no spec has a peer: `ssir plugins` shows what is installed, and what failed")
+        for name in chosen:
             peer: Peer | None = registry.get("peer", name) if peers else None
             for size in dims:
                 wanted = {"model": size, "layers": layers, "vocab": vocab, "length": max(steps, 2 * PROMPT)}

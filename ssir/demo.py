@@ -92,7 +92,7 @@ def prove(console: Console, name: str) -> None:
 def corpus() -> torch.Tensor:
     """The project's own sources and specs as bytes."""
     root = Path(str(files("ssir")))
-    parts = sorted(path for pattern in ("**/*.py", "zoo/*.yaml") for path in root.glob(pattern))
+    parts = sorted(path for pattern in ("**/*.py", "zoo/**/*.yaml") for path in root.glob(pattern))
     return torch.frombuffer(bytearray(b"\n".join(path.read_bytes() for path in parts)), dtype=torch.uint8).long()
 
 

@@ -201,7 +201,7 @@ class _Case:
         wanted, gradients = self.meaning(model)
         tail = ", resets" if self.resets else ""
         runs: list[tuple[str, Callable[..., dict[str, Tensor]], bool]] = [(f"whole{tail}", self._whole, True)]
-        if self.steps > 1:
+        if self.steps > 1 and model.has_step:
             runs.append((f"in pieces{tail}", self._pieces, True))
         if model.has_step and self.steps <= 63:
             runs.append((f"step by step{tail}", self._steps, False))

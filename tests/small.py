@@ -1,5 +1,9 @@
-"""Small dims for the zoo: every axis that can differ does, so that a mistaken axis shows."""
+"""Small dims for the zoo: every axis that can differ does, so that a mistaken axis shows. And inputs for any model."""
 
+import torch
+from torch import Tensor
+
+from ssir.ir.graph import Graph
 from ssir.spec.load import Spec, load
 
 SMALL: dict[str, dict[str, float]] = {
@@ -19,3 +23,21 @@ SMALL: dict[str, dict[str, float]] = {
 def small(name: str) -> Spec:
     """A spec of the zoo, or at a path, at small dims."""
     return load(name, None, **SMALL.get(name, {}))
+
+
+def inputs(graph: Graph, batch: int, steps: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:
+    """A random value [batch, steps, *axes] for every input of a graph; tokens lie below 7."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randint(7, (batch, steps), generator=generator)
+        if node.type.dtype == "int"
+        else torch.randn(batch, steps, *[n or 1 for n in node.type.sizes], generator=generator, dtype=torch.float64).to(
+            dtype
+        )
+        for node in graph.inputs
+    ]
+
+
+def first(y: Tensor | dict[str, Tensor]) -> Tensor:
+    """The first output of a model."""
+    return next(iter(y.values())) if isinstance(y, dict) else y

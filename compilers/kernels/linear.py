@@ -81,6 +81,9 @@ def _product(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         )
         return y
     if _large(rows, w):
+        # Of a cut-out piece, whose rows do not lie side by side, oneDNN makes a product a hundred times slower.
+        if not (w.is_contiguous() or w.t().is_contiguous()):
+            w = w.contiguous()
         with torch.no_grad():
             return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], ""))
     return F.linear(x, w, bias)

@@ -91,7 +91,7 @@ class _Writer:
         arguments = {node.name: _argument(node.name) for node in graph.inputs}
         unit = Unit(graph, where, dict(self.plan.chosen), self.imports, set(arguments.values()))
         runs = [_run(unit, arguments, "sequence")]
-        if has_step(graph):
+        if graph.has_step:
             runs.append(_run(unit, arguments, "step"))
         begin = _begin(unit)
         unpack = [f"{', '.join(unit.kept)}{',' if len(unit.kept) == 1 else ''} = self.constants()"] if unit.kept else []
@@ -153,11 +153,6 @@ def _sizes(node: Node) -> list[int]:
 
 def _argument(name: str) -> str:
     return f"{name}_" if name in RESERVED or name in ("time", "old", "new") else name
-
-
-def has_step(graph: Graph) -> bool:
-    """Whether a graph can run one step at a time: it does not if it reads the future."""
-    return not any(node.op == "context" for one in graph.walk() for node in one)
 
 
 def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:

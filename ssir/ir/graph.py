@@ -199,3 +199,8 @@ class Graph:
         yield self
         for body in self.bodies.values():
             yield from body.walk()
+
+    @property
+    def has_step(self) -> bool:
+        """Whether the graph can run one step at a time: it does not if it reads the future."""
+        return not any(node.op == "context" for one in self.walk() for node in one)

@@ -62,14 +62,14 @@ class Model:
         return self
 
     def __call__(
-        self, x: Tensor, state: State | None = None, reset: Tensor | None = None
+        self, *xs: Tensor, state: State | None = None, reset: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The first output, [batch, time, *axes], and the state after it."""
         if self.module is not None:
-            y, after = self.module(x, state=state, reset=reset)
-            return y, after
-        first = self.graph.inputs[0].name
-        outputs, after = Interpreter(self.graph, self.params).run({first: x}, state, reset)
+            y, after = self.module(*xs, state=state, reset=reset)
+            return (next(iter(y.values())) if isinstance(y, dict) else y), after
+        named = {node.name: x for node, x in zip(self.graph.inputs, xs, strict=True)}
+        outputs, after = Interpreter(self.graph, self.params).run(named, state, reset)
         return next(iter(outputs.values())), after
 
     def gradients(self) -> dict[str, Tensor]:
@@ -147,16 +147,16 @@ def close(ours: Tensor, theirs: Tensor, what: str = "output", tolerance: float =
 
 def same(
     ours: Model,
-    theirs: Callable[[Tensor], Tensor],
+    theirs: Callable[..., Tensor],
     weights: Mapping[str, Tensor],
     mapping: Mapping[str, Part],
-    x: Tensor,
+    *xs: Tensor,
 ) -> None:
     """Outputs and the gradients of all parameters agree on a whole sequence."""
     copy(weights, ours, mapping)
     with double():
-        expected = theirs(x)
-    found, _ = ours(x)
+        expected = theirs(*xs)
+    found, _ = ours(*xs)
     close(found, expected)
     probe = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     (found * probe).sum().backward()
@@ -176,7 +176,7 @@ def stepwise(ours: Model, x: Tensor, split: int) -> None:
         y, state = ours(x[:, :split])
         pieces = [y]
         for t in range(split, x.shape[1]):
-            y, state = ours(x[:, t : t + 1], state)
+            y, state = ours(x[:, t : t + 1], state=state)
             pieces.append(y)
     close(torch.cat(pieces, 1), whole, "decoding")
 

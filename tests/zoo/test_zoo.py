@@ -13,38 +13,10 @@ from ssir.ir.graph import Graph
 from ssir.passes.facts import facts
 from ssir.reference.interpreter import Interpreter
 from ssir.spec.load import load, zoo
-from tests.oracles.compare import Model, parameters, tokens
+from tests.oracles.compare import Model, parameters
+from tests.small import SMALL, inputs, small
 
 NAMES = [name for name, _ in zoo()]
-
-# By size; None is what the spec says by itself.
-COUNTS = {
-    ("gpt2", None): 124_439_808,
-    ("gpt2", "medium"): 354_823_168,
-    ("gpt2", "large"): 774_030_080,
-    ("gpt2", "xl"): 1_557_611_200,
-    ("transformer", None): 1_100_048_384,
-    ("transformer", "llama2-7b"): 6_738_415_616,
-    ("transformer", "llama3-8b"): 8_030_261_248,
-    ("mamba", None): 129_135_360,
-    ("mamba", "2.8b"): 2_768_345_600,
-    ("griffin", None): 2_682_862_080,
-    ("rwkv4", None): 169_342_464,
-    ("rwkv6", None): 1_599_873_024,
-}
-
-SMALL: dict[str, dict[str, float]] = {
-    "transformer": {"model": 16, "layers": 2, "kv": 2, "group": 2, "hidden": 12},
-    "gpt2": {"model": 16, "layers": 2, "head": 2, "length": 16},
-    "lstm": {"model": 8},
-    "gru": {"model": 8},
-    "mamba": {"model": 16, "layers": 2},
-    "hawk": {"model": 16, "layers": 2, "head": 2},
-    "griffin": {"model": 16, "layers": 3, "head": 2, "window": 3},
-    "rwkv4": {"model": 16, "layers": 2},
-    "rwkv6": {"model": 16, "layers": 2, "key": 4, "rank": 3, "decay_rank": 5},
-    "hgrn2": {"model": 16, "layers": 3, "key": 4},
-}
 
 
 def states(graph: Graph) -> Iterator[tuple[Graph, str]]:
@@ -53,8 +25,8 @@ def states(graph: Graph) -> Iterator[tuple[Graph, str]]:
             yield one, node.name
 
 
-def test_every_spec_of_the_first_ten_is_there() -> None:
-    assert set(SMALL) <= set(NAMES)
+def test_every_spec_has_small_dims_to_be_tested_at() -> None:
+    assert set(SMALL) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,19 +50,13 @@ def test_every_named_size_elaborates(name: str) -> None:
         passes.run(load(name, size).graph, check=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "mixer" in load(name).module.file.components])
 def test_a_mixer_can_be_had_by_itself(name: str) -> None:
     spec = load(f"{name}.mixer")
     graph = passes.run(spec.graph, check=True)
     assert graph.states
     first, (_, output) = graph.inputs[0], graph.outputs[0]
     assert set(graph[output].type.axes) == set(first.type.axes)
-
-
-@pytest.mark.parametrize(("name", "size"), COUNTS, ids=lambda value: str(value))
-def test_a_model_has_the_published_number_of_parameters(name: str, size: str | None) -> None:
-    found = dict(parameters(load(name, size).graph))
-    assert sum(node.type.numel() for node in found.values()) == COUNTS[name, size]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,10 +85,10 @@ def test_scans_lie_on_no_cycle(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_models_run_and_every_parameter_matters(name: str) -> None:
-    model = Model(load(name, None, vocab=11, **SMALL[name])).fill()
-    y, _ = model(tokens(11))
-    assert y.shape == (2, 9, 11) and y.isfinite().all()
-    y.square().sum().backward()
+    model = Model(small(name)).fill()
+    y, _ = model(*inputs(model.graph, 2, 9))
+    assert y.shape[:2] == (2, 9) and y.isfinite().all()
+    y.abs().square().sum().backward()
     for key, gradient in model.gradients().items():
         assert gradient.isfinite().all() and gradient.abs().max() > 0, key
 
@@ -139,12 +105,12 @@ def test_gradients_are_finite_where_a_gate_is_shut() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in params.values())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in SMALL if load(name).graph.has_step])
 def test_resets_start_afresh(name: str) -> None:
-    model = Model(load(name, None, vocab=11, **SMALL[name])).fill()
-    x = tokens(11)
-    reset = torch.zeros(x.shape, dtype=torch.bool)
+    model = Model(small(name)).fill()
+    xs = inputs(model.graph, 2, 9)
+    reset = torch.zeros(2, 9, dtype=torch.bool)
     reset[:, 4] = True
     with torch.no_grad():
-        y, _ = model(x, reset=reset)
-        assert torch.allclose(y[:, 4:], model(x[:, 4:])[0], atol=1e-10)
+        y, _ = model(*xs, reset=reset)
+        assert torch.allclose(y[:, 4:], model(*(x[:, 4:] for x in xs))[0], atol=1e-10)
