@@ -10,7 +10,6 @@ from ssir.passes.dependence import infer_dependence
 from ssir.passes.facts import facts
 from tests.small import SMALL, first, inputs, small
 
-
 STEPPING = [name for name in SMALL if small(name).graph.has_step]
 
 
