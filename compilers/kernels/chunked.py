@@ -2,7 +2,7 @@
 
     S[t] = exp(g[t]) S[t-1] + k[t] v[t]^T        y[t] = q[t]^T S[t]      (read="before": q[t]^T S[t-1])
 
-with one gate per head (`scalar_decay`: RetNet, Mamba-2, mLSTM) or per head and key (`key_decay`: GLA, RWKV-6).
+with one gate per head (`scalar_decay`) or per head and key (`key_decay`).
 
 What step j gives to step i is damped by exp(g[j+1] + ... + g[i]). These sums are built by doubling: two neighbouring
 blocks of s steps make one of 2s, where a pair (i in the second, j in the first) meets in the middle: (sum from j to the

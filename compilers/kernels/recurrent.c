@@ -1,4 +1,4 @@
-/* LSTM and GRU over all steps. Everything that does not depend on the last output is done before, for all steps at once.
+/* Gated cells and gated averages (recurrent.py) over all steps. Everything that does not depend on the last output is done before, for all steps at once.
 
 Each thread owns some units: it computes their gates from the whole last h, so one barrier per step is all the threads share.
 R is first laid out in the order in which it is read: tiles of LANES units with all their gates for the forward pass, tiles of
@@ -10,8 +10,8 @@ R is first laid out in the order in which it is read: tiles of LANES units with 
 #define MOST_ROWS 4
 #define COLUMNS 4
 #define FEW_STEPS 8
-#define LSTM 4
-#define GRU 3
+#define CELL 4
+#define AVERAGE 3
 
 typedef REAL lane_t[VECTOR / sizeof(REAL)];
 
@@ -123,7 +123,7 @@ INLINE void forward(const REAL *gates, const REAL *R, const REAL *bn, const REAL
                         int64_t i = i0 + r, row = i * time + t;
                         int cleared = reset && reset[row];
                         last[r] = cleared ? nothing : t ? h + (row - 1) * width : h0 + i * width;
-                        if (kind == LSTM) last_c[r] = cleared ? nothing : t ? c + (row - 1) * width : c0 + i * width;
+                        if (kind == CELL) last_c[r] = cleared ? nothing : t ? c + (row - 1) * width : c0 + i * width;
                     }
                     if (packed)
                         multiply_rows(packed + tile * tile_size, last, width, sums, count, kind);
@@ -133,10 +133,10 @@ INLINE void forward(const REAL *gates, const REAL *R, const REAL *bn, const REAL
                         int64_t row = (i0 + r) * time + t;
                         lane_t x[COLUMNS], memory, out, cell, offset;
                         for (int gate = 0; gate < kind; gate++) load(x[gate], gates + (row * kind + gate) * width + unit, size);
-                        load(memory, (kind == LSTM ? last_c[r] : last[r]) + unit, size);
-                        if (kind == GRU) load(offset, bn + unit, size);
+                        load(memory, (kind == CELL ? last_c[r] : last[r]) + unit, size);
+                        if (kind == AVERAGE) load(offset, bn + unit, size);
                         for (int n = 0; n < LANES; n++) {
-                            if (kind == LSTM) {
+                            if (kind == CELL) {
                                 REAL in = sigmoid_(x[0][n] + sums[r][0][n]), forget = sigmoid_(x[1][n] + sums[r][1][n]);
                                 cell[n] = forget * memory[n] + in * tanh_(x[2][n] + sums[r][2][n]);
                                 out[n] = sigmoid_(x[3][n] + sums[r][3][n]) * tanh_(cell[n]);
@@ -147,7 +147,7 @@ INLINE void forward(const REAL *gates, const REAL *R, const REAL *bn, const REAL
                             }
                         }
                         memcpy(h + row * width + unit, out, (size_t)size * sizeof(REAL));
-                        if (kind == LSTM) memcpy(c + row * width + unit, cell, (size_t)size * sizeof(REAL));
+                        if (kind == CELL) memcpy(c + row * width + unit, cell, (size_t)size * sizeof(REAL));
                     }
                 }
             }
@@ -158,19 +158,19 @@ INLINE void forward(const REAL *gates, const REAL *R, const REAL *bn, const REAL
     free(nothing);
 }
 
-void lstm_forward(int64_t gates, int64_t R, int64_t h0, int64_t c0, int64_t reset, int64_t h, int64_t c, int64_t batch, int64_t time,
+void gated_cell_forward(int64_t gates, int64_t R, int64_t h0, int64_t c0, int64_t reset, int64_t h, int64_t c, int64_t batch, int64_t time,
                   int64_t width, int64_t threads) {
     forward(PTR(REAL, gates), PTR(REAL, R), NULL, PTR(REAL, h0), PTR(REAL, c0), PTR(uint8_t, reset), PTR(REAL, h), PTR(REAL, c), batch,
-            time, width, threads, LSTM);
+            time, width, threads, CELL);
 }
 
-void gru_forward(int64_t gates, int64_t R, int64_t bn, int64_t h0, int64_t reset, int64_t h, int64_t batch, int64_t time, int64_t width,
+void gated_average_forward(int64_t gates, int64_t R, int64_t bn, int64_t h0, int64_t reset, int64_t h, int64_t batch, int64_t time, int64_t width,
                  int64_t threads) {
     forward(PTR(REAL, gates), PTR(REAL, R), PTR(REAL, bn), PTR(REAL, h0), NULL, PTR(uint8_t, reset), PTR(REAL, h), NULL, batch, time,
-            width, threads, GRU);
+            width, threads, AVERAGE);
 }
 
-/* gates + recurrent are the preactivations. On return recurrent [B,T,gates,H] holds the gradients of what R gave; dn [B,T,H] (GRU only)
+/* gates + recurrent are the preactivations. On return recurrent [B,T,gates,H] holds the gradients of what R gave; dn [B,T,H] (AVERAGE only)
    that of n's own preactivation. dh0 and dc0 enter as 0 and carry the gradients back through the steps. */
 INLINE void backward(const REAL *gates, REAL *recurrent, const REAL *R, const REAL *bn, const REAL *h, const REAL *h0, const REAL *c,
                      const REAL *c0, const uint8_t *reset, const REAL *dh, const REAL *dc, REAL *dn, REAL *dh0, REAL *dc0, int64_t batch,
@@ -194,7 +194,7 @@ INLINE void backward(const REAL *gates, REAL *recurrent, const REAL *R, const RE
                 int64_t row = i * time + t;
                 int cleared = reset && reset[row];
                 const REAL *last = cleared ? nothing : t ? h + (row - 1) * width : h0 + i * width;
-                const REAL *last_c = kind != LSTM || cleared ? nothing : t ? c + (row - 1) * width : c0 + i * width;
+                const REAL *last_c = kind != CELL || cleared ? nothing : t ? c + (row - 1) * width : c0 + i * width;
                 for (int64_t unit = first; unit < end; unit += LANES) {
                     int64_t size = min64(LANES, end - unit);
                     lane_t x[COLUMNS], z[COLUMNS], memory, cell, back, back_c, extra;
@@ -205,7 +205,7 @@ INLINE void backward(const REAL *gates, REAL *recurrent, const REAL *R, const RE
                     load(back, dh0 + i * width + unit, size);
                     load(extra, dh + row * width + unit, size);
                     for (int n = 0; n < LANES; n++) back[n] += extra[n];
-                    if (kind == LSTM) {
+                    if (kind == CELL) {
                         load(memory, last_c + unit, size);
                         load(cell, c + row * width + unit, size);
                         load(back_c, dc0 + i * width + unit, size);
@@ -263,14 +263,14 @@ INLINE void backward(const REAL *gates, REAL *recurrent, const REAL *R, const RE
     free(nothing);
 }
 
-void lstm_backward(int64_t gates, int64_t recurrent, int64_t R, int64_t h, int64_t h0, int64_t c, int64_t c0, int64_t reset, int64_t dh,
+void gated_cell_backward(int64_t gates, int64_t recurrent, int64_t R, int64_t h, int64_t h0, int64_t c, int64_t c0, int64_t reset, int64_t dh,
                    int64_t dc, int64_t dh0, int64_t dc0, int64_t batch, int64_t time, int64_t width, int64_t threads) {
     backward(PTR(REAL, gates), PTR(REAL, recurrent), PTR(REAL, R), NULL, PTR(REAL, h), PTR(REAL, h0), PTR(REAL, c), PTR(REAL, c0),
-             PTR(uint8_t, reset), PTR(REAL, dh), PTR(REAL, dc), NULL, PTR(REAL, dh0), PTR(REAL, dc0), batch, time, width, threads, LSTM);
+             PTR(uint8_t, reset), PTR(REAL, dh), PTR(REAL, dc), NULL, PTR(REAL, dh0), PTR(REAL, dc0), batch, time, width, threads, CELL);
 }
 
-void gru_backward(int64_t gates, int64_t recurrent, int64_t R, int64_t bn, int64_t h, int64_t h0, int64_t reset, int64_t dh, int64_t dn,
+void gated_average_backward(int64_t gates, int64_t recurrent, int64_t R, int64_t bn, int64_t h, int64_t h0, int64_t reset, int64_t dh, int64_t dn,
                   int64_t dh0, int64_t batch, int64_t time, int64_t width, int64_t threads) {
     backward(PTR(REAL, gates), PTR(REAL, recurrent), PTR(REAL, R), PTR(REAL, bn), PTR(REAL, h), PTR(REAL, h0), NULL, NULL,
-             PTR(uint8_t, reset), PTR(REAL, dh), NULL, PTR(REAL, dn), PTR(REAL, dh0), NULL, batch, time, width, threads, GRU);
+             PTR(uint8_t, reset), PTR(REAL, dh), NULL, PTR(REAL, dn), PTR(REAL, dh0), NULL, batch, time, width, threads, AVERAGE);
 }

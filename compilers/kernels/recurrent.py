@@ -1,7 +1,7 @@
 """The gated recurrent cells whose gates see their own last output, over all steps.
 
-    LSTM   i, f, o = sigmoid(x + R h), g = tanh(x + R h);  c = f c + i g;  h = o tanh(c)
-    GRU    r, z = sigmoid(x + R h);  n = tanh(x + r (R h + bn));  h = (1 - z) n + z h
+    gated cell      i, f, o = sigmoid(x + R h), g = tanh(x + R h);  c = f c + i g;  h = o tanh(c)
+    gated average   r, z = sigmoid(x + R h);  n = tanh(x + r (R h + bn));  h = (1 - z) n + z h
 
 Nothing here can run in parallel over time, so all that does not depend on h is done by the caller: `gates` holds the
 input's share of every preactivation, biases included.
@@ -18,7 +18,7 @@ from .linear import linear, outer_sum
 from .support import data_type, state_type, twin_gradients
 
 
-def lstm(
+def gated_cell(
     gates: Tensor,
     R: Tensor,
     h0: Tensor | None = None,
@@ -35,11 +35,11 @@ def lstm(
     h0 = nothing if h0 is None else h0.to(kind)
     c0 = nothing if c0 is None else c0.to(kind)
     if native.usable(gates, R, h0, c0, reset):
-        return _native_lstm(gates, R, h0, c0, reset)
-    return lstm_loop(gates, R, h0, c0, reset)
+        return _native_gated_cell(gates, R, h0, c0, reset)
+    return gated_cell_loop(gates, R, h0, c0, reset)
 
 
-def gru(
+def gated_average(
     gates: Tensor,
     R: Tensor,
     bn: Tensor,
@@ -54,12 +54,12 @@ def gru(
     gates, R, bn = gates.to(kind), R.to(kind), bn.to(kind)
     h0 = gates.new_zeros(gates.shape[0], gates.shape[3]) if h0 is None else h0.to(kind)
     if native.usable(gates, R, bn, h0, reset):
-        return _native_gru(gates, R, bn, h0, reset)
-    return gru_loop(gates, R, bn, h0, reset)
+        return _native_gated_average(gates, R, bn, h0, reset)
+    return gated_average_loop(gates, R, bn, h0, reset)
 
 
-def lstm_loop(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The twin of the LSTM."""
+def gated_cell_loop(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The twin of the cell."""
     h, c, hs, cs = h0, c0, [], []
     weights = R.flatten(0, 1).t()
     for t, gate in enumerate(gates.unbind(1)):
@@ -73,8 +73,8 @@ def lstm_loop(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | 
     return torch.stack(hs, 1), torch.stack(cs, 1)
 
 
-def gru_loop(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
-    """The twin of the GRU."""
+def gated_average_loop(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
+    """The twin of the average."""
     h, hs = h0, []
     weights = R.flatten(0, 1).t()
     for t, gate in enumerate(gates.unbind(1)):
@@ -88,7 +88,7 @@ def gru_loop(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | N
     return torch.stack(hs, 1)
 
 
-class _Lstm(torch.autograd.Function):
+class _Cell(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None
@@ -97,7 +97,7 @@ class _Lstm(torch.autograd.Function):
         ctx.reset = reset = reset.contiguous() if reset is not None else None
         batch, time, _, width = gates.shape
         h, c = gates.new_empty(2, batch, time, width).unbind()
-        native.call("lstm_forward", h.dtype, gates, R, h0, c0, reset, h, c, batch, time, width)
+        native.call("gated_cell_forward", h.dtype, gates, R, h0, c0, reset, h, c, batch, time, width)
         ctx.save_for_backward(gates, R, h0, c0, h, c)
         return h, c
 
@@ -108,26 +108,26 @@ class _Lstm(torch.autograd.Function):
         if torch.is_grad_enabled():
 
             def twin(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, ...]:
-                return lstm_loop(gates, R, h0, c0, reset)
+                return gated_cell_loop(gates, R, h0, c0, reset)
 
             return *twin_gradients(twin, (gates, R, h0, c0), ctx.needs_input_grad[:4], (dh, dc)), None
         last = _last(h, h0, reset)
         delta = linear(last, R.flatten(0, 1)).view(gates.shape)
         dh, dc, dh0, dc0 = dh.contiguous(), dc.contiguous(), torch.zeros_like(h0), torch.zeros_like(c0)
         tensors = (gates, delta, R, h, h0, c, c0, reset, dh, dc, dh0, dc0)
-        native.call("lstm_backward", h.dtype, *tensors, *h.shape)
+        native.call("gated_cell_backward", h.dtype, *tensors, *h.shape)
         dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
         return delta, dR, dh0, dc0, None
 
 
-class _Gru(torch.autograd.Function):
+class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
         gates, R, bn, h0 = gates.contiguous(), R.contiguous(), bn.contiguous(), h0.contiguous()
         ctx.reset = reset = reset.contiguous() if reset is not None else None
         batch, time, _, width = gates.shape
         h = gates.new_empty(batch, time, width)
-        native.call("gru_forward", h.dtype, gates, R, bn, h0, reset, h, batch, time, width)
+        native.call("gated_average_forward", h.dtype, gates, R, bn, h0, reset, h, batch, time, width)
         ctx.save_for_backward(gates, R, bn, h0, h)
         return h
 
@@ -138,13 +138,13 @@ class _Gru(torch.autograd.Function):
         if torch.is_grad_enabled():
 
             def twin(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor) -> tuple[Tensor, ...]:
-                return (gru_loop(gates, R, bn, h0, reset),)
+                return (gated_average_loop(gates, R, bn, h0, reset),)
 
             return *twin_gradients(twin, (gates, R, bn, h0), ctx.needs_input_grad[:4], (dh,)), None
         last = _last(h, h0, reset)
         delta = linear(last, R.flatten(0, 1)).view(gates.shape)
         dh, dh0, dn = dh.contiguous(), torch.zeros_like(h0), torch.empty_like(h)
-        native.call("gru_backward", h.dtype, gates, delta, R, bn, h, h0, reset, dh, dn, dh0, *h.shape)
+        native.call("gated_average_backward", h.dtype, gates, delta, R, bn, h, h0, reset, dh, dn, dh0, *h.shape)
         dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
         dgates = torch.cat([delta[:, :, :2], dn[:, :, None]], 2)
         return dgates, dR, delta[:, :, 2].sum((0, 1)), dh0, None
@@ -156,5 +156,5 @@ def _last(h: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
     return last if reset is None else last.masked_fill_(reset[..., None], 0)
 
 
-_native_lstm = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]], _Lstm.apply)
-_native_gru = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor], _Gru.apply)
+_native_gated_cell = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]], _Cell.apply)
+_native_gated_average = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor], _Average.apply)

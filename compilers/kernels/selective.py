@@ -1,4 +1,4 @@
-"""The selective scan of Mamba: a diagonal recurrence over an expanded state, contracted in the same breath.
+"""The selective scan: a diagonal recurrence over an expanded state, contracted in the same breath.
 
     h[d,n] = exp(g[t,d] L[d,n]) h[d,n] + u[t,d] b[t,n]
     y[t,d] = sum_n c[t,n] h[d,n]

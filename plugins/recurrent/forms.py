@@ -1,6 +1,6 @@
 """Two cells whose loop over time is compiled: recognised by their graphs, up to the order of sums and products.
 
-gated memory     c = sigmoid(f) c' + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c)        each of i, f, g, o: P(x) + U h'
+gated cell       c = sigmoid(f) c' + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c)        each of i, f, g, o: P(x) + U h'
 gated average    h = z h' + (1 - z) tanh(P(x) + r (U h' + b))                            r, z: sigmoid(P(x) + U h')
 
 P(x) is whatever does not depend on the state; it is computed for all steps at once.
@@ -186,8 +186,8 @@ class _Compiled:
         )
 
 
-class GatedMemory(_Compiled):
-    name = "gated memory"
+class GatedCell(_Compiled):
+    name = "gated cell"
     equations = "c = σ(f) c' + σ(i) tanh(g), h = σ(o) tanh(c)"
 
     def _cell(self, graph: Graph, cycle: frozenset[str], delayed: Node, memory: Node) -> _Cell | None:
@@ -217,7 +217,7 @@ class GatedMemory(_Compiled):
         hs, cs = e.fresh(f"{cell.output}_all"), e.fresh(f"{cell.memory}_all")
         reset = "time.reset" if not lengthen else "None if time.reset is None else time.reset.unsqueeze(1)"
         e.line(
-            f"{hs}, {cs} = {e.function('recurrent', 'lstm')}({gates}{lengthen}, {r}, old.get({e.key(m)}), old.get({e.key(c)}), {reset})"
+            f"{hs}, {cs} = {e.function('recurrent', 'gated_cell')}({gates}{lengthen}, {r}, old.get({e.key(m)}), old.get({e.key(c)}), {reset})"
         )
         e.line(f"new[{e.key(m)}], new[{e.key(c)}] = {hs}[:, -1].to(time.data), {cs}[:, -1]")
         return _named(e, cell, hs, cs, match, fact)
@@ -264,7 +264,9 @@ class GatedAverage(_Compiled):
         bias = e.value(last.inputs[2]) if last.attrs["bias"] else f"{r}.new_zeros({size})"
         hs = e.fresh(f"{cell.output}_all")
         reset = "time.reset" if not lengthen else "None if time.reset is None else time.reset.unsqueeze(1)"
-        e.line(f"{hs} = {e.function('recurrent', 'gru')}({gates}{lengthen}, {r}, {bias}, old.get({e.key(h)}), {reset})")
+        e.line(
+            f"{hs} = {e.function('recurrent', 'gated_average')}({gates}{lengthen}, {r}, {bias}, old.get({e.key(h)}), {reset})"
+        )
         e.line(f"new[{e.key(m)}] = new[{e.key(h)}] = {hs}[:, -1]")
         return _named(e, cell, hs, hs, match, fact)
 
@@ -301,4 +303,4 @@ def _named(e: Emitter, cell: _Cell, hs: str, cs: str, match: Match, fact: Facts)
     return e.names[fact.node.name] if fact.node.name in e.names else e.names[cell.output]
 
 
-FORMS = (GatedMemory(), GatedAverage())
+FORMS = (GatedCell(), GatedAverage())

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 _EPILOG = """\
-A spec is a name (mamba), a component (mamba.mixer), a file (my.yaml), or a component of a file (my.yaml:mixer).
+A spec is a name (`ssir list` shows them), a component (NAME.mixer), a file (my.yaml), or a component of a file (my.yaml:mixer).
 
 exit codes: 0 good, 1 the spec is wrong, 2 wrong usage, 3 the environment lacks something, 70 a fault of SSIR,
 130 interrupted"""

@@ -77,7 +77,7 @@ def module_of(name: str, beside: Path | None = None, overrides: Mapping[str, flo
 
 
 def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
-    """A spec by name (``mamba``), by component (``mamba.mixer``), by path (``my.yaml``), or both (``my.yaml:mixer``).
+    """A spec by name, by component (``NAME.mixer``), by path (``my.yaml``), or both (``my.yaml:mixer``).
 
     ``size`` is one of the spec's named sizes; keywords set dims and constants. Raises UsageError for a name that does not
     exist, SpecError for a spec that is wrong.

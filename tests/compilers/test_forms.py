@@ -153,12 +153,12 @@ CASES = (
     Case("a classic recurrent network", "loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(
         "a gated memory",
-        "gated memory",
+        "gated cell",
         "h: delay(y)\nc: {state: [n], A: 'sigmoid(linear(h, n) + linear(x, n, bias=true))', B: 'tanh(linear(x, n) + linear(h, n, bias=true))', input: 'sigmoid(linear(x, n) + linear(h, n))'}\ny: tanh(c) * sigmoid(linear(x, n) + x + linear(h, n))",
     ),
     Case(
         "a gated memory of which more is read",
-        "gated memory",
+        "gated cell",
         "h: delay(o)\nc: {state: [n], A: 'sigmoid(linear(x, n) + linear(h, n))', B: 'sigmoid(linear(x, n) + linear(h, n))', input: 'tanh(linear(x, n) + linear(h, n))'}\no: sigmoid(linear(x, n) + linear(h, n)) * tanh(c)\ny: o + c * h",
     ),
     Case(
@@ -190,7 +190,7 @@ def test_every_form_that_fits_agrees_with_the_meaning(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [c for c in CASES if c.form in ("loop", "delay", "filter", "gated memory", "gated average")],
+    [c for c in CASES if c.form in ("loop", "delay", "filter", "gated cell", "gated average")],
     ids=lambda case: case.name,
 )
 def test_the_plan_takes_the_form_that_is_right_at_any_size(case: Case) -> None:

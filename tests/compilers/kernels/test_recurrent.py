@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.recurrent import gru, lstm
+from ssir.compilers.kernels.recurrent import gated_average, gated_cell
 
 from .checks import check, close, resets
 
 
-def naive_lstm(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def naive_cell(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     h, c, hs, cs = h0, c0, [], []
     for t in range(gates.shape[1]):
         if reset is not None:
@@ -23,7 +23,7 @@ def naive_lstm(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor |
     return torch.stack(hs, 1), torch.stack(cs, 1)
 
 
-def naive_gru(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None = None) -> tuple[Tensor]:
+def naive_average(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None = None) -> tuple[Tensor]:
     h, hs = h0, []
     for t in range(gates.shape[1]):
         if reset is not None:
@@ -35,7 +35,7 @@ def naive_gru(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | 
     return (torch.stack(hs, 1),)
 
 
-def lstm_inputs(batch: int, time: int, width: int) -> dict[str, Tensor]:
+def cell_inputs(batch: int, time: int, width: int) -> dict[str, Tensor]:
     return {
         "gates": torch.randn(batch, time, 4, width),
         "R": torch.randn(4, width, width) / width**0.5,
@@ -44,7 +44,7 @@ def lstm_inputs(batch: int, time: int, width: int) -> dict[str, Tensor]:
     }
 
 
-def gru_inputs(batch: int, time: int, width: int) -> dict[str, Tensor]:
+def average_inputs(batch: int, time: int, width: int) -> dict[str, Tensor]:
     return {
         "gates": torch.randn(batch, time, 3, width),
         "R": torch.randn(3, width, width) / width**0.5,
@@ -61,7 +61,12 @@ SIZES = [(1, 1, 1), (3, 7, 5), (1, 30, 67), (2, 12, 130), (6, 9, 33), (1, 6, 256
 @pytest.mark.parametrize("packed", [False, True])
 def test_lstm_agrees_with_a_loop(way: str, dtype: torch.dtype, size: tuple[int, int, int], packed: bool) -> None:
     reset = resets(size[0], size[1]) if packed else None
-    check(functools.partial(lstm, reset=reset), functools.partial(naive_lstm, reset=reset), lstm_inputs(*size), dtype)
+    check(
+        functools.partial(gated_cell, reset=reset),
+        functools.partial(naive_cell, reset=reset),
+        cell_inputs(*size),
+        dtype,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -69,8 +74,8 @@ def test_lstm_agrees_with_a_loop(way: str, dtype: torch.dtype, size: tuple[int, 
 @pytest.mark.parametrize("packed", [False, True])
 def test_gru_agrees_with_a_loop(way: str, dtype: torch.dtype, size: tuple[int, int, int], packed: bool) -> None:
     reset = resets(size[0], size[1]) if packed else None
-    naive = functools.partial(naive_gru, reset=reset)
-    check(lambda **x: (gru(**x, reset=reset),), naive, gru_inputs(*size), dtype)
+    naive = functools.partial(naive_average, reset=reset)
+    check(lambda **x: (gated_average(**x, reset=reset),), naive, average_inputs(*size), dtype)
 
 
 def test_torchs_lstm_and_gru_are_the_same_cells(way: str) -> None:
@@ -78,7 +83,7 @@ def test_torchs_lstm_and_gru_are_the_same_cells(way: str) -> None:
     theirs = torch.nn.LSTM(12, 40, batch_first=True)
     W, R, bias, again = (parameter.detach() for parameter in theirs.parameters())
     gates = (x @ W.t() + bias + again).view(2, 20, 4, 40)
-    h, c = lstm(gates, R.view(4, 40, 40))
+    h, c = gated_cell(gates, R.view(4, 40, 40))
     expected, (_, last_c) = theirs(x)
     close("h", h, expected, 1e-5)
     close("last c", c[:, -1], last_c[0], 1e-5)
@@ -87,37 +92,37 @@ def test_torchs_lstm_and_gru_are_the_same_cells(way: str) -> None:
     W, R, bias, again = (parameter.detach() for parameter in other.parameters())
     r, z, n = again.view(3, 40)
     gates = (x @ W.t() + bias).view(2, 20, 3, 40) + torch.stack([r, z, torch.zeros(40)])
-    close("h", gru(gates, R.view(3, 40, 40), n), other(x)[0], 1e-5)
+    close("h", gated_average(gates, R.view(3, 40, 40), n), other(x)[0], 1e-5)
 
 
 def test_state_carries_across_a_split(way: str) -> None:
-    given = lstm_inputs(2, 30, 40)
-    whole = lstm(**given)
-    first = lstm(given["gates"][:, :3], given["R"], given["h0"], given["c0"])
-    second = lstm(given["gates"][:, 3:], given["R"], first[0][:, -1], first[1][:, -1])
+    given = cell_inputs(2, 30, 40)
+    whole = gated_cell(**given)
+    first = gated_cell(given["gates"][:, :3], given["R"], given["h0"], given["c0"])
+    second = gated_cell(given["gates"][:, 3:], given["R"], first[0][:, -1], first[1][:, -1])
     for name, a, b, both in zip("hc", first, second, whole, strict=True):
         close(name, torch.cat([a, b], 1), both, 1e-5)
 
 
 @pytest.mark.parametrize("gate", [1e3, -1e3, 1e5, -1e5, math.inf, -math.inf])
 def test_saturated_gates_stay_finite(way: str, gate: float) -> None:
-    given = lstm_inputs(1, 12, 20)
+    given = cell_inputs(1, 12, 20)
     given["gates"][:, 4] = gate
-    check(lstm, naive_lstm, given, torch.float32)
-    given = gru_inputs(1, 12, 20)
+    check(gated_cell, naive_cell, given, torch.float32)
+    given = average_inputs(1, 12, 20)
     given["gates"][:, 4] = gate
-    check(lambda **x: (gru(**x),), naive_gru, given, torch.float32)
+    check(lambda **x: (gated_average(**x),), naive_average, given, torch.float32)
 
 
 def test_half_precision_and_strides(way: str) -> None:
-    given = {name: x.bfloat16().requires_grad_() for name, x in lstm_inputs(2, 9, 12).items()}
+    given = {name: x.bfloat16().requires_grad_() for name, x in cell_inputs(2, 9, 12).items()}
     turned = {name: x.transpose(0, 1).contiguous().transpose(0, 1) for name, x in given.items()}
-    h, c = lstm(**turned)
+    h, c = gated_cell(**turned)
     assert h.dtype == c.dtype == torch.float32
-    close("h", h, naive_lstm(**{name: x.float() for name, x in given.items()})[0], 1e-5)
+    close("h", h, naive_cell(**{name: x.float() for name, x in given.items()})[0], 1e-5)
     assert all(grad.dtype == torch.bfloat16 for grad in torch.autograd.grad(h.sum(), list(given.values())))
 
 
 def test_gradients_can_be_differentiated_again(way: str) -> None:
-    torch.autograd.gradgradcheck(lstm, [x.double().requires_grad_() for x in lstm_inputs(1, 3, 2).values()])
-    torch.autograd.gradgradcheck(gru, [x.double().requires_grad_() for x in gru_inputs(1, 3, 2).values()])
+    torch.autograd.gradgradcheck(gated_cell, [x.double().requires_grad_() for x in cell_inputs(1, 3, 2).values()])
+    torch.autograd.gradgradcheck(gated_average, [x.double().requires_grad_() for x in average_inputs(1, 3, 2).values()])
