@@ -108,7 +108,8 @@ def parser() -> argparse.ArgumentParser:
     whole_line.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     commands = _Commands(whole_line.add_subparsers(metavar="COMMAND", title="commands"))
 
-    commands.add("list", "reading:list_specs", "list the specs that are installed", json=True)
+    listing = commands.add("list", "reading:list_specs", "list the specs that are installed", json=True)
+    listing.add_argument("--tag", action="append", default=[], help="only those with this tag; of several, with all")
 
     show = commands.add("show", "reading:show", "show what a spec declares", json=True, dims=True)
     show.add_argument("spec", metavar="SPEC")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ssir.cli import say, specs
@@ -19,7 +20,8 @@ def list_specs(options: Namespace) -> int:
     """Every installed spec, in a line each; one that is broken is shown as such, and breaks nothing else."""
     from ssir.spec.load import zoo
 
-    found = [_summary(name) for name, _ in zoo()]
+    names = [name for name, _ in zoo()]
+    found = [_summary(name) for name in (_tagged(names, options.tag) if options.tag else names)]
     if options.json:
         say.record(specs=found)
         return 0
@@ -37,6 +39,23 @@ def list_specs(options: Namespace) -> int:
         )
     say.console().print(table)
     return 0
+
+
+def _tagged(names: list[str], wanted: list[str]) -> list[str]:
+    """The specs that have all of these tags; a tag that none has is an error."""
+    from ssir.spec.load import load
+
+    tags: dict[str, list[str]] = {}
+    for name in names:
+        with suppress(SSIRError):
+            tags[name] = load(name).module.file.tags
+    known = sorted({tag for each in tags.values() for tag in each})
+    for tag in wanted:
+        if tag not in known:
+            near = nearest(tag, known)
+            hint = f"the nearest is `{near}`" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"no spec has the tag `{tag}`; {hint}")
+    return [name for name, own in tags.items() if set(wanted) <= set(own)]
 
 
 def _summary(name: str) -> dict[str, Any]:

@@ -206,6 +206,14 @@ def test_the_list_has_every_spec_with_its_memory(capsys: Captured) -> None:
     assert all(name in out for name in listed)
 
 
+def test_the_list_can_be_cut_to_tags(capsys: Captured) -> None:
+    assert main(["list", "--tag", "hybrid", "--tag", "gated", "--json"]) == 0
+    listed = [one["name"] for one in json.loads(capsys.readouterr().out)["specs"]]
+    assert "griffin" in listed and "hawk" not in listed and "transformer" not in listed
+    assert main(["list", "--tag", "hybird"]) == 2
+    assert "the nearest is `hybrid`" in capsys.readouterr().err
+
+
 def test_a_broken_spec_does_not_break_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -226,10 +234,13 @@ def test_show_tells_the_sizes_that_were_set(capsys: Captured) -> None:
 
 def test_a_resolved_spec_is_a_spec_of_the_same_graph(tmp_path: Path, capsys: Captured) -> None:
     for name, _ in zoo():
-        assert main(["show", name, "--resolved", "--set", "layers=2"]) == 0
+        assert main(["show", name, "--resolved"]) == 0
         path = tmp_path / f"{name}.yaml"
         path.write_text(capsys.readouterr().out)
-        assert load(str(path)).graph == load(name, layers=2).graph
+        assert load(str(path)).graph == load(name).graph
+    assert main(["show", "mamba", "--resolved", "--set", "layers=2"]) == 0
+    path.write_text(capsys.readouterr().out)
+    assert load(str(path)).graph == load("mamba", layers=2).graph
 
 
 def test_the_plan_says_why(capsys: Captured) -> None:
