@@ -66,6 +66,10 @@ class Peer(Protocol):
     def packages(self) -> Sequence[str]:
         """The distributions that it is made of, besides torch."""
 
+    @property
+    def bound(self) -> str:
+        """What holds both sides back where neither is ahead."""
+
     def dims(self, model: int) -> Mapping[str, float]:
         """The dims of the spec at which both are of one size and shape."""
 
@@ -190,6 +194,9 @@ def run(
                         packages.update(peer.packages)
                     timed = _time(ours, theirs, mode, batch, steps, vocab, repeats, seconds)
                     cells.append(_cell(name, size, mode, peer, ours, theirs, timed, limits))
+                    ratio = cells[-1].ratio
+                    if peer and ratio and ratio.median < 1:
+                        notes[f"{name}, d = {size}, {mode}"] = f"below 1: {peer.bound or 'not yet explained'}"
                     if tell:
                         tell(cells[-1])
         settings = {

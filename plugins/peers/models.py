@@ -25,6 +25,7 @@ class Peer:
     sizes: Callable[[int], Mapping[str, float]]
     make: Callable[[Dims, str], Side]
     packages: Sequence[str] = ()
+    bound: str = ""
 
     def dims(self, model: int) -> Mapping[str, float]:
         return self.sizes(model)
@@ -177,7 +178,8 @@ def _gemma(*pattern: str) -> Callable[[Dims, str], Side]:
 
 
 def _recurrent(cell: str) -> Peer:
-    return Peer(f"torch {cell}", lambda model: {}, lambda dims, mode: Recurrent(cell, dims))
+    bound = "with one sequence every step reads every recurrent weight, and both sides read them from the cache at its speed"
+    return Peer(f"torch {cell}", lambda model: {}, lambda dims, mode: Recurrent(cell, dims), bound=bound)
 
 
 def _plain(model: int) -> Mapping[str, float]:
