@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssir.draw.names import Names
-from ssir.draw.words import COMPARISONS, SUPERSCRIPTS, THROUGH, function, number
+from ssir.draw.words import COMPARISONS, SUBSCRIPTS, SUPERSCRIPTS, THROUGH, function, number
 from ssir.ir.graph import Dependence, Node
 
 _NEGLIGIBLE = 1e-6
@@ -49,8 +49,10 @@ class Formula:
                 return node.op, _ATOM
             case "arange":
                 return node.attrs["axis"], _ATOM
-            case "op.diag" | "select" | "complex":
-                return self._write(node.inputs[0]) if node.op != "complex" else self._call(node)
+            case "op.diag":
+                return self._write(node.inputs[0])
+            case "select":
+                return self._entry(node)
             case op if op in THROUGH:
                 return self._write(node.inputs[0])
         return self._arithmetic(node)
@@ -122,6 +124,13 @@ class Formula:
         if self.graph[condition].op == "start":
             return f"{self.of(other)}; {self.of(then)} at start", _SUM
         return f"where({', '.join(map(self.of, node.inputs))})", _ATOM
+
+    def _entry(self, node: Node) -> tuple[str, int]:
+        """One entry of an axis; of a register, which slot is drawn elsewhere."""
+        whole, index = (self.graph[name] for name in node.inputs)
+        if index.op != "const" or whole.op == "state":
+            return self._write(whole.name)
+        return self._in(whole.name, _ATOM) + str(int(index.attrs["value"])).translate(SUBSCRIPTS), _ATOM
 
     def _call(self, node: Node) -> tuple[str, int]:
         operands = (

@@ -37,6 +37,7 @@ _GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(
     zip(_NAMES.title().split(), _LETTERS.upper(), strict=True)
 )
 SUPERSCRIPTS = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def function(op: str) -> str:
