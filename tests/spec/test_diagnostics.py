@@ -385,6 +385,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         graph("y: f(split(u, [head, key]))", "  f:\n    input: {u: [model]}\n    graph: {y: u}\n    output: y\n"),
         ["SSIR014 |split(u, [head, key])| the input `u` of `f` has the axes [model], and is given [head, key]"],
     ),
+    "comp rest": (
+        graph("y: f(u)", "  f:\n    input: {u: [..., key]}\n    graph: {y: u}\n    output: y\n"),
+        ["SSIR014 |u| the input `u` of `f` has the axes [..., key], and is given [model]"],
+    ),
     "token": (
         graph("y: embed(u, vocab, model)"),
         ["SSIR019 |u| only tokens, `position` and other whole numbers can be looked up"],

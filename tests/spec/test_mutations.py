@@ -16,7 +16,7 @@ from ssir.spec.load import loads, zoo
 from ssir.spec.resolve import resolved
 
 ZOO = {name: path.read_text("utf-8") for name, path in zoo()}
-SECONDS = 2.0
+ENDLESS = 60.0  # seconds of the processor, on a machine of any speed
 WORDS = [
     *"u x y h s dt model inner state head key slot layers vocab tokens n n_ past".split(),
     *"shift outer dense rotate delay window hold context param linear embed".split(),
@@ -35,7 +35,7 @@ scalars: st.SearchStrategy[Any] = st.one_of(
 
 def outcome(text: str) -> str:
     """What becomes of a spec: good, or the codes of what is wrong. Everything else escapes."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         spec = loads(text, "f.yaml")
         check(spec)
@@ -47,7 +47,7 @@ def outcome(text: str) -> str:
         found = " ".join(sorted({fault.code for fault in error.diagnostics}))
     except UsageError:
         found = "usage"
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < ENDLESS
     return found
 
 
