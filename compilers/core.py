@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from ssir.compilers.forms import Cost, Form, Match
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.system import seen as seen
 from ssir.ir.graph import Dependence, Graph
-from ssir.passes.facts import Facts
+from ssir.passes.facts import Facts, is_complex
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
@@ -107,6 +108,8 @@ class Scan:
         )
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+        if is_complex(graph, facts.node):
+            return complex_scan(2 * facts.entries)
         return Cost(4.0 * facts.entries, 20.0 * facts.entries, 12)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -133,13 +136,16 @@ class Scan:
         e.line(f"{h}, {last} = {kernel}({gate}, {b}, old.get({e.key(node)}), time.reset, {clear})")
         e.line(f"new[{e.key(node)}] = {last}")
         if node.attrs["read"] == "before":
-            first = f"{e.function('memory', 'recall_all')}(time, old, {e.key(node)}, {e.sizes(node)}, {h}.dtype, {start}, {system.fill(node)})"
-            cleared = start or f"torch.full((), {system.fill(node)}, dtype={h}.dtype, device={h}.device)"
-            h = e.let(f"{node.name}_before", f"{e.function('memory', 'previous')}({h}, {first}, {cleared}, time)")
+            h = system.before(e, node, h)
         return system.readout(e, node, h)
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
         return system.step(e, fact)
+
+
+def complex_scan(entries: int) -> Cost:
+    """The cost of a scan over pairs of so many numbers, of which no compiled loop knows."""
+    return Cost(8.0 * entries, 40.0 * entries, 6.0 * isqrt(STEPS))
 
 
 class Loop:

@@ -61,7 +61,7 @@ class GraphModel(torch.nn.Module):
     def __init__(self, model: Model, capacity: int, capture: Capture) -> None:
         super().__init__()
         self.model, self.capacity, self.capture = model, capacity, capture
-        self._captured: dict[tuple[int, int | None], _Captured] = {}
+        self._captured: dict[tuple[int | None, ...], _Captured] = {}
 
     @property
     def plan(self) -> Any:
@@ -82,7 +82,7 @@ class GraphModel(torch.nn.Module):
     @torch.no_grad()
     def forward(self, *inputs: Tensor, state: State | None = None) -> tuple[Any, State]:
         """A sequence, [batch, time, *axes]: captured once for each length that is asked for."""
-        return self._replay(inputs, state, inputs[0].shape[1])
+        return self._replay(inputs, state, self.model.steps(inputs))
 
     @torch.no_grad()
     def step(self, *inputs: Any, state: State | None = None) -> tuple[Any, State]:
@@ -91,14 +91,16 @@ class GraphModel(torch.nn.Module):
         return self._replay(inputs[:wanted], inputs[wanted] if len(inputs) > wanted else state, None)
 
     def _replay(self, inputs: Sequence[Tensor], state: State | None, steps: int | None) -> tuple[Any, State]:
-        key = (inputs[0].shape[0], steps)
+        batch = inputs[0].shape[0]
+        lengths = (x.shape[1] for name, x in zip(self.model.inputs, inputs, strict=True) if name in self.model.whole)
+        key = (batch, steps, *lengths)
         if key not in self._captured:
-            self._captured[key] = _Captured(self.model, inputs, self._shared(inputs[0].shape[0]), steps, self.capture)
-        return self._captured[key](inputs, self.initial_state(key[0]) if state is None else state)
+            self._captured[key] = _Captured(self.model, inputs, self._shared(batch), steps, self.capture)
+        return self._captured[key](inputs, self.initial_state(batch) if state is None else state)
 
     def _shared(self, batch: int) -> State:
         """The state that all graphs of a batch size read and write."""
-        for (other, _), captured in self._captured.items():
+        for (other, *_), captured in self._captured.items():
             if other == batch:
                 return captured.state
         return self.initial_state(batch)

@@ -9,8 +9,9 @@ from typing import Any
 from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import Cost, Form, Match
 from ssir.errors import UsageError, nearest
-from ssir.ir.graph import Dependence, Graph, Node
-from ssir.passes.facts import Facts, facts
+from ssir.ir.graph import Dependence, Graph, Node, owners
+from ssir.ir.ops import CORE
+from ssir.passes.facts import Facts, facts, is_complex
 from ssir.registry import registry
 
 STEPS = 1024
@@ -168,15 +169,6 @@ class _Chooser:
         return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
 
 
-def is_complex(graph: Graph, node: Node) -> bool:
-    """Whether a state holds complex numbers: its readout aside, something that enters it is complex."""
-    return any(
-        graph[name].type.dtype == "complex"
-        for role, name in zip(node.attrs["roles"], node.inputs, strict=True)
-        if role in ("A", "B", "x", "initial")
-    )
-
-
 def count_parameters(graph: Graph) -> int:
     """The number of learned numbers; what is shared counts once."""
     seen: set[str] = set()
@@ -191,7 +183,8 @@ def count_parameters(graph: Graph) -> int:
         for node in one:
             if node.op == "stack":
                 total += sum(
-                    count(one.bodies[body], f"{at}{node.name}.{i}.") for i, body in enumerate(node.attrs["pattern"])
+                    count(one.bodies[body], f"{at}{node.name}.{i}.")
+                    for i, body in zip(owners(node), node.attrs["pattern"], strict=True)
                 )
         return total
 
@@ -227,7 +220,9 @@ def flops_per_token(graph: Graph) -> float:
             case "embed" | "input" | "param" | "const" | "rename" | "split" | "merge":
                 pass
             case _:
-                total += node.type.numel()
+                plugin = None if node.op in CORE else registry.get("op", node.op)
+                count = getattr(plugin, "flops", None)
+                total += count(graph, node) if count else node.type.numel()
     return total
 
 

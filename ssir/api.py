@@ -15,7 +15,7 @@ from ssir.compilers.plan import plan as make_plan
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
 from ssir.initial import initialise
-from ssir.ir.graph import Graph, Node
+from ssir.ir.graph import Graph, Node, owners
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
 from ssir.spec.load import Spec, load
@@ -88,7 +88,7 @@ def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
                 yield name, node, one, layer
         for node in one:
             if node.op == "stack":
-                for i, body in enumerate(node.attrs["pattern"]):
+                for i, body in zip(owners(node), node.attrs["pattern"], strict=True):
                     yield from walk(one.bodies[body], f"{at}{node.name}.{i}.", i)
 
     yield from walk(graph, "", 0)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssir import catalogue
 from ssir.codes import CODES
 from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.ir.graph import Axis, Node
@@ -81,7 +82,7 @@ def codes() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"functions.md": functions, "codes.md": codes}
+PAGES: Mapping[str, Callable[[], str]] = {"functions.md": functions, "codes.md": codes, "zoo.md": catalogue.page}
 
 
 def main() -> None:
@@ -89,6 +90,7 @@ def main() -> None:
     where = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     for name, page in PAGES.items():
         (where / name).write_text(page(), encoding="utf-8")
+    catalogue.write_pictures(where)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ from ssir.spec import expr as syntax
 
 @dataclass(frozen=True)
 class Draw:
-    """What an initialiser knows: the sizes and axes of the parameter, its layer, its number of inputs, and a source of chance."""
+    """What an initialiser knows: the sizes and axes of the parameter, its layer, its number of inputs, how many maps it holds (one
+    for each entry of ``per``), and a source of chance."""
 
     sizes: tuple[int, ...]
     axes: tuple[str, ...]
     layer: int
     fan_in: int
+    maps: int
     generator: torch.Generator
 
     def uniform(self) -> Tensor:
@@ -36,20 +38,22 @@ class Draw:
 def initialise(graph: Graph, node: Node, name: str, layer: int, seed: int) -> Tensor:
     """The first value of a parameter, float64 (or complex128), over its axes."""
     sizes = tuple(axis.size or 0 for axis in node.type.axes)
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    source = name.removesuffix(node.attrs["key"]) + node.attrs.get("draws", node.attrs["key"])
+    digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    draw = Draw(sizes, node.type.names, layer, _fan_in(graph, node), generator)
+    draw = Draw(sizes, node.type.names, layer, *_map(graph, node), generator)
     value = evaluate(syntax.parse(node.attrs["init"]), draw)
     tensor = value if isinstance(value, Tensor) else torch.full((), float(value), dtype=torch.float64)
     return tensor.expand(sizes).contiguous()
 
 
-def _fan_in(graph: Graph, node: Node) -> int:
+def _map(graph: Graph, node: Node) -> tuple[int, int]:
+    """The number of inputs of a learned map, and how many maps there are."""
     for user in graph.users[node.name]:
         if graph[user].op == "linear" and graph[user].inputs[1] == node.name:
-            inner = len(node.type.axes) - len(graph[user].attrs["out"]) - len(graph[user].attrs["per"])
-            return math.prod(axis.size or 1 for axis in node.type.axes[len(node.type.axes) - inner :])
-    return node.type.axes[-1].size or 1 if node.type.axes else 1
+            sizes, per = [axis.size or 1 for axis in node.type.axes], len(graph[user].attrs["per"])
+            return math.prod(sizes[per + len(graph[user].attrs["out"]) :]), math.prod(sizes[:per])
+    return (node.type.axes[-1].size or 1 if node.type.axes else 1), 1
 
 
 _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -155,8 +159,12 @@ def _called(name: str, args: list[Tensor], draw: Draw) -> Tensor:
             return (2 * draw.uniform() - 1) * bound
         case "orthogonal":
             gain = args[0] if args else torch.ones(())
-            flat = torch.empty(draw.sizes[0], max(math.prod(draw.sizes[1:]), 1), dtype=torch.float64)
-            return gain * torch.nn.init.orthogonal_(flat, generator=draw.generator).reshape(draw.sizes)
+            maps = torch.empty(
+                draw.maps, math.prod(draw.sizes) // (draw.maps * draw.fan_in), draw.fan_in, dtype=torch.float64
+            )
+            for one in maps:
+                torch.nn.init.orthogonal_(one, generator=draw.generator)
+            return gain * maps.reshape(draw.sizes)
         case "maximum":
             return torch.maximum(*args)
         case "minimum":

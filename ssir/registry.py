@@ -18,7 +18,7 @@ from typing import Any
 from ssir.errors import SSIRError, nearest
 
 GROUP = "ssir.plugins"
-KINDS = ("function", "op", "form", "backend", "zoo", "renderer", "analysis", "importer", "initializer", "peer")
+KINDS = tuple("function op form fusion backend zoo renderer analysis importer initializer peer".split())
 
 
 class Clash(SSIRError):
@@ -107,6 +107,13 @@ class Registry:
     def plugins(self) -> list[Plugin]:
         self.load()
         return list(self._plugins or ())
+
+    @property
+    def faults(self) -> list[str]:
+        """What to tell whoever looks for a name in vain: it may be that of a plugin that failed."""
+        return [
+            f"the plugin `{plugin.name}` failed; `ssir plugins` says why" for plugin in self.plugins if plugin.error
+        ]
 
     def load(self) -> None:
         """Call every plugin once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from math import prod
 
@@ -9,11 +10,12 @@ from ssir import passes
 from ssir.errors import SSIRError
 from ssir.ir.graph import Dependence, Graph
 from ssir.ir.ops import NORM
+from ssir.passes.ranges import interval
 from ssir.spec.load import Spec
 
 LONGEST = 300  # steps that a table of positions must have room for
 _FEW = 4
-_SMALL = ((2, 3, 4, 5, 6, 8, 12, 16, 32), (3, 2, 4, 5, 6, 8, 12, 16, 32))
+_SMALL = ((2, 3, 4, 5, 6, 8, 12, 16, 32, 64), (3, 2, 4, 5, 6, 8, 12, 16, 32, 64))
 
 
 def shrunk(spec: Spec) -> Spec:
@@ -75,11 +77,18 @@ def _uses_all(graph: Graph) -> bool:
 
 
 def _has_room(graph: Graph) -> bool:
-    """Whether tables that are indexed by position are long enough."""
+    """Whether tables that are indexed by position, or up to a known number, are long enough."""
     for one in graph.walk():
         for node in one:
-            if node.op == "embed" and one[node.inputs[0]].type.dependence is Dependence.POSITION:
-                rows = one[node.inputs[1]].type.axes[0].size or 0
-                if rows < LONGEST:
-                    return False
+            if node.op == "embed":
+                index, rows = one[node.inputs[0]], one[node.inputs[1]].type.axes[0].size or 0
+            elif node.op == "select":
+                index, rows = one[node.inputs[1]], one[node.inputs[0]].type.axis(node.attrs["axis"]).size or 0
+            else:
+                continue
+            top = interval(one, index.name)[1]
+            known = math.isfinite(top)
+            by_position = index.type.dependence is Dependence.POSITION
+            if (known and rows <= top) or (by_position and not known and rows < LONGEST):
+                return False
     return True

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Names of specs that are ordinary words of the field, or of Python.
 WORDS = {
     "cat",
+    "lru",  # functools.lru_cache
     "gated_memory",
     "integrator",
     "linear_attention",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ssir import catalogue
 from ssir.docs import PAGES
 
 ROOT = Path(__file__).parent.parent
@@ -16,6 +17,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("name", list(PAGES))
 def test_generated_pages_are_fresh(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run: python -m ssir.docs"
+
+
+@pytest.mark.parametrize("row", catalogue.rows(), ids=lambda row: row.name)
+def test_the_pictures_of_the_zoo_are_fresh(row: catalogue.Row) -> None:
+    assert catalogue.digest(row.picture) in (ROOT / "docs" / row.file).read_text(encoding="utf-8"), (
+        "run: python -m ssir.docs"
+    )
 
 
 def blocks(language: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ssir.registry import Clash, Registry
+from ssir.registry import Clash, Registry, registry
+from tests.small import SMALL, small
 
 ROOT = Path(__file__).parent.parent
 OWN = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
@@ -18,15 +20,14 @@ TRY_ALL = """
 import json, torch
 import ssir
 from ssir.registry import registry
-from tests.small import SMALL
+from tests.small import SMALL, first, inputs
 
 found = {}
 for name, dims in SMALL.items():
     try:
         model = ssir.compile(ssir.load(name, **dims), dtype=torch.float64)
-        x = torch.randint(0, 7, (2, 5))
-        y, _ = model(x)
-        wanted, _ = ssir.reference(model, x)
+        xs = inputs(model.graph, 2, 5)
+        y, wanted = first(model(*xs)[0]), first(ssir.reference(model, *xs)[0])
         found[name] = "good" if torch.allclose(y, wanted, rtol=1e-9, atol=1e-12) else "wrong"
     except ssir.SSIRError as error:
         found[name] = str(error)
@@ -59,13 +60,19 @@ def test_deleting_a_plugin_removes_what_it_gives_and_breaks_nothing_else(plugin:
     shutil.rmtree(tree / "plugins" / plugin)
     result = json.loads(run(TRY_ALL, tree))
     assert result["failed"] == [plugin]
-    for name, outcome in result["zoo"].items():
-        if outcome == "good":
-            continue
-        assert plugin == "position", (name, outcome)
-        assert "rotate" in outcome and f"the plugin `{plugin}` failed" in outcome, (name, outcome)
-    lost = [name for name, outcome in result["zoo"].items() if outcome != "good"]
-    assert lost == (["transformer", "griffin"] if plugin == "position" else [])
+    provides = next(p for p in registry.plugins if p.name == plugin).provides
+    gave = [name for kind, name in provides if kind in ("function", "initializer")]
+    lost = {name: outcome for name, outcome in result["zoo"].items() if outcome != "good"}
+    for name, outcome in lost.items():
+        assert any(f"`{one}`" in outcome for one in gave), (name, outcome)
+        assert f"the plugin `{plugin}` failed" in outcome, (name, outcome)
+    assert set(lost) == {name for name in SMALL if uses(name, gave)}
+
+
+def uses(name: str, gave: list[str]) -> bool:
+    nodes = [node for graph in small(name).graph.walk() for node in graph]
+    words = {word for node in nodes if node.op == "param" for word in re.findall(r"\w+", str(node.attrs["init"]))}
+    return not words.isdisjoint(gave) or any(node.op in gave for node in nodes)
 
 
 def installed(where: Path, name: str, code: str) -> None:

@@ -7,7 +7,7 @@ import torch
 
 import ssir
 from ssir.compilers.core import Scan
-from tests.small import SMALL, first, inputs, small
+from tests.small import SMALL, at, first, inputs, small
 
 SPECS = Path(__file__).parent / "specs"
 NAMES = [*SMALL, *(str(path) for path in sorted(SPECS.glob("*.yaml")))]
@@ -69,13 +69,39 @@ def test_a_gradient_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert row.forward <= row.limit and row.gradient is not None and row.gradient > row.limit
 
 
+MET = """
+ssir: 1
+name: met
+dims: {n: 4, both: 2 * n}
+components:
+  main:
+    input: {x: [n]}
+    graph:
+      wave: cos(position * arange(n))
+      still: dot(param([n], init=normal(1)), array([[1, 2, 0, 0], [0, 1, 2, 0], [0, 0, 1, 2], [2, 0, 0, 1]], [n, n_]), over=n)
+      parts: concat([x * wave, x + rename(still, n_=n)], both)
+      y: linear(parts + linear(concat([wave, wave], both), both), n)
+    output: y
+main: main
+"""
+
+
+def test_what_positions_decide_is_exact_and_meets_data_in_its_dtype() -> None:
+    spec = ssir.loads(MET)
+    exact, half = (ssir.compile(spec, dtype=dtype) for dtype in (torch.float64, torch.bfloat16))
+    (x,) = inputs(exact.graph, 1, 2000)
+    y, wanted = first(half(x.to(torch.bfloat16))[0]), first(exact(x)[0])
+    assert y.dtype == torch.bfloat16
+    assert (y.double() - wanted).abs().max() < 0.05 * wanted.abs().max()  # bfloat16 has no 1001
+
+
 @pytest.mark.parametrize("name", list(SMALL))
 def test_bfloat16_stays_near_float64(name: str) -> None:
     """A smoke test: half precision runs, forward and backward, in sequence and step, with states in float32."""
     spec = small(name)
     exact, half = (ssir.compile(spec, dtype=dtype) for dtype in (torch.float64, torch.bfloat16))
     xs = inputs(exact.graph, 2, 20)
-    halves = [x.to(torch.bfloat16) if x.is_floating_point() else x for x in xs]
+    halves = [x.to(torch.bfloat16).requires_grad_() if x.is_floating_point() else x for x in xs]
     y, wanted = first(half(*halves)[0]), first(exact(*xs)[0])
     y.float().square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in half.parameters() if p.grad is not None)
@@ -85,5 +111,5 @@ def test_bfloat16_stays_near_float64(name: str) -> None:
     with torch.no_grad():
         state = half.initial_state(2)
         for t in range(20):
-            step, state = half.step(*(x[:, t] for x in halves), state=state)
+            step, state = half.step(*at(half.graph, halves, t), state=state)
     assert ((first(step).double() - wanted[:, -1]).abs().max() / wanted.abs().max()).item() < 0.1

@@ -53,6 +53,60 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, there: Tenso
     return _by_torch(q, k, v, scale, False, there.unsqueeze(1))
 
 
+def attend_whole(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    bias: Tensor | None,
+    keep: Tensor | None,
+    there: Tensor | None,
+) -> Tensor:
+    """softmax(scale q k^T + bias) v over all entries: those that are there, and very low scores for those that are not kept.
+
+    q: [B,T,H,G,K]; k: [B,T,N,H,K]; v: [B,T,N,H,V]; bias and keep: [B,T,H,G,N]; there: [B,T,N]; where one does not vary over
+    batch, steps, heads or groups it may be 1. Returns [B,T,H,G,V].
+    """
+    given = [x for x in (q, k, v, bias, keep, there) if x is not None]
+    batch, steps = max(x.shape[0] for x in given), max(x.shape[1] for x in given)
+    if max(k.shape[1], v.shape[1]) > 1:  # a sequence of its own for every step
+        each = [None if x is None else _each(x, batch, steps) for x in (q, k, v, bias, keep, there)]
+        q, k, v = (x for x in each[:3] if x is not None)
+        found: Tensor = attend_whole(q, k, v, scale, *each[3:])
+        found = found.unflatten(0, (batch, steps)).squeeze(2)
+        return found
+    mask = None if bias is None else bias.to(q.dtype)
+    zero = torch.zeros((), dtype=q.dtype, device=q.device)
+    never = torch.full_like(zero, -torch.inf)
+    if keep is not None:
+        # Where nothing is kept all weigh the same, whatever the queries ask.
+        some = (keep if there is None else keep & there[:, :, None, None]).any(-1, keepdim=True)
+        q = torch.where(some, q, zero)
+        mask = torch.where(some, torch.where(keep, zero if mask is None else mask, never), zero)
+    if there is not None:
+        mask = torch.where(there[:, :, None, None], zero if mask is None else mask, never)
+    steps = max(q.shape[1], 1 if mask is None else mask.shape[1])
+    group = q.shape[3]
+    if mask is not None:
+        if mask.shape[1] * mask.shape[3] > 1:
+            mask = mask.expand(-1, steps, -1, group, -1)
+        mask = mask.transpose(1, 2).flatten(2, 3)
+    y: Tensor = F.scaled_dot_product_attention(
+        q.expand(batch, steps, -1, -1, -1).transpose(1, 2).flatten(2, 3),
+        k[:, 0].expand(batch, -1, -1, -1).transpose(1, 2),
+        v[:, 0].expand(batch, -1, -1, -1).transpose(1, 2),
+        attn_mask=mask,
+        scale=scale,
+    )
+    apart: Tensor = y.unflatten(2, (steps, group)).transpose(1, 2)
+    return apart
+
+
+def _each(x: Tensor, batch: int, steps: int) -> Tensor:
+    """x [batch or 1, steps or 1, ...] as [batch * steps, 1, ...]."""
+    return x.expand(batch, steps, *x.shape[2:]).flatten(0, 1).unsqueeze(1)
+
+
 def _by_torch(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, mask: Tensor | None) -> Tensor:
     y: Tensor = F.scaled_dot_product_attention(
         q.flatten(2, 3).transpose(1, 2),

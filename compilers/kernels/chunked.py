@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pointwise import turn_by
 from .support import data_type, state_type
 
 CHUNK = 64
@@ -55,6 +56,36 @@ def key_decay(
 ) -> tuple[Tensor, Tensor]:
     """S[t] = diag(exp(g[t])) S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t]; as `scalar_decay` with g: [B,T,H,K] or [H,K]."""
     return _decay(q, k, v, g, h0, reset, read, by_key=g is not None)
+
+
+def turned_decay(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    angle: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    """S[t] = exp(g[t]) R(angle[t]) S[t-1] + k[t] v[t]^T, where R turns neighbouring pairs of keys; as `scalar_decay` with angle:
+    [B,T,G,K/2], G of size 1 where it is one for all.
+
+    In a frame that turns along, q and k are turned back by all angles so far, and S only decays.
+    """
+    dtype, kind = data_type(q, k, v, g), state_type(data_type(q, k, v, g, h0))
+    whole = angle.to(torch.float64).cumsum(1)  # only differences matter, so that whole turns may go
+    turned = (whole - 2 * math.pi * (whole.detach() / (2 * math.pi)).round()).to(kind)
+    c, s = turned.cos(), turned.sin()
+    k = turn_by(k.to(kind), c, -s, False)
+    if read == "before":
+        c0, s0 = (F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0), value=start) for x, start in ((c, 1.0), (s, 0.0)))
+        q = turn_by(q.to(kind), c0, -s0, False)
+    else:
+        q = turn_by(q.to(kind), c, -s, False)
+    y, last = _decay(q, k, v, g, h0, reset, read, by_key=False)
+    last = turn_by(last.mT, c[:, -1, :, None], s[:, -1, :, None], False).mT
+    return y.to(dtype), last
 
 
 def _decay(
@@ -125,10 +156,10 @@ def _chunks(
     groups, keys = k.shape[2:]
     size = min(CHUNK, 1 << (time - 1).bit_length())
     sizes = (groups, heads // groups)
-    q, k = _split(q, size, (groups, 1)), _split(k, size, (groups, 1))  # [B,N,G,1,C,K]
-    v = _split(v, size, sizes)  # [B,N,G,R,C,V]
+    q, k = split(q, size, (groups, 1)), split(k, size, (groups, 1))  # [B,N,G,1,C,K]
+    v = split(v, size, sizes)  # [B,N,G,R,C,V]
     if g is not None and g.dim() > (2 if by_key else 1):
-        g = _split(g if by_key else g[..., None], size, sizes)  # [B,N,G,R,C,K or 1]
+        g = split(g if by_key else g[..., None], size, sizes)  # [B,N,G,R,C,K or 1]
     elif g is not None:
         g = g.view(1, 1, *sizes, 1, -1).expand(-1, -1, -1, -1, size, -1)
     state = state.unflatten(1, sizes)  # [B,G,R,K,V]
@@ -150,7 +181,7 @@ def _without_decay(q: Tensor, k: Tensor, v: Tensor, pairs: Tensor, state: Tensor
 
 def _by_head(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, read: Read) -> tuple[Tensor, Tensor]:
     """g: [B,N,G,R,C]. The heads of a group stand side by side as columns wherever they meet the same q or k."""
-    since, until, total, between = _pair_sums(g, read)
+    since, until, total, between = pair_sums(g, read)
     added = _unfold(k.mT @ _fold(v * until.exp()[..., None]), v)
     before, state = _carry(added, total.exp()[..., None, None], state)
     y = ((q @ k.mT) * between.exp()) @ v
@@ -159,12 +190,13 @@ def _by_head(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, read: Re
 
 def _by_key(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, read: Read) -> tuple[Tensor, Tensor]:
     """g: [B,N,G,R,C,K]."""
-    pairs, since, until, total = _pair_products(q, k, g, read)
+    pairs, since, until, total = pair_products(q[..., None, :, :], k[..., None, :, :], g, read)
+    pairs = pairs[..., 0, :, 0, :]
     before, state = _carry((k * until.exp()).mT @ v, total.exp()[..., None], state)
     return pairs @ v + (q * since.exp()) @ before, state
 
 
-def _pair_sums(g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pair_sums(g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sums of g [...,C]: from the start to i [...,C], after j to the end [...,C], all [...], after j to i [...,C,C].
 
     With read="before" step i itself does not count. Pairs that must not meet have -inf.
@@ -185,27 +217,31 @@ def _pair_sums(g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return since[..., 0, :], until[..., 0, :], total[..., 0, 0], between[..., 0, :, :]
 
 
-def _pair_products(q: Tensor, k: Tensor, g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """sum_k q[i] k[j] exp(g after j to i) [...,C,C], then three sums of g [...,C,K] as in `_pair_sums`."""
+def pair_products(q: Tensor, k: Tensor, g: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """sum_k q[i] k[j] exp(g after j to i) [...,M,C,N,C], then three sums of g [...,C,K] as in `pair_sums`.
+
+    q: [...,M,C,K] and k: [...,N,C,K], M sorts of the one and N of the other that share g [...,C,K].
+    """
     total = g[..., None, :]  # per block: [...,blocks,1,K]
     since = total if read == "after" else torch.zeros_like(total)
     until = torch.zeros_like(total)
-    q, k = q[..., None, :], k[..., None, :]
-    own = (q * k).sum(-1, keepdim=True)
+    q, k = (x.transpose(-3, -2)[..., None, :] for x in (q, k))  # [...,blocks,M or N,1,K]
+    own = (q[..., None, None, :] * k[..., None, None, :, :, :]).sum(-1)  # [...,blocks,M,1,N,1]
     pairs = own if read == "after" else torch.zeros_like(own)
-    pairs = pairs.expand(torch.broadcast_shapes(pairs.shape, (*g.shape[:-1], 1, 1)))
+    pairs = pairs.expand(torch.broadcast_shapes(pairs.shape, (*g.shape[:-1], 1, 1, 1, 1)))
     while total.shape[-3] > 1:
-        (since0, since1), (until0, until1), (total0, total1) = (_blocks(x) for x in (since, until, total))
-        (_, q1), (k0, _), (pairs0, pairs1) = (_blocks(x) for x in (q, k, pairs))
-        late, early = q1 * since1.exp(), k0 * until0.exp()
-        meeting = late @ early.mT
+        (since0, since1), (until0, until1), (total0, total1) = (_blocks(x, 2) for x in (since, until, total))
+        (_, q1), (k0, _), (pairs0, pairs1) = _blocks(q, 3), _blocks(k, 3), _blocks(pairs, 4)
+        late, early = q1 * since1.exp()[..., None, :, :], k0 * until0.exp()[..., None, :, :]
+        meeting = late.flatten(-3, -2) @ early.flatten(-3, -2).mT
+        meeting = meeting.unflatten(-1, early.shape[-3:-1]).unflatten(-3, late.shape[-3:-1])
         above = torch.cat([pairs0, torch.zeros_like(meeting)], -1)
-        pairs = torch.cat([above, torch.cat([meeting, pairs1], -1)], -2)
+        pairs = torch.cat([above, torch.cat([meeting, pairs1], -1)], -3)
         since = torch.cat([since0, since1 + total0], -2)
         until = torch.cat([until0 + total1, until1], -2)
         total = total0 + total1
-        q, k = (x.reshape(*x.shape[:-3], -1, 2 * x.shape[-2], x.shape[-1]) for x in (q, k))
-    return pairs[..., 0, :, :], since[..., 0, :, :], until[..., 0, :, :], total[..., 0, 0, :]
+        q, k = (x.unflatten(-4, (-1, 2)).transpose(-4, -3).flatten(-3, -2) for x in (q, k))
+    return pairs[..., 0, :, :, :, :], since[..., 0, :, :], until[..., 0, :, :], total[..., 0, 0, :]
 
 
 def _halves(x: Tensor) -> tuple[Tensor, ...]:
@@ -213,9 +249,10 @@ def _halves(x: Tensor) -> tuple[Tensor, ...]:
     return x.reshape(*x.shape[:-2], -1, 2, x.shape[-1]).unbind(-2)
 
 
-def _blocks(x: Tensor) -> tuple[Tensor, ...]:
-    """[...,blocks,s,K] as the even and the odd blocks."""
-    return x.reshape(*x.shape[:-3], -1, 2, *x.shape[-2:]).unbind(-3)
+def _blocks(x: Tensor, inside: int) -> tuple[Tensor, ...]:
+    """[...,blocks,*inside] as the even and the odd blocks."""
+    halves: tuple[Tensor, ...] = x.unflatten(-1 - inside, (-1, 2)).unbind(-1 - inside)
+    return halves
 
 
 def _carry(added: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,7 +266,7 @@ def _carry(added: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, 
     return torch.stack(before, 1), state
 
 
-def _split(x: Tensor, size: int, heads: tuple[int, int]) -> Tensor:
+def split(x: Tensor, size: int, heads: tuple[int, int]) -> Tensor:
     """[B,T,H,K] as [B,N,G,R,C,K], with empty steps at the end."""
     missing = -x.shape[1] % size
     if missing:

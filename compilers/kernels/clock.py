@@ -34,6 +34,7 @@ class Time:
         self.complex = torch.complex128 if dtype == torch.float64 else torch.complex64
         self.fresh = position is None
         self.count: Tensor | None = None
+        self.outer: tuple[Time, int] | None = None
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -88,6 +89,7 @@ class Time:
             self.batch, None, position, None if self.reset is None else self.reset[:, t], self.data, self.device
         )
         moment.fresh = self.fresh and t == 0
+        moment.outer = self, t
         return moment
 
     def present(self, entries: int, size: int | None, lag: int) -> Tensor:
@@ -112,6 +114,25 @@ class Time:
         first = entries - self.steps if count is None else count
         now = torch.arange(self.steps, device=self.device) + (first - lag)
         return now[None, :, None] - index
+
+    def together(self, before: int = 0, behind: int = 0) -> Tensor | None:
+        """[batch, (steps,) 1, ..., entries, 1, ...]: which steps of the call belong to the document of a step; None if all do.
+        So many axes stand before the entries, and so many behind them."""
+        mask = self.once("together", self._together)
+        if mask is None:
+            return None
+        lead = mask.dim() - 1
+        return mask.reshape(*mask.shape[:lead], *[1] * before, mask.shape[lead], *[1] * behind)  # type: ignore[no-any-return]
+
+    def _together(self) -> Tensor | None:
+        if self.outer is not None:
+            whole, t = self.outer
+            mask = whole.together()
+            return None if mask is None else mask[:, t]
+        if self.reset is None:
+            return None
+        document = self.reset.cumsum(1)
+        return document[:, :, None] == document[:, None, :]
 
     def visible(self, entries: int, size: int | None) -> Tensor | None:
         """``present``, or None where nothing but causality hides an entry (over a sequence), or nothing at all (in a step)."""

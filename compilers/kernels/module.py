@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,26 +24,40 @@ class Body(nn.Module):
 
     GROWS: tuple[str, ...] = ()  # the registers without bound
     PARAMETERS: tuple[tuple[str, tuple[int, ...], str | None, bool], ...] = ()  # path, sizes, own dtype, shared
-    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...]], ...] = ()  # path, the kind and class of each layer
+    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
+    # path, the kind and class of each layer, whether layers of a kind have the parameters of the first
 
     root: Body
+    owner: Body  # whose parameters these are
     like: Tensor
 
     def __init__(
-        self, dtype: torch.dtype, at: str = "", layer: int = 0, kind: str = "", root: Body | None = None
+        self,
+        dtype: torch.dtype,
+        at: str = "",
+        layer: int = 0,
+        kind: str = "",
+        root: Body | None = None,
+        owner: Body | None = None,
     ) -> None:
         super().__init__()
         self.at, self.layer, self.kind = at, layer, kind
+        self.__dict__["owner"] = self if owner is None else owner
         self.__dict__["root"] = top = self if root is None else root
         self.kept: tuple[Any, ...] | None = None
         self.stacks: dict[str, tuple[Body, ...]] = {}
         if root is None:
             self.like = torch.zeros((), dtype=dtype)
-        for path, sizes, own, shared in self.PARAMETERS:
+        for path, sizes, own, shared in self.PARAMETERS if owner is None else ():
             empty = torch.empty(sizes, dtype=dtype if own is None else getattr(torch, own))
             (top if shared else self).enter(path, nn.Parameter(empty))
-        for path, layers in self.STACKS:
-            made = [body(dtype, f"{at}{path}.{i}.", i, name, top) for i, (name, body) in enumerate(layers)]
+        for path, layers, share in self.STACKS:
+            made: list[Body] = []
+            for i, (name, body) in enumerate(layers):
+                theirs = None if owner is None else owner.stacks[path][i].owner
+                if share:
+                    theirs = next((layer.owner for layer in made if layer.kind == name), theirs)
+                made.append(body(dtype, f"{at}{path}.{i}.", i, name, top, theirs))
             self.enter_layers(path, made)
 
     def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
@@ -61,14 +75,22 @@ class Body(nn.Module):
         module._parameters.setdefault(leaf, parameter)
 
     def enter_layers(self, path: str, layers: Sequence[Body]) -> None:
-        """File the layers of a stack under its path, as 0, 1, 2, ..."""
+        """File the layers of a stack under its path, as 0, 1, 2, ...; those without parameters of their own are none of the modules."""
         container, _ = self._inside(f"{path}.0", make=True)
         for i, layer in enumerate(layers):
-            container._modules[str(i)] = layer
+            if layer.owner is layer:
+                container._modules[str(i)] = layer
         self.stacks[path] = tuple(layers)
 
+    def bodies(self) -> Iterator[Body]:
+        """This body, then those of its layers."""
+        yield self
+        for layers in self.stacks.values():
+            for layer in layers:
+                yield from layer.bodies()
+
     def param(self, path: str) -> nn.Parameter:
-        module, leaf = self._inside(path)
+        module, leaf = self.owner._inside(path)
         return module._parameters[leaf]  # type: ignore[return-value]
 
     def layers(self, path: str) -> tuple[Body, ...]:
@@ -106,6 +128,7 @@ class Model(nn.Module):
     """A compiled model: ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state.
 
     A state is a flat dict of tensors, [batch, ...], by the path of the memory; ``position`` says how many steps lie behind it.
+    Inputs that are whole sequences are [batch, *axes] in either; where there are no others, so are the outputs, of one step.
     """
 
     body: Body
@@ -114,13 +137,20 @@ class Model(nn.Module):
     graph: Any = None
     source: Any = None
 
-    def __init__(self, body: Body, inputs: tuple[str, ...], outputs: tuple[str, ...], needs_position: bool) -> None:
+    def __init__(
+        self,
+        body: Body,
+        inputs: tuple[str, ...],
+        whole: tuple[str, ...],
+        outputs: tuple[str, ...],
+        needs_position: bool,
+    ) -> None:
         super().__init__()
         self._modules, self._parameters = body._modules, body._parameters
         self.__dict__["body"] = body
-        self.inputs, self.outputs, self.needs_position = inputs, outputs, needs_position
+        self.inputs, self.whole, self.outputs, self.needs_position = inputs, whole, outputs, needs_position
         self._seen: int | None = None
-        self._bodies = [body, *(module for module in body.modules() if isinstance(module, Body) and module is not body)]
+        self._bodies = list(body.bodies())
         self._watched = list(self.parameters())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -194,7 +224,12 @@ class Model(nn.Module):
     def forward(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
         """inputs: [batch, time, *axes] (tokens: [batch, time]), then state and reset [batch, time] (bool), by position or by name."""
         values, state, reset = self._arguments(inputs, state, reset)
-        return self.call(values[0].shape[1], values, state, reset)
+        return self.call(self.steps(values), values, state, reset)
+
+    def steps(self, values: Sequence[Tensor]) -> int | None:
+        """How many steps these inputs of ``forward`` have; None where all are whole sequences."""
+        timed = (value.shape[1] for name, value in zip(self.inputs, values, strict=True) if name not in self.whole)
+        return next(timed, None)
 
     def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
         """inputs: [batch, *axes] (tokens: [batch]), then state and reset [batch] (bool), by position or by name."""

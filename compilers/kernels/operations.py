@@ -7,12 +7,14 @@ does not matter, time) may be 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention import attend_whole as attend_whole
 from .attention import attention, attention_step, masked_attention
 from .clock import Time
 from .pointwise import turn_by
@@ -34,9 +36,10 @@ def lengthened(x: Tensor, time: Time) -> Tensor:
     return x.expand(x.shape[0], time.steps or 1, *x.shape[2:])
 
 
-def leading(x: Tensor | float, axes: int, like: Tensor) -> Tensor:
-    """A constant with batch and time axes of size 1 in front."""
+def leading(x: Tensor | float, axes: int, like: Tensor | None) -> Tensor:
+    """A constant with batch and time axes of size 1 in front; a number as ``like``."""
     if not isinstance(x, Tensor):
+        assert like is not None
         return torch.full((1, 1, *[1] * axes), x, dtype=like.dtype, device=like.device)
     return x.reshape(*[1] * (2 + axes - x.dim()), *x.shape)
 
@@ -63,11 +66,19 @@ def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tens
     return y if there is None else torch.where(there, y, torch.zeros((), dtype=y.dtype, device=y.device))
 
 
-def masked(x: Tensor, there: Tensor, fill: float = 0.0) -> Tensor:
-    return torch.where(there, x, torch.full((), fill, dtype=x.dtype, device=x.device))
+def masked(x: Tensor, there: Tensor | None, fill: float = 0.0) -> Tensor:
+    return x if there is None else torch.where(there, x, torch.full((), fill, dtype=x.dtype, device=x.device))
 
 
-def masked_mean(x: Tensor, dims: Sequence[int], there: Tensor) -> Tensor:
+def both(*masks: Tensor | None) -> Tensor | None:
+    """What all masks let through; None lets everything."""
+    given = [mask for mask in masks if mask is not None]
+    return reduce(torch.logical_and, given) if given else None
+
+
+def masked_mean(x: Tensor, dims: Sequence[int], there: Tensor | None) -> Tensor:
+    if there is None:
+        return x.mean(tuple(dims))
     count = there.expand(torch.broadcast_shapes(there.shape, x.shape)).sum(tuple(dims)).clamp(min=1)
     return masked(x, there).sum(tuple(dims)) / count
 
@@ -119,9 +130,18 @@ def pack(parts: Sequence[Tensor | float], dim: int, like: Tensor) -> Tensor:
 
 def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """Entry ``index`` (broadcast against the rest of x) of the axis ``dim``."""
-    moved = x.movedim(dim, -1)
-    shape = torch.broadcast_shapes(moved.shape[:-1], index.shape)
-    return torch.gather(moved.expand(*shape, moved.shape[-1]), -1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
+    x = x.movedim(dim, -1)
+    n = max(x.dim() - 1, index.dim())
+    x, index = x.reshape(*[1] * (n + 1 - x.dim()), *x.shape), index.reshape(*[1] * (n - index.dim()), *index.shape)
+    # What x does not vary over is looked up many times in one row, not in a row for each.
+    many = [i for i in range(n) if x.shape[i] == 1 and index.shape[i] > 1]
+    last = range(n - len(many), n)
+    index = index.movedim(many, list(last))
+    rows, sizes = x.squeeze(many), index.shape[n - len(many) :]
+    index = index.flatten(n - len(many)) if many else index.unsqueeze(-1)
+    shape = torch.broadcast_shapes(rows.shape[:-1], index.shape[:-1])
+    found = torch.gather(rows.expand(*shape, -1), -1, index.expand(*shape, -1))
+    return found.unflatten(-1, sizes).movedim(list(last), many) if many else found.squeeze(-1)
 
 
 def modulo(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Scans over time: a diagonal linear recurrence and its max-plus cousin.
+"""Scans over time: a diagonal linear recurrence, its max-plus cousin, and one that turns pairs.
 
 diagonal   h[t] = a[t] * h[t-1] + b[t]
 max-plus   h[t] = max(a[t] + h[t-1], b[t])
+rotation   h[t] = a[t] * R(angle[t]) h[t-1] + b[t]
 """
 
 import math
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .support import data_type, state_type, twin_gradients
+from .support import data_type, polar, state_type, twin_gradients
 
 
 def diagonal_scan(
@@ -35,6 +36,31 @@ def max_plus_scan(
     The gradient goes to the larger side, and to both by halves where they are equal.
     """
     return _scan(a, b, h0, reset, clear, maximum=True)
+
+
+def rotation_scan(
+    decay: Tensor | float,
+    angle: Tensor,
+    b: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    clear: Tensor | float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """h[t] = decay[t] * R(angle[t]) h[t-1] + b[t], where R turns pairs of the last axis: a diagonal scan over complex numbers.
+
+    b: [B,T,*S,2*N]; decay and angle: [B,T,*S,N], with size 1 where they do not vary; h0: [B,*S,2*N]; clear: [*S,2*N].
+    Returns as `diagonal_scan`.
+    """
+    dtype, kind = data_type(b, angle), state_type(data_type(b, angle, h0))
+    gate = polar(decay, angle.to(kind))
+    start = None if h0 is None else _paired(h0.to(kind))
+    cleared = _paired(clear.to(kind)) if isinstance(clear, Tensor) else clear
+    h, last = diagonal_scan(gate, _paired(b.to(kind)), start, reset, cleared)
+    return torch.view_as_real(h).flatten(-2).to(dtype), torch.view_as_real(last).flatten(-2)
+
+
+def _paired(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
 
 
 def _scan(

@@ -54,6 +54,28 @@ def selective_scan(
     return y.to(dtype), last
 
 
+def grouped_scan(
+    groups: int,
+    g: Tensor,
+    L: Tensor,
+    u: Tensor,
+    b: Tensor,
+    c: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    """``selective_scan`` of groups of channels, each with a b and a c of its own: D and N count those of all groups."""
+    parts = [x.unflatten(-1, (groups, -1)).unbind(-2) for x in (g, u, b, c)]
+    memories = [None] * groups if h0 is None else h0.unflatten(1, (groups, -1)).unbind(1)
+    rates = L.unflatten(0, (groups, -1)).unbind(0)
+    found = [
+        selective_scan(one_g, rate, one_u, one_b, one_c, memory, reset, read)
+        for one_g, one_u, one_b, one_c, rate, memory in zip(*parts, rates, memories, strict=True)
+    ]
+    return torch.cat([y for y, _ in found], -1), torch.cat([last for _, last in found], 1)
+
+
 def _step(
     g: Tensor, L: Tensor, u: Tensor, b: Tensor, c: Tensor, h0: Tensor, reset: Tensor | None, before: bool
 ) -> tuple[Tensor, Tensor]:

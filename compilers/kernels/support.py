@@ -22,6 +22,18 @@ def state_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
+def cartesian(real: Tensor, imaginary: Tensor) -> Tensor:
+    """real + i imaginary, in complex64 at least."""
+    kind = state_type(data_type(real, imaginary))
+    return torch.complex(*torch.broadcast_tensors(real.to(kind), imaginary.to(kind)))
+
+
+def polar(length: Tensor | float, angle: Tensor) -> Tensor:
+    """length exp(i angle), in complex64 at least. The length may be negative, for which the gradient of torch.polar is wrong."""
+    angle = angle.to(state_type(angle.dtype))
+    return cartesian(length * angle.cos(), length * angle.sin())
+
+
 def twin_gradients(
     twin: Callable[..., tuple[Tensor, ...]],
     inputs: Sequence[Tensor | None],

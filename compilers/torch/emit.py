@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from ssir.compilers.forms import Match
-from ssir.compilers.plan import is_complex
 from ssir.compilers.torch import ops
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
-from ssir.passes.facts import facts
+from ssir.passes.facts import facts, is_complex
 
 Mode = Literal["constant", "sequence", "step"]
 LEAD = {"constant": 0, "sequence": 2, "step": 1}
@@ -82,7 +81,7 @@ class Emitter:
         base = re.sub(r"\W+", "_", hint).strip("_") or "v"
         if base[0].isdigit():
             base = f"v{base}"
-        taken = self.unit.taken | self.used
+        taken = self.unit.taken.union(self.used, *self.unit.imports.values())
         name, n = base, 1
         while name in taken or name in RESERVED:
             n += 1
@@ -102,9 +101,10 @@ class Emitter:
         return name
 
     def function(self, module: str, name: str) -> str:
-        """A function of a runtime module, imported."""
-        self.unit.imports.setdefault(module, set()).add(name)
-        return name
+        """A function of a runtime module, imported; under another name where a variable has its own."""
+        own = f"{name}_" if name in self.unit.taken or name in self.used else name
+        self.unit.imports.setdefault(module, set()).add(name if own == name else f"{name} as {own}")
+        return own
 
     def once(self, node: Node, text: str, what: str = "") -> str:
         """An expression that only the position decides, computed once for all layers. ``what`` is done to the node in it."""
@@ -222,7 +222,8 @@ def _formula(graph: Graph, name: str) -> str | None:
     if node.op == "const":
         return repr(node.attrs["value"])
     if node.op == "arange":
-        return f"arange({node.type.axes[0].size})"
+        size = node.type.axes[0].size
+        return None if size is None else f"arange({size})"
     if node.op in ("position", "start"):
         return node.op
     if node.op not in ELEMENTWISE or node.op == "clamp" or node.type.dtype == "complex":

@@ -46,6 +46,7 @@ def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Sourc
     body += _MODEL.format(
         root=writer.classes[""],
         inputs=tuple(node.name for node in graph.inputs),
+        whole=graph.whole,
         outputs=tuple(label for label, _ in graph.outputs),
         position=needs_position(graph),
     )
@@ -59,7 +60,7 @@ _MODEL = '''
 
 def model(dtype: torch.dtype = torch.float32) -> Model:
     """The whole, its parameters not yet given values."""
-    return Model({root}(dtype), inputs={inputs}, outputs={outputs}, needs_position={position})
+    return Model({root}(dtype), inputs={inputs}, whole={whole}, outputs={outputs}, needs_position={position})
 '''
 
 
@@ -122,7 +123,7 @@ class _Writer:
             parts.append(f"    GROWS = {grows!r}")
         stacks = [node for node in graph if node.op == "stack"]
         if stacks:
-            rows_of = "".join(f"        ({n.name!r}, {self._pattern(n, where)}),\n" for n in stacks)
+            rows_of = "".join(f"        ({n.name!r}, {self._pattern(n, where)}, {n.attrs['share']}),\n" for n in stacks)
             parts.append(f"    STACKS = (\n{rows_of}    )")
         return ["\n".join(parts)] if parts else []
 
@@ -158,7 +159,13 @@ def _argument(name: str) -> str:
 def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:
     e = Emitter(unit, mode)
     e.names |= arguments
+    whole = unit.graph.whole if not unit.where else ()
+    if mode == "sequence":
+        for name in whole:
+            e.line(f"{arguments[name]} = {arguments[name]}.unsqueeze(1)")
     outputs = [_output(e, unit.graph[name]) for _, name in unit.graph.outputs]
+    if mode == "sequence" and whole:
+        outputs = [f"{e.function('operations', 'lengthened')}({text}, time)" for text in outputs]
     e.finish()
     lines = [*e.lines, f"return {', '.join(outputs)}"]
     return _freed(lines) if mode == "sequence" else lines
@@ -187,10 +194,12 @@ def _freed(lines: Sequence[str]) -> list[str]:
 
 
 def _output(e: Emitter, node: Node) -> str:
-    """An output in full size, even if it does not vary."""
-    if not e.is_constant(node.name):
+    """An output in full size, even if it does not vary. What only a whole sequence decides is the same on every step of it; within
+    the model it is computed once."""
+    still = e.mode == "sequence" and not e.unit.where and not e.graph.has_step
+    if not e.is_constant(node.name) and not still:
         return e.tensor(node.name, node.type.names)
-    sizes = ops.shape([axis.size or 0 for axis in node.type.axes])
+    sizes = ops.shape([axis.size or -1 for axis in node.type.axes])
     return f"{e.function('operations', 'spread')}(time, {e.value(node.name)}, {sizes}, time.dtype)"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ssir.compilers.forms import Match
 from ssir.errors import SSIRError
-from ssir.ir.graph import Graph, Node
+from ssir.ir.graph import WHOLE, Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
 from ssir.passes.facts import facts
 from ssir.registry import registry
@@ -72,11 +72,12 @@ _BINARY: Mapping[str, str] = {
     "ge": "{0} >= {1}",
     "eq": "{0} == {1}",
     "ne": "{0} != {1}",
-    "complex": "torch.complex(*torch.broadcast_tensors({0}, {1}))",
-    "polar": "torch.polar(*torch.broadcast_tensors({0}, {1}))",
     "maximum": "torch.maximum({0}, {1})",
     "minimum": "torch.minimum({0}, {1})",
 }
+_NUMBERS = frozenset({"arange", "eye", "position", "input"})
+_AS_DATA = frozenset({"param", "linear", "embed", "state"})
+_COMPLEX = {"complex": "cartesian", "polar": "polar"}
 _TENSORS = frozenset({"complex", "polar", "maximum", "minimum"})
 
 
@@ -109,6 +110,10 @@ def fit(text: str, own: Sequence[str], wanted: Sequence[str], lead: int) -> str:
 
 def emit(e: Emitter, node: Node) -> str:
     """Write a node; its expression."""
+    for _, fusion in registry.all("fusion"):
+        text: str | None = fusion.emit(e, node)
+        if text is not None:
+            return text
     if node.op in ELEMENTWISE:
         return _elementwise(e, node)
     if node.op in _OTHER:
@@ -126,10 +131,10 @@ def operand(e: Emitter, name: str, wanted: Sequence[str]) -> str:
         slots = [axis for axis in node.type.names if axis in e.unit.entries]
         for axis in slots:
             place = node.type.names.index(axis) - len(node.type.names)
-            e.function("memory", "by_slot")
+            by_slot = e.function("memory", "by_slot")
             text = e.let(
                 f"{name}_by_entry",
-                f"by_slot({text}, {place}, time, {entries(e, axis)}, {node.type.axis(axis).size}, {e.unit.entries[axis]})",
+                f"{by_slot}({text}, {place}, time, {entries(e, axis)}, {node.type.axis(axis).size}, {e.unit.entries[axis]})",
             )
         if slots:
             return fit(text, node.type.names, wanted, {"sequence": 2, "step": 1}[e.mode])
@@ -143,7 +148,7 @@ def _elementwise(e: Emitter, node: Node) -> str:
     gated = _gated(e, node)
     if gated is not None:
         return e.let(node.name, gated)
-    operands = [operand(e, name, wanted) for name in node.inputs]
+    operands = [_met(e, node, name, operand(e, name, wanted)) for name in node.inputs]
     if node.op in _TENSORS or all(_is_number(e, name) for name in node.inputs):
         operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op == "clamp":
@@ -152,8 +157,13 @@ def _elementwise(e: Emitter, node: Node) -> str:
         return e.let(node.name, f"{e.function('operations', 'modulo')}({operands[0]}, {operands[1]})")
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
         return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
-    template = _UNARY.get(node.op) or _BINARY[node.op]
-    return e.let(node.name, e.once(node, template.format(*operands)))
+    if node.op in _COMPLEX:
+        make = e.function("support", _COMPLEX[node.op])
+        return e.let(node.name, e.once(node, f"{make}({operands[0]}, {operands[1]})"))
+    text = (_UNARY.get(node.op) or _BINARY[node.op]).format(*operands)
+    if node.op in ("real", "imag", "abs") and node.type.dependence >= Dependence.INPUT and e.mode != "constant":
+        text = f"{text}.to(time.data)"  # complex numbers are wider than the data may be
+    return e.let(node.name, e.once(node, text))
 
 
 _GATES = ("sigmoid", "silu", "gelu_tanh")
@@ -190,10 +200,31 @@ def _as_tensor(e: Emitter, name: str, text: str) -> str:
     return f"torch.full((), {text}, dtype={home}, device={place})"
 
 
+def _met(e: Emitter, node: Node, name: str, text: str) -> str:
+    """An operand where it meets data, in the dtype of the data: what positions and indices decide is wider until then."""
+    data = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real"
+    return f"{text}.to(time.data)" if data and e.mode != "constant" and is_wide(e, name) else text
+
+
+def is_wide(e: Emitter, name: str) -> bool:
+    """Whether a value is a tensor of float32 at least, whatever the data is: made of positions, indices or written numbers."""
+    todo, seen = [name], {name}
+    while todo:
+        node = e.node(todo.pop())
+        if node.type.dependence >= Dependence.INPUT or node.op in _AS_DATA or node.type.dtype == "bool":
+            continue
+        values = node.inputs[1:] if node.op == "where" else node.inputs
+        if node.op in _NUMBERS or (values and all(_is_number(e, value) for value in values)):
+            return True
+        todo += [value for value in values if value not in seen]
+        seen.update(values)
+    return False
+
+
 def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     condition = e.node(node.inputs[0])
     text = fit(e.value(condition.name), condition.type.names, wanted, e.lead(condition.name))
-    a, b = (operand(e, name, wanted) for name in node.inputs[1:])
+    a, b = (_met(e, node, name, operand(e, name, wanted)) for name in node.inputs[1:])
     if all(_is_number(e, name) for name in node.inputs[1:]):
         a, b = (_as_tensor(e, name, text) for name, text in zip(node.inputs[1:], (a, b), strict=True))
     return e.let(node.name, f"torch.where({text}, {a}, {b})")
@@ -252,6 +283,10 @@ def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:
         return axis not in node.attrs["over"]
     if node.op == "rename":
         return axis not in dict(node.attrs["axes"]) and axis not in dict(node.attrs["axes"]).values()
+    if node.op == "select":
+        return bool(axis != node.attrs["axis"])
+    if node.op == "embed":
+        return axis not in graph[node.inputs[1]].type.names
     if node.op in _BY_ENTRY or node.op.startswith("op."):
         return True
     plugin = registry.get("op", node.op)
@@ -260,13 +295,11 @@ def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:
 
 def entries(e: Emitter, axis: str) -> str:
     """The number of entries of the registers along a slot axis."""
-    for node in e.graph.states:
-        slots = e.unit.facts[node.name].slots
-        if slots is not None and slots.name == axis:
-            from ssir.compilers.torch.system import seen
+    from ssir.compilers.torch.system import seen
 
-            return f"{seen(e, node)}.shape[1]"
-    raise AssertionError(f"no register along {axis}")
+    along = [n for n in e.graph.states if (slots := e.unit.facts[n.name].slots) is not None and slots.name == axis]
+    node = next((node for node in along if node.name in e.registers), along[0])
+    return f"{seen(e, node)}.shape[1]"
 
 
 def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) -> str | None:
@@ -276,17 +309,19 @@ def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) ->
         if axis not in over:
             continue
         size = node.type.axis(axis).size
+        lead, at = {"sequence": 2, "step": 1}[e.mode], list(wanted).index(axis)
+        if lag == WHOLE:
+            masks.append(f"time.together({at}, {len(wanted) - at - 1})")
+            continue
         if axis in e.unit.entries:
             text = f"time.present({entries(e, axis)}, {size}, {lag})"
         else:
             text = f"(torch.arange({size}, device=time.device) < (time.position + {1 - lag}).unsqueeze(-1))"
-        at = list(wanted).index(axis)
-        lead = {"sequence": 2, "step": 1}[e.mode]
         text += "".join(f".unsqueeze({lead})" for _ in range(at)) + "".join(
             ".unsqueeze(-1)" for _ in range(len(wanted) - at - 1)
         )
         masks.append(e.let(f"{axis}_there", text))
-    return " & ".join(masks) if masks else None
+    return f"{e.function('operations', 'both')}({', '.join(masks)})" if len(masks) > 1 else masks[0] if masks else None
 
 
 def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
@@ -347,6 +382,17 @@ def contraction(
     return f'torch.einsum("{spell(a_names, a_lead)},{spell(b_names, b_lead)}->{spell(wanted, lead)}", {a}, {b})'
 
 
+def alike(e: Emitter, left: tuple[str, str], right: tuple[str, str]) -> tuple[str, str]:
+    """The expressions of two operands, given as (node, expression), both complex if one is: a product of matrices wants that."""
+    (a, a_text), (b, b_text) = left, right
+    one, other = (e.node(name).type.dtype == "complex" for name in (a, b))
+    if one and not other:
+        return a_text, f"{b_text}.to({a_text}.dtype)"
+    if other and not one:
+        return f"{a_text}.to({b_text}.dtype)", b_text
+    return a_text, b_text
+
+
 def _dot(e: Emitter, node: Node) -> str:
     over = node.attrs["over"]
     sides = []
@@ -361,7 +407,13 @@ def _dot(e: Emitter, node: Node) -> str:
             sides.append((operand(e, name, own), own, {"sequence": 2, "step": 1}[e.mode]))
         else:
             sides.append((text, own, e.lead(name)))
-    return e.let(node.name, contraction(e, sides[0], sides[1], over, node.type.names))
+    met = [(name, _met(e, node, name, text)) for name, (text, _, _) in zip(node.inputs, sides, strict=True)]
+    texts = alike(e, *met)
+    if node.type.dependence < Dependence.INPUT and any(is_wide(e, name) for name in node.inputs):
+        both = f"torch.promote_types({texts[0]}.dtype, {texts[1]}.dtype)"
+        texts = (f"{texts[0]}.to({both})", f"{texts[1]}.to({both})")
+    left, right = ((text, *side[1:]) for text, side in zip(texts, sides, strict=True))
+    return e.let(node.name, contraction(e, left, right, over, node.type.names))
 
 
 def _linear(e: Emitter, node: Node) -> str:
@@ -380,6 +432,8 @@ def _linear(e: Emitter, node: Node) -> str:
     weight = e.node(node.inputs[1])
     inner = len(weight.type.axes) - len(per) - len(out)
     w = flat_weight(e, weight, len(per), len(out), inner)
+    if is_wide(e, node.inputs[0]):
+        x = f"{x}.to({w}.dtype)"
     b = "None"
     if node.attrs["bias"]:
         b = kept(e, node.inputs[2], f".flatten({len(per)})" if len(out) > 1 else "")
@@ -468,9 +522,9 @@ def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
 def _embed(e: Emitter, node: Node) -> str:
     tokens, weight = node.inputs
     index = (
-        e.value(tokens)
-        if e.node(tokens).op != "const"
-        else f"torch.tensor({literal(e.node(tokens))}, device=time.device)"
+        _index(e, tokens)
+        if not _is_number(e, tokens)
+        else f"torch.tensor({e.value(tokens)}, device={'self' if e.mode == 'constant' else 'time'}.device)"
     )
     return e.let(
         node.name,
@@ -538,7 +592,7 @@ def _concat(e: Emitter, node: Node) -> str:
     parts = []
     for name, own in zip(node.inputs, node.attrs["axes"], strict=True):
         names = [axis if n == own else n for n in e.node(name).type.names]
-        text = fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name))
+        text = _met(e, node, name, fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name)))
         parts.append(text if e.lead(name) == LEADS[e.mode] else f"{text}{'.unsqueeze(0)' * LEADS[e.mode]}")
     return e.let(
         node.name, f"{e.function('operations', 'concat')}(({', '.join(parts)},), {wanted.index(axis) - len(wanted)})"
@@ -548,7 +602,7 @@ def _concat(e: Emitter, node: Node) -> str:
 def _pack(e: Emitter, node: Node) -> str:
     axis, wanted = node.attrs["axis"], node.type.names
     rest = [name for name in wanted if name != axis]
-    parts = [operand(e, name, rest) for name in node.inputs]
+    parts = [_met(e, node, name, operand(e, name, rest)) for name in node.inputs]
     like = next((text for name, text in zip(node.inputs, parts, strict=True) if e.node(name).op != "const"), None)
     place = f"{-1}"
     if like is None:
@@ -576,13 +630,20 @@ def _select(e: Emitter, node: Node) -> str:
         at = literal(index) if index.op == "const" else "self.layer"
         return e.let(node.name, f"{x}.select({place}, {at})")
     x = fit(x, own, [*(name for name in node.type.names), axis], e.lead(source.name))
-    i = fit(e.value(index.name), index.type.names, node.type.names, e.lead(index.name))
+    i = fit(_index(e, index.name), index.type.names, node.type.names, e.lead(index.name))
     return e.let(node.name, f"{e.function('operations', 'select')}({x}, -1, {i})")
 
 
+def _index(e: Emitter, name: str) -> str:
+    """A whole number to look up by; one over slots that is constant is laid out as the others are."""
+    node = e.node(name)
+    by_entry = any(axis in e.unit.entries for axis in node.type.names)
+    text = operand(e, name, node.type.names) if by_entry else e.value(name)
+    return text if node.type.dtype == "int" else f"{text}.long()"
+
+
 def _expand(e: Emitter, node: Node) -> str:
-    own = e.node(node.inputs[0]).type.names
-    x = fit(e.value(node.inputs[0]), own, node.type.names, e.lead(node.inputs[0]))
+    x = _as_tensor(e, node.inputs[0], e.fitted(node.inputs[0], node.type.names))
     sizes = ", ".join(str(a.size) if a.name in node.attrs["axes"] else "-1" for a in node.type.axes)
     lead = "".join("-1, " for _ in range(e.lead(node.inputs[0])))
     return e.let(node.name, f"{x}.expand({lead}{sizes})")
@@ -615,7 +676,22 @@ def _param(e: Emitter, node: Node) -> str:
 
 
 def _arange(e: Emitter, node: Node) -> str:
+    axis = node.type.axes[0]
+    if axis.size is None:
+        return e.let(node.name, _slots(e, axis.name))
     return e.let(node.name, f"torch.arange({node.type.axes[0].size}, dtype=self.real, device=self.device)")
+
+
+def _slots(e: Emitter, axis: str) -> str:
+    """The expression of the indices along an axis without a size."""
+    if axis in e.unit.entries:
+        return f"time.slots({entries(e, axis)}, None, {e.unit.entries[axis]}).clamp(min=0).to(time.dtype)"
+    given = next((node for node in e.graph.inputs if axis in node.type.names), None)
+    if given is not None and (axis, WHOLE) not in given.type.absent:
+        place = given.type.names.index(axis) - len(given.type.names)
+        front = ", ".join(["None"] * LEADS[e.mode])
+        return f"torch.arange({e.value(given.name)}.shape[{place}], dtype=time.dtype, device=time.device)[{front}]"
+    return "time.real_position.unsqueeze(1)"
 
 
 def _state(e: Emitter, node: Node) -> str:
@@ -629,7 +705,8 @@ def _state(e: Emitter, node: Node) -> str:
 def _context(e: Emitter, node: Node) -> str:
     if e.mode != "sequence":
         raise SSIRError("no step form: `context` reads the future")
-    return e.let(node.name, f"{e.value(node.inputs[0])}.unsqueeze(1)")
+    x = _argument(e, node.inputs[0])
+    return e.let(node.name, f"{e.function('operations', 'lengthened')}({x}, time).unsqueeze(1)")
 
 
 def _stack(e: Emitter, node: Node) -> str:

@@ -33,7 +33,8 @@ def entering(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     rest = [name for name in wanted if name in x_names or name in b_names]
     lead = max(e.lead(x), e.lead(b))
     if plus:
-        text = ops.contraction(e, (e.value(b), b_names, e.lead(b)), (e.value(x), x_names, e.lead(x)), used, rest)
+        left, right = ops.alike(e, (b, e.value(b)), (x, e.value(x)))
+        text = ops.contraction(e, (left, b_names, e.lead(b)), (right, x_names, e.lead(x)), used, rest)
     else:
         whole = [*rest, *used]
         text = f"({ops.operand(e, b, whole)} + {ops.operand(e, x, whole)}).amax({ops.shape([-i for i in range(len(used), 0, -1)])})"
@@ -64,7 +65,11 @@ def readout(e: Emitter, node: Node, h: str, narrow: bool = True) -> str:
         used = [name for name in state if name not in given and name in c_names]
         rest = [name for name in wanted if name in state or name in c_names]
         if used and plus:
-            same = f"{e.value(c)}.to({h}.dtype)" if node.type.dtype == "real" else e.value(c)
+            same = e.value(c)
+            if node.type.dtype == "real" or e.node(c).type.dtype == "real":
+                same = f"{same}.to({h}.dtype)"
+            elif not e.is_complex(node):
+                h = f"{h}.to({same}.dtype)"
             y = ops.contraction(e, (h, state, lead), (same, c_names, e.lead(c)), used, rest)
         elif used:
             whole = [*rest, *used]
@@ -93,20 +98,28 @@ def feed_through(e: Emitter, node: Node, y: str) -> str:
     return e.let(node.name, f"torch.maximum(*torch.broadcast_tensors({y}, {through}))")
 
 
-def operator(e: Emitter, a: Node, h: str, axes: Sequence[str]) -> str:
-    """The expression of an operator applied to h over ``axes``."""
-    lead = ops.LEADS[e.mode]
+def before(e: Emitter, node: Node, h: str) -> str:
+    """The memory before each step of a sequence, from that after each."""
+    start, first = e.start(node), e.function("memory", "recall_all")
+    recalled = f"{first}(time, old, {e.key(node)}, {e.sizes(node)}, {h}.dtype, {start}, {fill(node)})"
+    cleared = start or f"torch.full((), {fill(node)}, dtype={h}.dtype, device={h}.device)"
+    return e.let(f"{node.name}_before", f"{e.function('memory', 'previous')}({h}, {recalled}, {cleared}, time)")
+
+
+def operator(e: Emitter, a: Node, h: str, axes: Sequence[str], lead: int | None = None) -> str:
+    """The expression of an operator applied to h over ``axes``; ``lead`` axes stand in front of them, if not those of a sequence or step."""
+    lead = ops.LEADS[e.mode] if lead is None else lead
     match a.op:
         case "op.diag":
             return f"({h} * {ops.operand(e, a.inputs[0], axes)})"
         case "op.neg":
-            return f"(-{operator(e, e.node(a.inputs[0]), h, axes)})"
+            return f"(-{operator(e, e.node(a.inputs[0]), h, axes, lead)})"
         case "op.add" | "op.sub":
-            left, right = (operator(e, e.node(name), h, axes) for name in a.inputs)
+            left, right = (operator(e, e.node(name), h, axes, lead) for name in a.inputs)
             return f"({left} {'+' if a.op == 'op.add' else '-'} {right})"
         case "op.mul":
-            inner = e.let("moved", operator(e, e.node(a.inputs[1]), h, axes))
-            return operator(e, e.node(a.inputs[0]), inner, axes)
+            inner = e.let("moved", operator(e, e.node(a.inputs[1]), h, axes, lead))
+            return operator(e, e.node(a.inputs[0]), inner, axes, lead)
         case "op.outer":
             left, right = (ops.operand(e, name, axes) for name in a.inputs)
             return f"({left} * ({right} * {h}).sum({list(axes).index(a.attrs['over']) - len(axes)}, keepdim=True))"
@@ -114,10 +127,12 @@ def operator(e: Emitter, a: Node, h: str, axes: Sequence[str]) -> str:
             over = a.attrs["over"]
             m = e.node(a.inputs[0])
             own = [f"{name}_" if name == over else name for name in axes]
-            text = ops.contraction(
-                e, (e.value(m.name), m.type.names, e.lead(m.name)), (h, own, lead), [f"{over}_"], axes
-            )
-            return text
+            moved, matrix = e.let("moved", h), e.value(m.name)
+            if m.type.dtype == "complex":
+                moved = f"{moved}.to({matrix}.dtype)"
+            else:
+                matrix = f"{matrix}.to({moved}.dtype)"
+            return ops.contraction(e, (matrix, m.type.names, e.lead(m.name)), (moved, own, lead), [f"{over}_"], axes)
         case "op.rotate":
             over, half = a.attrs["over"], a.attrs["half"]
             rest = [name for name in axes if name != over]

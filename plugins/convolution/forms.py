@@ -33,7 +33,8 @@ class Filter:
         assert slots is not None
         c = node.role("C") or ""
         order = [slots.name, *(name for name in system.axes_of(node) if name != slots.name)]
-        return ops.kept(e, c, ops.fit("", e.node(c).type.names, order, 0) + change)
+        taps = ops.kept(e, c, ops.fit("", e.node(c).type.names, order, 0) + change)
+        return f"{taps}.to(time.data)" if ops.is_wide(e, c) else taps
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, slots = fact.node, fact.slots

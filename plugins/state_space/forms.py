@@ -1,12 +1,13 @@
 """h[d, n] = exp(g[d] L[d, n]) h[d, n] + u[d] b[n], y[d] = sum_n c[n] h[d, n]: the selective scan (arXiv:2312.00752, section 3.3).
 
-The expanded state is never written out over a sequence.
+The expanded state is never written out over a sequence. Channels may lie in groups, each with a b and a c of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match
@@ -19,9 +20,10 @@ from ssir.passes.facts import Facts
 @dataclass(frozen=True)
 class _Parts:
     """The factors of log A and of B, sorted: what varies with the input over channels, over the expansion, and constants; ``minus``
-    is the sign of log A."""
+    is the sign of log A. ``groups`` are the axes of the channels that b and c vary over."""
 
     channels: tuple[str, ...]
+    groups: tuple[str, ...]
     expansion: tuple[str, ...]
     gate: tuple[str, ...]
     rate: tuple[str, ...]
@@ -63,13 +65,14 @@ class SelectiveScan:
             return None
         expansion = {axis.name for axis in facts.contracted}
         channels = {axis.name for axis in facts.axes} - expansion
-        parts = self._parts(graph, facts.log, b, channels, expansion)
-        if parts is None or not set(graph[c].type.names) <= expansion or not set(graph[x].type.names) <= channels:
+        parts = self._parts(graph, facts.log, b, c, channels, expansion)
+        if parts is None or not channels - set(parts.groups) or not set(graph[x].type.names) <= channels:
             return None
-        why = f"A is {facts.structure}, log A a product of a gate over {'×'.join(sorted(channels))} and a constant, and C sums over {'×'.join(sorted(expansion))} ({input_words(facts)}): a fused scan that never writes the expanded state out"
+        groups = f", for each {'×'.join(parts.groups)} apart" if parts.groups else ""
+        why = f"A is {facts.structure}, log A a product of a gate over {'×'.join(sorted(channels))} and a constant, and C sums over {'×'.join(sorted(expansion))} ({input_words(facts)}): a fused scan that never writes the expanded state out{groups}"
         return Match(self, why, details={"parts": parts})
 
-    def _parts(self, graph: Graph, log: str, b: str, channels: set[str], expansion: set[str]) -> _Parts | None:
+    def _parts(self, graph: Graph, log: str, b: str, c: str, channels: set[str], expansion: set[str]) -> _Parts | None:
         gate: list[str] = []
         rate: list[str] = []
         wide: list[str] = []
@@ -84,14 +87,15 @@ class SelectiveScan:
             else:
                 return None
         for name, negative in _factors(graph, b):
-            axes = set(graph[name].type.names)
-            if negative or not (axes <= channels or axes <= expansion):
+            if negative or not set(graph[name].type.names) <= channels | expansion:
                 return None
-            (wide if axes <= channels else narrow).append(name)
+            (wide if set(graph[name].type.names) <= channels else narrow).append(name)
         if not gate or not narrow:
             return None
+        groups = {axis for name in (*narrow, c) for axis in graph[name].type.names} & channels
         return _Parts(
             tuple(sorted(channels)),
+            tuple(sorted(groups)),
             tuple(sorted(expansion)),
             tuple(gate),
             tuple(rate),
@@ -104,7 +108,8 @@ class SelectiveScan:
         channels = facts.entries
         for axis in facts.contracted:
             channels //= axis.size or 1
-        return Cost(10.0 * facts.entries, 16.0 * channels, 4)
+        groups = [axis.size or 1 for axis in facts.axes if axis.name in match.details["parts"].groups]
+        return Cost(10.0 * facts.entries, 16.0 * channels, 4 * prod(groups))
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         return self._write(e, fact, match, "")
@@ -115,7 +120,9 @@ class SelectiveScan:
     def _write(self, e: Emitter, fact: Facts, match: Match, lengthen: str) -> str:
         node, parts = fact.node, match.details["parts"]
         sizes = dict(node.attrs["axes"])
-        channels = [name for name in system.axes_of(node) if name not in parts.expansion]
+        own = [name for name in system.axes_of(node) if name not in parts.expansion]
+        groups = [name for name in own if name in parts.groups]
+        channels = [*groups, *(name for name in own if name not in groups)]
         expansion = [name for name in system.axes_of(node) if name in parts.expansion]
         x = node.role("x") or ""
 
@@ -126,8 +133,8 @@ class SelectiveScan:
 
         gate = e.let(f"{node.name}_gate", over(parts.gate, channels))
         into = e.let(f"{node.name}_in", over([*parts.wide, x], channels))
-        b = e.let(f"{node.name}_b", over(parts.narrow, expansion))
-        c = e.let(f"{node.name}_c", over([node.role("C") or ""], expansion))
+        b = e.let(f"{node.name}_b", over(parts.narrow, [*groups, *expansion]))
+        c = e.let(f"{node.name}_c", over([node.role("C") or ""], [*groups, *expansion]))
         rate = self._rate(e, fact, channels, expansion)
         flat = f"({_product(sizes, channels)}, {_product(sizes, expansion)})"
         h0 = e.let(f"{node.name}_before", f"old.get({e.key(node)})")
@@ -136,9 +143,12 @@ class SelectiveScan:
             h0 = f"{e.function('memory', 'arranged')}({h0}, {ops.shape([0, *order])}, {flat})"
         y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
         reset = "time.reset" if not lengthen else "None if time.reset is None else time.reset.unsqueeze(1)"
-        e.line(
-            f'{y}, {last} = {e.function("selective", "selective_scan")}({gate}, {rate}, {into}, {b}, {c}, {h0}, {reset}, "{node.attrs["read"]}")'
-        )
+        call = f'{gate}, {rate}, {into}, {b}, {c}, {h0}, {reset}, "{node.attrs["read"]}"'
+        if groups:
+            call = f"{e.function('selective', 'grouped_scan')}({_product(sizes, groups)}, {call})"
+        else:
+            call = f"{e.function('selective', 'selective_scan')}({call})"
+        e.line(f"{y}, {last} = {call}")
         e.line(f"new[{e.key(node)}] = {self._back(last, sizes, channels, expansion, order)}")
         text = f"{y}.squeeze(1)" if lengthen else y
         if len(channels) > 1:

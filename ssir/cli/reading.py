@@ -137,13 +137,20 @@ def _ir(spec: Spec, until: str | None) -> str:
     return render(run(spec.graph, until))
 
 
+def _axes(declared: Any) -> str:
+    """What an input is declared as, in a line."""
+    if isinstance(declared, dict):
+        return f"token along {_axes(declared['token'])}"
+    return declared if isinstance(declared, str) else f"[{', '.join(declared)}]"
+
+
 def _declared(spec: Spec) -> dict[str, Any]:
     file = spec.module.file
     components = {}
     for name, component in file.components.items():
         output = component.output
         components[name] = {
-            "input": component.input,
+            "input": component.model_dump(include={"input"})["input"],
             "output": [output] if isinstance(output, str) else list(output),
             "main": name == spec.component,
         }
@@ -185,10 +192,7 @@ def _tell(found: dict[str, Any]) -> None:
     console.print(dims)
     components = say.table("component", "takes", "gives")
     for name, one in found["components"].items():
-        takes = ", ".join(
-            f"{key} {axes if isinstance(axes, str) else '[' + ', '.join(axes) + ']'}"
-            for key, axes in one["input"].items()
-        )
+        takes = ", ".join(f"{key} {_axes(axes)}" for key, axes in one["input"].items())
         components.add_row(f"{name} (main)" if one["main"] else name, takes, ", ".join(one["output"]))
     for name, target in found["imports"].items():
         components.add_row(name, f"imported: {target}", "")

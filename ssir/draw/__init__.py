@@ -22,7 +22,8 @@ def draw(
     """The picture of one spec, or of several side by side, as DOT; written to ``out`` too, as its suffix says.
 
     ``model`` shows layers, ``block`` what a layer is made of, ``mixer`` the graph that mixes over time, ``state`` A, B, C and D of
-    every memory, or of the one named. Raises UsageError and SpecError; EnvironmentLacks where ``out`` cannot be rendered.
+    every memory, or of the one named, and as one matrix those that feed one another. Raises UsageError and SpecError;
+    EnvironmentLacks where ``out`` cannot be rendered.
     """
     from ssir.draw import levels, render
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from ssir.draw import dot, measure
 from ssir.draw.picture import Shade
+from ssir.draw.words import subscript
 
 _GAP, _UP, _DOWN = 0.42, 0.85, 1.0
 _CIRCLE = 0.3
@@ -40,6 +41,10 @@ class System:
     maximum: bool = False
     where: tuple[str, ...] = ()
 
+    @property
+    def shades(self) -> set[Shade]:
+        return {c.shade for c in self.coefficients.values() if not (self.register and c.letter == "A")}
+
 
 @dataclass
 class Sheet:
@@ -52,7 +57,7 @@ class Sheet:
     bottom: float = 0.0
     count: int = 0
 
-    def _place(self, x: float, y: float, **values: str | float) -> str:
+    def place(self, x: float, y: float, **values: str | float) -> str:
         name = f"{self.prefix}{self.count}"
         self.count += 1
         self.lines.append(dot.node(name, pos=f"{x:.3f},{self.top + y:.3f}!", **values))
@@ -60,14 +65,14 @@ class Sheet:
         return dot.quoted(name)
 
     def dot(self, x: float, y: float) -> str:
-        return self._place(x, y, shape="point", width=0.06, color=dot.LINE, label=" ")
+        return self.place(x, y, shape="point", width=0.06, color=dot.LINE, label=" ")
 
     def corner(self, x: float, y: float) -> str:
-        return self._place(x, y, shape="point", width=0.012, color=dot.LINE, label=" ")
+        return self.place(x, y, shape="point", width=0.012, color=dot.LINE, label=" ")
 
     def circle(self, x: float, y: float, sign: str = "+") -> str:
         label = dot.markup(dot.font(dot.text(sign), 14 if len(sign) == 1 else dot.SMALL))
-        return self._place(
+        return self.place(
             x, y, shape="circle", width=_CIRCLE if len(sign) == 1 else 0.42, fixedsize="true", margin=0, label=label
         )
 
@@ -82,13 +87,13 @@ class Sheet:
             inner = f"<b>{inner}</b>" if bold and i == 0 else f"<i>{inner}</i>" if italic else inner
             rows += f'<tr><td align="left" width="{72 * wide:.0f}">{dot.font(inner, size, colour)}</td></tr>'
         table = dot.markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>')
-        return self._place(x + wide / 2, y, shape="plain", label=table)
+        return self.place(x + wide / 2, y, shape="plain", label=table)
 
     def port(self, x: float, y: float, label: str, axes: str) -> str:
         shown = f"<i>{dot.font(dot.text(label), 13)}</i>" + (
             f"<br/>{dot.font(dot.text(axes), dot.SMALL, dot.GREY)}" if axes else ""
         )
-        return self._place(x, y, shape="plaintext", margin="0.05,0.03", width=0, height=0, label=dot.markup(shown))
+        return self.place(x, y, shape="plaintext", margin="0.05,0.03", width=0, height=0, label=dot.markup(shown))
 
     def box(
         self,
@@ -111,7 +116,7 @@ class Sheet:
             "width": f"{width:.3f}",
             "height": height,
         }
-        return self._place(x, y, shape="box", margin="0.06,0.04", label=dot.markup(inner), **values)
+        return self.place(x, y, shape="box", margin="0.06,0.04", label=dot.markup(inner), **values)
 
     def wire(self, *stops: str, arrow: bool = True) -> None:
         for i, (tail, head) in enumerate(pairwise(stops)):
@@ -232,9 +237,15 @@ def _port_width(port: tuple[str, str]) -> float:
     return max(measure.text(port[0], 13), measure.text(port[1], dot.SMALL)) + 0.12
 
 
+def _tap(sheet: Sheet, x: float, letter: str, c: Coefficient) -> str:
+    fill, colour, style = dot.SHADES[c.shade]
+    return sheet.box(x, -_DOWN + 0.1, 0.5, dot.font(f"<b>{dot.text(letter)}</b>", 12), fill, colour, style)
+
+
 def _register(sheet: Sheet, system: System) -> list[str]:
-    """x → • → z⁻¹ → • → z⁻¹ → ...: each slot is tapped, weighed by its C, and the taps are summed; without C they are read whole."""
-    c, d = system.coefficients.get("C"), system.coefficients.get("D")
+    """x → • → z⁻¹ → • → z⁻¹ → ...: each slot is tapped, weighed by its C, and the taps are summed; without C they are read whole.
+    Taps are counted by the steps since their input entered."""
+    b, c, d = (system.coefficients.get(letter) for letter in "BCD")
     slots = system.slots
     shown: list[str] = [str(i) for i in range(slots)] if slots is not None and slots <= _MOST_TAPS else ["0", "1", "2"]
     if slots is not None and slots > _MOST_TAPS:
@@ -243,6 +254,19 @@ def _register(sheet: Sheet, system: System) -> list[str]:
     wide = _port_width(system.x)
     last = sheet.port(wide / 2, 0, *system.x)
     at, sums = wide + 0.3, ""
+    low = -2 * _DOWN + 0.1
+    beside = d is not None and c is not None and system.before  # the newest input has a tap of its own
+    if d and beside:
+        tap, weight, sums = sheet.dot(at, 0), _tap(sheet, at, "D", d), sheet.corner(at, low)
+        sheet.wire(last, tap, arrow=False)
+        sheet.wire(tap, weight)
+        sheet.wire(weight, sums, arrow=False)
+        last = tap
+    if b:
+        at += 0.2 + _width(b) / 2
+        box = _coefficient(sheet, at, 0, b)
+        sheet.wire(last, box)
+        last, at = box, at + _width(b) / 2 + 0.3
     for i, slot in enumerate(shown):
         if i or system.before:
             if slot == "…":
@@ -256,12 +280,9 @@ def _register(sheet: Sheet, system: System) -> list[str]:
         tap = sheet.dot(at, 0)
         sheet.wire(last, tap, arrow=False)
         last = tap
-        low = -2 * _DOWN + 0.1
         below = tap
         if c:
-            fill, colour, style = dot.SHADES[c.shade]
-            index = dot.text(slot.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")))
-            below = sheet.box(at, -_DOWN + 0.1, 0.5, dot.font(f"<b>C{index}</b>", 12), fill, colour, style)
+            below = _tap(sheet, at, f"C{subscript(int(slot) + system.before)}", c)
             sheet.wire(tap, below)
         if not sums:
             turn = sheet.corner(at, low)
@@ -275,42 +296,15 @@ def _register(sheet: Sheet, system: System) -> list[str]:
     if slots is None:
         more = sheet.words(at + 0.35, 0, [("⋯", 18, dot.LINE)])
         sheet.wire(last, more, arrow=False)
-    low = -2 * _DOWN + 0.1
-    if d:
+    if d and not beside:
         at += 0.6
         sheet.words(at, -_DOWN / 2, [(f"+ D x, D: {d.words}", 10, dot.GREY)])
     sheet.wire(sums, sheet.port(at + 0.8 + _port_width(system.y) / 2, low, *system.y))
     told = [*system.memory]
+    if d and beside:
+        told.append(f"D = {d.formula}: {d.words}" if d.formula else f"D: {d.words}")
     if c:
         told.append(f"C = {c.formula}: {c.words}" if c.formula else f"C: {c.words}")
     else:
         told.append("read whole: the slots are an axis of y")
     return told
-
-
-def picture(systems: list[System], title: str | None) -> str:
-    """The diagrams, one under another."""
-    body: list[str] = []
-    top = 0.0
-    if title:
-        sheet = Sheet("title", 0.0)
-        sheet.words(0, 0, [(title, 18, dot.INK)], bold=True)
-        body, top = sheet.lines, -0.7
-    for i, system in enumerate(systems):
-        lines, height = draw(system, f"{i}.", top)
-        body += lines
-        top -= height
-    shades = {
-        c.shade for system in systems for c in system.coefficients.values() if not (system.register and c.letter == "A")
-    }
-    label = dot.swatches([dot.MEMORY_SWATCH, *(dot.shade_swatch(shade) for shade in Shade if shade in shades)])
-    return dot.document(
-        body,
-        layout="neato",
-        splines="line",
-        outputorder="edgesfirst",
-        label=label,
-        labelloc="b",
-        labeljust="l",
-        pad=0.2,
-    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssir.draw import circuit, outline, parts, path, pictures, systems
+from ssir.draw import circuit, joint, outline, parts, path, pictures, states
 from ssir.draw.fold import Fold
 from ssir.draw.picture import Row
+from ssir.draw.systems import system as described
 from ssir.draw.words import leaf
 from ssir.errors import UsageError, nearest
 from ssir.spec.load import Spec
@@ -19,7 +20,10 @@ def picture(specs: Sequence[Spec], level: str, state: str | None, title: str | N
     if level == "mixer":
         return pictures.rows_picture([row for spec in specs for row in _told(spec, mixer_rows(spec))], title)
     if level == "state":
-        return circuit.picture([one for spec in specs for one in _systems(spec, state)], title)
+        shown: list[circuit.System | joint.Joint | states.Memoryless] = []
+        for spec in specs:
+            shown += [*_together(spec, state), *_systems(spec, state)] or [_memoryless(spec)]
+        return states.picture(shown, title)
     if level == "block":
         return pictures.rows_picture(
             [row for spec in specs for row in _told(spec, outline.block_rows(spec))], title, False
@@ -39,14 +43,19 @@ def _told(spec: Spec, rows: list[Row]) -> list[Row]:
     return rows
 
 
+def systems(spec: Spec) -> list[circuit.System]:
+    """What the level `state` says of every memory; nothing of a spec that has none."""
+    return _systems(spec, None)
+
+
 def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
     found: dict[str, circuit.System] = {}
     for part in parts.mixers(spec, every=wanted is not None):
         for node in part.graph.states:
             if wanted in (None, node.name, leaf(node.name)):
                 key = f"{part.title} · {node.name}"
-                found.setdefault(key, systems.system(part.graph, node, part.title, part.symbols))
-    if not found:
+                found.setdefault(key, described(part.graph, node, part.title, part.symbols))
+    if not found and wanted is not None:
         names = [node.name for part in parts.mixers(spec, every=True) for node in part.graph.states]
         near = nearest(wanted or "", names)
         raise UsageError(
@@ -56,12 +65,22 @@ def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
     return list(found.values())
 
 
+def _memoryless(spec: Spec) -> states.Memoryless:
+    if parts.canonical(spec).has_step:
+        return states.Memoryless(spec.name, "y[t] = D x[t]: no memory, so there is no A, no B and no C")
+    return states.Memoryless(spec.name, "no memory: every step reads the whole sequence, the future included")
+
+
+def _together(spec: Spec, wanted: str | None) -> list[joint.Joint]:
+    """The states of a spec that feed one another, as one each; none of them if one state is wanted."""
+    if wanted is not None:
+        return []
+    return [one for part in parts.mixers(spec) for one in joint.joints(part.graph, part.title, part.symbols)]
+
+
 def mixer_rows(spec: Spec) -> list[Row]:
-    """Each component that mixes over time. Raises UsageError if there is none."""
-    found = parts.mixers(spec)
-    if not found:
-        raise UsageError(f"`{spec.name}` has no memory, so it mixes nothing over time; draw its block or model")
-    return [_row(part) for part in found]
+    """Each component that mixes over time; each layer where none does."""
+    return [_row(part) for part in parts.mixers(spec)]
 
 
 def _row(part: parts.Part) -> Row:

@@ -11,7 +11,7 @@ from ssir.draw.fold import Fold
 from ssir.draw.path import finish
 from ssir.draw.picture import Box, Group, Kind, Row, Wire
 from ssir.draw.words import product
-from ssir.ir.graph import Dependence, Graph, Node, attrs
+from ssir.ir.graph import Dependence, Graph, Node, attrs, owners
 from ssir.passes.facts import state_axes
 from ssir.spec.load import Spec
 
@@ -23,7 +23,10 @@ def block_rows(spec: Spec) -> list[Row]:
     """Each distinct layer, the components that it calls as boxes."""
     called, signs = parts.callables(spec.module), parts.symbols(spec.module)
     graph = parts.canonical(spec)
-    found = list(_bodies(graph))
+    found: list[Graph] = []
+    for body in _bodies(graph):
+        if body not in found:
+            found.append(body)
     rows = [_row(body, f"{spec.name} · {body.name}", called, signs) for body in found]
     return rows or [_row(graph, spec.name, called, signs)]
 
@@ -38,7 +41,8 @@ def model_row(spec: Spec) -> Row:
         return _row(graph, spec.name, called, signs)
     Fold(_collapsed(graph, called), row, signs).run()
     for stack in stacks:
-        _unroll(row, graph, stack)
+        if stack.name in row.boxes:  # not inside a component, which is one box
+            _unroll(row, graph, stack)
     finish(row)
     return row
 
@@ -117,7 +121,7 @@ def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[s
         if _signal(node) and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
     ]
     stem, _, count = name.rpartition("_")
-    values = attrs(label=stem if stem and count.isdigit() else name, note=_summary(members))
+    values = attrs(label=stem if stem and count.isdigit() else name, note=_summary(list(_layered(graph, members))))
     return Node(name, "component", tuple(dict.fromkeys(home.get(i, i) for i in given)), values, results[0].type)
 
 
@@ -130,7 +134,7 @@ def _whole(graph: Graph) -> Graph:
         "all",
         "component",
         tuple(node.name for node in inputs),
-        attrs(label=graph.name, note=_summary(members)),
+        attrs(label=graph.name, note=_summary(list(_layered(graph, members)))),
         graph[out].type,
     )
     return Graph(graph.name, {node.name: node for node in [*inputs, box]}, ((label, "all"),))
@@ -144,14 +148,18 @@ def _unroll(row: Row, graph: Graph, stack: Node) -> None:
     )
     times, rest = divmod(len(pattern), period)
     inner = _runs(row, graph, f"{stack.name} ", pattern[:period])
-    outer = _runs(row, graph, f"{stack.name} rest ", pattern[:rest]) if rest else []
+    outer = _runs(row, graph, f"{stack.name} rest ", pattern[:rest]) if rest else {}
     if times > 1:
-        row.groups.append(Group(f"× {times}", tuple(inner)))
+        shared = ", shared" if stack.attrs["share"] else ""
+        row.groups.append(Group(f"× {times}{shared}", tuple(inner)))
     chain = [*inner, *outer]
+    labels = dict(zip(stack.inputs[1:], (*stack.attrs["carried"], *stack.attrs["given"]), strict=True))
     wires: list[Wire] = []
     for wire in row.wires:
         if wire.head == stack.name:
-            wire = replace(wire, head=chain[0])
+            label = labels.get(wire.tail) if wire.tail != stack.inputs[0] else None
+            taking = (key for key, name in inner.items() if label in [n.name for n in graph.bodies[name].inputs])
+            wire = replace(wire, head=next(taking, chain[0]))
         if wire.tail == stack.name:
             wire = replace(wire, tail=chain[-1])
         wires.append(wire)
@@ -159,22 +167,28 @@ def _unroll(row: Row, graph: Graph, stack: Node) -> None:
     del row.boxes[stack.name]
 
 
-def _runs(row: Row, graph: Graph, prefix: str, pattern: Sequence[str]) -> list[str]:
-    """Boxes for layers in turn; many alike are one box with their number."""
+def _runs(row: Row, graph: Graph, prefix: str, pattern: Sequence[str]) -> dict[str, str]:
+    """Boxes for layers in turn, and the body of each; many alike are one box with their number."""
     runs: list[tuple[str, int]] = []
     for name in pattern:
         if runs and runs[-1][0] == name and len(pattern) > _MOST_APART:
             runs[-1] = (name, runs[-1][1] + 1)
         else:
             runs.append((name, 1))
-    keys: list[str] = []
+    keys: dict[str, str] = {}
     for i, (name, count) in enumerate(runs):
         body = graph.bodies[name]
         label = body.name if count == 1 else f"{body.name} × {count}"
-        row.add(Box(f"{prefix}{i}", Kind.COMPONENT, label, _summary(list(_everything(body)))))
-        keys.append(f"{prefix}{i}")
+        row.add(Box(f"{prefix}{i}", Kind.COMPONENT, label, _summary(list(_layered(body, body)))))
+        keys[f"{prefix}{i}"] = name
     return keys
 
 
-def _everything(graph: Graph) -> Iterable[Node]:
-    return (node for one in graph.walk() for node in one)
+def _layered(graph: Graph, nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, and those of the layers of the stacks among them, each layer's own."""
+    for node in nodes:
+        yield node
+        if node.op == "stack":
+            for i, (owner, name) in enumerate(zip(owners(node), node.attrs["pattern"], strict=True)):
+                if i == owner:
+                    yield from _layered(graph.bodies[name], graph.bodies[name])

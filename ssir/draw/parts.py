@@ -10,6 +10,7 @@ from ssir.draw.words import THROUGH
 from ssir.ir.graph import Dependence, Graph, Node, attrs
 from ssir.spec.load import Spec
 from ssir.spec.module import Module
+from ssir.spec.schema import REST
 
 Called = Mapping[str, Mapping[str, frozenset[str]]]
 _ON_THE_WAY = THROUGH | {"add", "rms_norm", "layer_norm", "l2_norm"}
@@ -61,8 +62,9 @@ def callables(module: Module) -> dict[str, dict[str, frozenset[str]]]:
     for name in module.callable_names():
         callee = module.callee(name)
         if callee is not None:
-            inputs = callee[0].component(callee[1]).input
-            found[name] = {key: frozenset([axes] if isinstance(axes, str) else axes) for key, axes in inputs.items()}
+            component = callee[0].component(callee[1])
+            marks = {key: ["token"] if component.is_token(key) else [] for key in component.input}
+            found[name] = {key: frozenset([*component.axes(key), *marks[key]]) for key in marks}
     for imported in module.imported.values():
         for name, taken in callables(imported).items():
             found.setdefault(name, taken)
@@ -93,24 +95,63 @@ def scope(graph: Graph, name: str, called: Called) -> str | None:
 
 
 def mixers(spec: Spec, every: bool = False) -> list[Part]:
-    """The components that mix over time: down stacks and through residual wrappers to those that hold memories.
+    """The components that mix over time: down stacks and through residual wrappers to those that hold memories, or read whole
+    sequences; those that are alike once. Where nothing does, the layers.
 
     Where some hold more than delays, those that hold only delays are left out, unless ``every`` one is wanted.
     """
     called, signs = callables(spec.module), symbols(spec.module)
     found = list(_mixers(canonical(spec), called, ""))
     rich = [
-        (graph, title) for graph, title in found if every or any(_remembers(graph, state) for state in graph.states)
+        (graph, title) for graph, title in found if every or any(_remembers(graph, node) for node in _mixing(graph))
     ]
-    distinct: dict[str, Part] = {}
-    for graph, title in rich or found:
-        shown = f"{spec.name} · {title}" if title and len(rich or found) > 1 else spec.name
-        distinct.setdefault(title, Part(graph, shown, signs))
-    return list(distinct.values())
+    distinct: dict[str, tuple[Graph, list[str]]] = {}
+    for graph, title in rich or found or _layers(canonical(spec)):
+        titles = distinct.setdefault(_content(graph), (graph, []))[1]
+        if title and title not in titles:
+            titles.append(title)
+    return [
+        Part(graph, f"{spec.name} · {', '.join(titles)}" if titles and len(distinct) > 1 else spec.name, signs)
+        for graph, titles in distinct.values()
+    ]
+
+
+def _content(graph: Graph) -> str:
+    """What a graph is, whatever its parameters are called."""
+    return repr(
+        [
+            (
+                node.name,
+                node.op,
+                node.inputs,
+                node.type,
+                {k: v for k, v in node.attrs.items() if k not in ("key", "shared")},
+            )
+            for node in graph
+        ]
+    )
+
+
+def _layers(graph: Graph) -> Iterator[tuple[Graph, str]]:
+    """The bodies of stacks, or the graph itself where nothing is stacked."""
+    bodies = [
+        graph.bodies[name] for node in graph if node.op == "stack" for name in dict.fromkeys(node.attrs["pattern"])
+    ]
+    for body in bodies:
+        yield from _layers(body) if body.bodies else [(body, body.name)]
+    if not bodies:
+        yield graph, ""
+
+
+def _mixing(graph: Graph) -> tuple[Node, ...]:
+    """What looks beyond the moment."""
+    return tuple(node for node in graph if node.op in ("state", "context"))
 
 
 def _remembers(graph: Graph, state: Node) -> bool:
     """Whether a state is more than a delay or a filter with constant taps."""
+    if state.op == "context":
+        return True
     a, c = state.role("A"), state.role("C")
     if a is None:
         return True
@@ -125,11 +166,11 @@ def _mixers(graph: Graph, called: Called, title: str) -> Iterator[tuple[Graph, s
     for stack in stacks:
         for name in dict.fromkeys(stack.attrs["pattern"]):
             yield from _mixers(graph.bodies[name], called, graph.bodies[name].name)
-    scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name, called) for state in graph.states))))
+    scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name, called) for state in _mixing(graph)))))
     if scopes and (stacks or _wraps(graph, called)):
         for name in scopes:
             yield from _mixers(extract(graph, name, called), called, title if title and len(scopes) == 1 else name)
-    elif graph.states:
+    elif _mixing(graph):
         yield graph, title
 
 
@@ -137,7 +178,7 @@ def _wraps(graph: Graph, called: Called) -> bool:
     """Whether a graph only adds the outputs of components to its input, or is a whole model over tokens."""
     if any(node.type.dtype == "int" for node in graph.inputs):
         return True
-    if all(scope(graph, state.name, called) for state in graph.states) and not any(
+    if all(scope(graph, state.name, called) for state in _mixing(graph)) and not any(
         scope(graph, node.name, called) is None
         and node.type.dependence > Dependence.CONSTANT
         and node.op not in _ON_THE_WAY | {"input"}
@@ -181,6 +222,11 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
     return Graph(name, {node.name: node for node in nodes}, tuple((short[n], short[n]) for n in used))
 
 
+def _takes(declared: frozenset[str], axes: frozenset[str]) -> bool:
+    """Whether an input takes a value of these axes."""
+    return declared - {REST} <= axes if REST in declared else declared == axes
+
+
 def _short(wanted: Mapping[str, Node], inside: set[str], name: str, called: Called) -> dict[str, str]:
     """Names within the component: what comes from outside has the name of the one input that has its axes, if there is one."""
     short = {n: n.removeprefix(f"{name}.") for n in wanted if n in inside}
@@ -189,7 +235,7 @@ def _short(wanted: Mapping[str, Node], inside: set[str], name: str, called: Call
     for n, node in wanted.items():
         if n not in inside:
             fitting = (
-                [key for key, axes in declared.items() if axes == frozenset(node.type.names)]
+                [key for key, axes in declared.items() if _takes(axes, frozenset(node.type.names))]
                 if node.op == "input"
                 else []
             )

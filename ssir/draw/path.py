@@ -76,20 +76,25 @@ def _mark_main(row: Row) -> None:
     graph = _graph(row)
     before = nx.ancestors(graph, row.aligned) if row.aligned else set()
     after = nx.descendants(graph, row.aligned) if row.aligned else set()
+    source = first_port(row)
+    follow = nx.descendants(graph, source) if source else set()
     at, seen = outs[0], set()
     while at not in seen:
         seen.add(at)
         coming = [(i, wire) for i, wire in enumerate(row.wires) if wire.head == at and not wire.back]
         if not coming:
             return
-        i, wire = min(coming, key=lambda item: _preference(item[1], row, before, after))
+        i, wire = min(coming, key=lambda item: _preference(item[1], row, before, after, follow, source))
         row.wires[i] = replace(wire, main=True)
         at = wire.tail
 
 
-def _preference(wire: Wire, row: Row, before: set[str], after: set[str]) -> tuple[int, int]:
+def _preference(
+    wire: Wire, row: Row, before: set[str], after: set[str], follow: set[str], source: str | None
+) -> tuple[int, int]:
     if row.aligned is None:
-        return (0 if row.boxes[wire.tail].kind in (Kind.OPERATOR, Kind.PORT) else 1, 0)
+        plain = wire.tail == source or row.boxes[wire.tail].kind is Kind.OPERATOR
+        return (0 if plain else 1, int(wire.tail not in follow))
     towards = 0 if wire.tail == row.aligned or wire.tail in after else 1 if wire.tail in before else 2
     port = 0 if wire.cell in ("x", "") else 1
     return (towards, port)

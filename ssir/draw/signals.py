@@ -80,9 +80,13 @@ class Signals:
         if node.op == "select" and node.inputs[0] == live[0]:
             return live[0]
         scaled = node.op == "mul" or (node.op == "div" and node.inputs[0] == live[0])
-        if scaled and len(node.inputs) == 2 and all(not o.type.axes and o.op != "param" for o in others):
+        if scaled and len(node.inputs) == 2 and all(self._is_number(other) for other in others):
             return live[0]
         return live[0] if self._is_bias(node, live[0], others) else None
+
+    def _is_number(self, node: Node) -> bool:
+        """Whether a value is one number for all entries and all steps, and not learned."""
+        return not node.type.axes and node.op != "param" and node.type.dependence == Dependence.CONSTANT
 
     def _is_bias(self, node: Node, signal: str, others: list[Node]) -> bool:
         """A constant added to what is linear is its bias."""

@@ -34,7 +34,7 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
     elif known.structure.kind == "zero":
         del coefficients["A"]
     x = node.role("x")
-    register = known.structure.kind == "shift" and not {"B", "initial"} & set(node.attrs["roles"])
+    register = known.structure.kind == "shift" and "initial" not in node.attrs["roles"]
     x_name = _input(signals, x, used) if x else "1"
     return System(
         title=title,
@@ -47,7 +47,7 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
         before=node.attrs["read"] == "before",
         register=register,
         slots=known.slots.size if known.slots else None,
-        where=_where(signals, used),
+        where=meanings(signals, used),
     )
 
 
@@ -60,10 +60,10 @@ def _input(signals: Signals, x: str, used: dict[str, str]) -> str:
     name = signals.symbol(x)
     if name is None:
         deeper: dict[str, str] = {}
-        formula = _formula(signals, x, deeper, opened=True)
-        if 0 < len(formula) <= _SHORT:
+        text = written(signals, x, deeper, opened=True)
+        if 0 < len(text) <= _SHORT:
             used |= deeper
-            return formula
+            return text
     used.setdefault(x, name or "x′")
     return used[x]
 
@@ -72,7 +72,7 @@ def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]
     name = known.node.role(role)
     assert name is not None
     graph, shade = signals.graph, memory.shade(signals.graph, known, role)
-    formula = _formula(signals, name, used, opened=True)
+    formula = written(signals, name, used, opened=True)
     own = signals.symbol(graph[name].inputs[0] if graph[name].op == "op.diag" else name)
     if own and formula and own != formula and len(own) <= SHORT:
         formula = f"{own} = {formula}"
@@ -91,7 +91,7 @@ def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]
     return Coefficient(role, formula, " · ".join(filter(None, (said, memory.words(shade)))), shade)
 
 
-def _formula(signals: Signals, name: str, used: dict[str, str], opened: bool = False) -> str:
+def written(signals: Signals, name: str, used: dict[str, str], opened: bool = False) -> str:
     """Mathematics down to the values that the spec names; they are noted in ``used``."""
     graph = signals.graph
     symbols: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _formula(signals: Signals, name: str, used: dict[str, str], opened: bool = F
     return "" if signals.names.nameless(name) else text
 
 
-def _where(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
+def meanings(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
     """What the names in the formulas stand for, and the names in those."""
     lines: dict[str, str] = {}
     todo = dict(used)
@@ -124,7 +124,7 @@ def _where(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
         if signals.graph[name].op in ("input", "state") or name in lines:
             continue
         deeper: dict[str, str] = {}
-        text = _formula(signals, name, deeper, opened=True)
+        text = written(signals, name, deeper, opened=True)
         if text and text != symbol and len(text) <= _LONGEST_WHERE:
             lines[name] = f"{symbol} = {text}"
             todo |= deeper

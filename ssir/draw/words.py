@@ -36,6 +36,7 @@ _LETTERS = "αβγδεζηθικλμνξοπρστυφχψω"
 _GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(
     zip(_NAMES.title().split(), _LETTERS.upper(), strict=True)
 )
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SUPERSCRIPTS = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -51,6 +52,10 @@ def number(value: float) -> str:
 
 def power(exponent: int) -> str:
     return str(exponent).translate(SUPERSCRIPTS)
+
+
+def subscript(index: int) -> str:
+    return str(index).translate(_SUBSCRIPTS)
 
 
 def product(axes: Sequence[Axis] | Sequence[str]) -> str:

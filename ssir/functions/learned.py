@@ -21,11 +21,15 @@ def param(
     decay: bool = True,
     lr: float = 1.0,
     dtype: Literal["float32", "float64"] | None = None,
+    draws: Node | None = None,
     name: str | None = None,
 ) -> Node:
-    """A learned constant over these axes. decay and lr are its weight decay and its learning-rate factor in training."""
+    """A learned constant over these axes. decay and lr are its weight decay and its learning-rate factor in training. Where init
+    draws, draws= names a parameter whose random numbers it draws again, so that the two fit each other."""
     cx.finite(axes, "axes", "a parameter")
-    return cx.param("", axes, init, name, decay, lr, dtype)
+    if draws is not None and draws.op != "param":
+        cx.fail("SSIR023", "this is no parameter, so it draws nothing", "draws", "name a node that is a `param`")
+    return cx.param("", axes, init, name, decay, lr, dtype, draws.attrs["key"] if draws is not None else None)
 
 
 def _weight_of(cx: Site, tied: Node) -> Node:
@@ -128,12 +132,12 @@ def embed(
     name: str | None = None,
 ) -> Node:
     """The row of a learned table [vocab, out...] for each token (or other whole number)."""
-    if tokens.type.dtype != "int" and not is_unknown(tokens):
+    if not is_unknown(tokens) and not cx.is_whole(tokens):
         cx.fail(
             "SSIR019",
             "only tokens, `position` and other whole numbers can be looked up",
             "tokens",
-            help="declare the input as `token`",
+            help="declare the input as `token`, or look up round(...)",
         )
     if tie is not None:
         weight = _weight_of(cx, tie)
@@ -144,7 +148,7 @@ def embed(
             )
     else:
         weight = cx.param("weight", (vocab, *out), init, None if name is None else f"{name}.weight", decay)
-    return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out)))
+    return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out), absent=tokens.type.absent))
 
 
 def register(registry: Registry) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Later
-from ssir.functions.operators import lifted, shift
+from ssir.functions.operators import combine, lifted, outer, shift
 from ssir.functions.shapes import expm, eye, solve
-from ssir.ir.graph import Axis, Node, Type
+from ssir.ir.graph import WHOLE, Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
 from ssir.spec.build import UNKNOWN, Site, is_unknown
 
@@ -179,7 +180,10 @@ def hold(cx: Site, x: Node, every: int) -> Node:
 
 
 def context(cx: Site, x: Node, slot: Axis) -> Node:
-    """The whole sequence, future included, along an unbounded axis: for encoders. Its graph has no step form."""
+    """The whole sequence, future included, along an unbounded axis: for encoders. Its graph has no step form.
+
+    Slot i is the step whose position is i: resets part a sequence into documents, and each step sees only its own.
+    """
     if is_unknown(x):
         return x
     if slot.size is not None:
@@ -189,7 +193,11 @@ def context(cx: Site, x: Node, slot: Axis) -> Node:
             "slot",
             help=f"declare `{slot.name}: unbounded` in dims",
         )
-    return cx.emit("context", (x,), Type((slot, *x.type.axes), x.type.dtype), axis=slot.name)
+    if x.type.absent:
+        name = x.type.absent[0][0]
+        cx.fail("SSIR014", f"slots of `{name}` may be absent, so it cannot be kept", "x", help="use it up first")
+    type = Type((slot, *x.type.axes), x.type.dtype, absent=((slot.name, WHOLE),))
+    return cx.emit("context", (x,), type, axis=slot.name)
 
 
 def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:
@@ -200,7 +208,7 @@ def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: 
     if a.op == "op.dense":
         return _discretized_dense(cx, a, b, method, dt)
     if a.type.operator:
-        cx.fail("SSIR019", "only a diagonal or a dense A can be discretised", "A", help="write the discrete A yourself")
+        return _discretized_rank_one(cx, a, b, method, dt)
     z = cx.elementwise("mul", (dt, a), name="dt_A")
     if method == "zoh":
         still = a.op == "const" and a.attrs["value"] == 0
@@ -212,6 +220,73 @@ def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: 
         grown = cx.elementwise("div", (cx.elementwise("add", (one, half)), below))
         return lifted(cx, grown), cx.elementwise("mul", (cx.elementwise("div", (dt, below)), b))
     return lifted(cx, cx.elementwise("add", (one, z))), cx.elementwise("mul", (dt, b))
+
+
+@dataclass(frozen=True)
+class _RankOne:
+    """diag(d) + outer(u, v, over), where either part may be missing."""
+
+    d: Node | None = None
+    u: Node | None = None
+    v: Node | None = None
+    over: str | None = None
+
+
+def _rank_one(cx: Site, a: Node) -> _RankOne | None:
+    """A sum of diagonals and of at most one product of rank one, in its parts; None if it is anything else."""
+    operands = [cx.builder.nodes[name] for name in a.inputs]
+    match a.op:
+        case "op.diag":
+            return _RankOne(d=operands[0])
+        case "op.outer":
+            return _RankOne(u=operands[0], v=operands[1], over=a.attrs["over"])
+    if a.op not in ("op.neg", "op.add", "op.sub"):
+        return None
+    parts = [_rank_one(cx, operand) for operand in operands]
+    last = parts[-1]
+    if last is not None and a.op != "op.add":
+        d, u = (cx.elementwise("neg", (x,)) if x is not None else None for x in (last.d, last.u))
+        last = _RankOne(d, u, last.v, last.over)
+    first = parts[0] if len(parts) == 2 else _RankOne()
+    if first is None or last is None or (first.u is not None and last.u is not None):
+        return None
+    d = cx.elementwise("add", (first.d, last.d)) if first.d is not None and last.d is not None else first.d or last.d
+    return _RankOne(d, first.u or last.u, first.v or last.v, first.over or last.over)
+
+
+def _discretized_rank_one(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tuple[Node, Node]:
+    """bilinear, by the formula of Sherman and Morrison, with Z = dt A / 2 and E = (1 - dt d / 2)^-1, which is diagonal:
+    (1 - Z)^-1 = E + outer(s E u, v E), s = dt / 2 / (1 - dt / 2 sum(v E u)), and (1 - Z)^-1 (1 + Z) = 2 (1 - Z)^-1 - 1."""
+    parts = _rank_one(cx, a)
+    if parts is None or parts.u is None or parts.v is None or parts.over is None or method == "zoh":
+        help = "write the discrete A yourself; bilinear and euler know a diagonal plus one `outer` too"
+        cx.fail("SSIR019", "only a diagonal or a dense A can be discretised", "A", help)
+    d, u, v, n = parts.d or cx.number(0), parts.u, parts.v, parts.over
+    if n not in b.type.names:
+        cx.fail("SSIR014", f"B lacks the axis `{n}` of the rank one in A", "B")
+
+    def times(x: Node, y: Node) -> Node:
+        return cx.elementwise("mul", (x, y))
+
+    def along(x: Node, y: Node) -> Node:
+        """sum(x y) along n."""
+        axes = tuple(axis for axis in broadcast([x.type, y.type]) if axis.name != n)
+        return cx.emit("dot", (x, y), Type(axes, promote([x.type, y.type])), over=(n,))
+
+    axis = u.type.axis(n)
+    one = cx.number(1)
+    if method == "euler":
+        kept = cx.elementwise("add", (one, times(dt, d)))
+        return combine(cx, "add", kept, outer(cx, times(dt, u), v, axis)), times(dt, b)
+    half = times(dt, cx.number(0.5))
+    e = cx.elementwise("div", (one, cx.elementwise("sub", (one, times(half, d)))))
+    eu, ve = times(e, u), times(v, e)
+    s = cx.elementwise("div", (half, cx.elementwise("sub", (one, times(half, along(v, eu))))))
+    side = times(s, eu)
+    two = cx.number(2)
+    kept = cx.elementwise("sub", (times(two, e), one))
+    entering = cx.elementwise("add", (times(e, b), times(side, along(ve, b))))
+    return combine(cx, "add", kept, outer(cx, times(two, side), ve, axis)), times(dt, entering)
 
 
 def _discretized_dense(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tuple[Node, Node]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ssir.functions.kinds import Init
 from ssir.ir.graph import Axis, Node, Type
 from ssir.ir.ops import AxesError, absent, broadcast, promote
 from ssir.spec.build import UNKNOWN, Site, is_unknown
@@ -59,14 +60,22 @@ def softmax(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
 
 
 def _norm(
-    cx: Site, op: str, a: Node, over: tuple[Axis, ...], eps: float, affine: tuple[Axis, ...], scale: bool, bias: bool
+    cx: Site,
+    op: str,
+    a: Node,
+    over: tuple[Axis, ...],
+    eps: float,
+    affine: tuple[Axis, ...],
+    scale: bool,
+    bias: bool,
+    init: Init = Init("ones"),
 ) -> Node:
     names = _names(over)
     if not is_unknown(a):
         cx.over(a, over)
     operands = [a]
     if scale:
-        operands.append(cx.param("weight", affine, "ones", decay=False))
+        operands.append(cx.param("weight", affine, init, decay=False))
     if bias:
         operands.append(cx.param("bias", affine, "zeros", decay=False))
     type = Type(
@@ -75,23 +84,37 @@ def _norm(
     return cx.emit(op, operands, type, over=names, eps=eps, scale=scale, bias=bias)
 
 
-def rms_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True) -> Node:
-    """weight * a / sqrt(mean(a^2) + eps) along the axes named (arXiv:1910.07467)."""
-    return _norm(cx, "rms_norm", a, over, eps, over, scale, False)
+def rms_norm(
+    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, init: Init = Init("ones")
+) -> Node:
+    """weight * a / sqrt(mean(a^2) + eps) along the axes named (arXiv:1910.07467). init is that of the weight."""
+    return _norm(cx, "rms_norm", a, over, eps, over, scale, False, init)
 
 
 def layer_norm(
-    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True
+    cx: Site,
+    a: Node,
+    over: tuple[Axis, ...],
+    eps: float = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
+    init: Init = Init("ones"),
 ) -> Node:
     """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named (arXiv:1607.06450)."""
-    return _norm(cx, "layer_norm", a, over, eps, over, scale, bias)
+    return _norm(cx, "layer_norm", a, over, eps, over, scale, bias, init)
 
 
 def group_norm(
-    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, bias: bool = True
+    cx: Site,
+    a: Node,
+    over: tuple[Axis, ...],
+    eps: float = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
+    init: Init = Init("ones"),
 ) -> Node:
     """layer_norm along the axes named, with a weight and a bias for every entry of all axes: the others are the groups."""
-    return _norm(cx, "layer_norm", a, over, eps, a.type.axes, scale, bias)
+    return _norm(cx, "layer_norm", a, over, eps, a.type.axes, scale, bias, init)
 
 
 def l2_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-12) -> Node:

@@ -201,20 +201,20 @@ def slice_(cx: Site, a: Node, axis: Axis, start: int = 0, stop: int | None = Non
 
 
 def select(cx: Site, a: Node, axis: Axis, index: Node) -> Node:
-    """The entry of an axis at an index (a whole number: a token, `layer`, `position` or a number)."""
+    """The entry of an axis at an index: a token, or whole numbers such as `position`, `arange` and arithmetic on them."""
     if is_unknown(a, index):
         return cx.emit("select", (a, index), Type(dtype=UNKNOWN), axis=axis.name)
     cx.over(a, (axis,), "axis")
     number = index.attrs["value"] if index.op == "const" else 0
-    if index.type.dtype != "int" and (index.op != "const" or number != int(number)):
-        cx.fail("SSIR019", "the index is not a whole number", "index", "take a token, `layer`, `position` or a number")
+    if not cx.is_whole(index):
+        cx.fail("SSIR019", "the index is not a whole number", "index", "take a token, `position`, or round(...)")
     if not 0 <= number < (axis.size or number + 1):
         cx.fail("SSIR015", f"`{axis.name}` is {axis.size}, and has no entry {number:g}", "index", "count from 0")
     rest = Type(
         tuple(own for own in a.type.axes if own.name != axis.name), a.type.dtype, absent=absent([a.type], (axis.name,))
     )
     axes = broadcast([rest, index.type])
-    return cx.emit("select", (a, index), Type(axes, a.type.dtype, absent=rest.absent), axis=axis.name)
+    return cx.emit("select", (a, index), Type(axes, a.type.dtype, absent=absent([rest, index.type])), axis=axis.name)
 
 
 def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
@@ -231,14 +231,7 @@ def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
 
 
 def arange(cx: Site, axis: Axis) -> Node:
-    """0, 1, 2, ... along an axis."""
-    if axis.size is None:
-        cx.fail(
-            "SSIR014",
-            f"`{axis.name}` is unbounded, so it has no indices",
-            "axis",
-            f"give `{axis.name}` a size under `dims:`",
-        )
+    """0, 1, 2, ... along an axis. Along the slots of a register 0 is the newest, along those of a whole sequence the first step."""
     return cx.emit("arange", (), Type((axis,)), axis=axis.name)
 
 

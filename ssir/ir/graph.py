@@ -4,7 +4,7 @@
     node    ::= name op(input names) {attributes} : type @ source position
     type    ::= [axis:size, ...] dtype dependence       the batch and time axes are never written
 
-    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype}  arange{axis}  eye{axes}
+    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype[, draws]}  arange{axis}  eye{axes}
                  position  start  layer
     elementwise  add sub mul div pow mod maximum minimum  lt le gt ge eq ne  where  neg  exp log ... (FUNCTIONS in ops.py)
                  complex polar real imag conj
@@ -17,7 +17,7 @@
     operators    op.diag(a) op.shift{axis} op.outer{over}(a, b) op.dense{over}(m) op.rotate{over}(angle)
                  op.add op.sub op.mul op.neg            only reachable through the A of a state
     sequence     context{axis}(a)                       the whole sequence, future included
-    composition  stack{pattern, carried, shared}(x, carried..., with...)   part{index}(stack): one of several outputs
+    composition  stack{pattern, share, carried, given}(x, carried..., with...)   part{index}(stack): one of several outputs
 
 Nodes refer to each other by name, so a cycle through a memory needs no special node. Plugins add operations by the same door
 (ssir.registry); the core's are listed in ssir.ir.ops.
@@ -35,6 +35,9 @@ from typing import Any
 import networkx as nx
 
 from ssir.errors import Span
+
+WHOLE = -1
+"""The lag, in ``Type.absent``, of the slots of a whole sequence: there are those of the document that a step belongs to."""
 
 
 class Dependence(IntEnum):
@@ -65,7 +68,7 @@ class Type:
     """Axes in physical order (batch and time in front are implied), dtype and dependence.
 
     ``absent`` names the axes whose slots may not have been reached by an input yet, with the number of
-    inputs by which they lag (0: slot s is there when s <= position; 1: when s < position).
+    inputs by which they lag (0: slot s is there when s <= position; 1: when s < position; WHOLE: see there).
     """
 
     axes: tuple[Axis, ...] = ()
@@ -93,7 +96,7 @@ class Type:
         return n
 
     def __str__(self) -> str:
-        marks = "".join(f" absent({name}, {lag})" for name, lag in self.absent)
+        marks = "".join(f" absent({name}, {'whole' if lag == WHOLE else lag})" for name, lag in self.absent)
         kind = " operator" if self.operator else ""
         return f"[{', '.join(map(str, self.axes))}] {self.dtype} {self.dependence}{marks}{kind}"
 
@@ -116,6 +119,12 @@ class Node:
 
     def with_(self, **changes: Any) -> Node:
         return replace(self, **changes)
+
+
+def owners(stack: Node) -> tuple[int, ...]:
+    """For each layer of a stack the one whose parameters it has: its own, or the first of its kind where layers share them."""
+    pattern: tuple[str, ...] = stack.attrs["pattern"]
+    return tuple(pattern.index(body) if stack.attrs["share"] else i for i, body in enumerate(pattern))
 
 
 def attrs(**values: Any) -> Mapping[str, Any]:
@@ -147,6 +156,16 @@ class Graph:
     @property
     def inputs(self) -> tuple[Node, ...]:
         return tuple(node for node in self if node.op == "input")
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The inputs that are whole sequences: an axis of theirs is unbounded. A model is given them once, [batch, *axes]."""
+        return tuple(node.name for node in self.inputs if any(axis.size is None for axis in node.type.axes))
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the graph, as a model, goes through time: it does not if all that it reads are whole sequences."""
+        return len(self.whole) < len(self.inputs)
 
     @property
     def states(self) -> tuple[Node, ...]:

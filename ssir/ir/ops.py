@@ -65,7 +65,7 @@ def absent(types: Iterable[Type], without: Sequence[str] = ()) -> tuple[tuple[st
     lags: dict[str, int] = {}
     for name, lag in chain.from_iterable(t.absent for t in types):
         if name not in without:
-            lags[name] = max(lag, lags.get(name, 0))
+            lags[name] = max(lag, lags.get(name, lag))
     return tuple(sorted(lags.items()))
 
 

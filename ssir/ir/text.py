@@ -5,7 +5,7 @@
     operand ::= [role "="] name                               the operands of a state carry their roles
     output  ::= "->" label ":" name
     body    ::= "body" name, then indented: graph
-    type    ::= "[" [axis ":" (size | "*") ("," ...)*] "]" dtype dependence ["absent(" axis "," lag ")"]* ["operator"]
+    type    ::= "[" [axis ":" (size | "*") ("," ...)*] "]" dtype dependence ["absent(" axis "," (lag | "whole") ")"]* ["operator"]
     value   ::= number | word | string | "none" | "true" | "false" | "[" [item ("," item)*] "]"
     item    ::= (value | "(" item ("," item)* ")") ["×" count]   a pattern of layers: [(recurrent ×2, attention) ×8]
 
@@ -24,7 +24,7 @@ from itertools import groupby
 from typing import Any
 
 from ssir.errors import SSIRError
-from ssir.ir.graph import Axis, Dependence, Graph, Node, Type, attrs
+from ssir.ir.graph import WHOLE, Axis, Dependence, Graph, Node, Type, attrs
 
 _INDENT = "  "
 _WORD = r"[A-Za-z_][A-Za-z0-9_.]*(?:\[[A-Za-z0-9_.]+\])?"
@@ -38,7 +38,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
     "param": {"lr": 1.0, "dtype": None, "shared": False},
     "linear": {"per": (), "bias": False},
     "state": {"read": "after", "algebra": "plus_times"},
-    "stack": {"carried": (), "given": ()},
+    "stack": {"share": False, "carried": (), "given": ()},
 }
 _DEPENDENCES = {str(one): one for one in Dependence}
 
@@ -312,6 +312,6 @@ class _Line:
             self.expect("(")
             name = self.word()
             self.expect(",")
-            absent.append((name, self.count()))
+            absent.append((name, WHOLE if self.take("whole") else self.count()))
             self.expect(")")
         return Type(tuple(axes), dtype, _DEPENDENCES[dependence], tuple(absent), self.take("operator"))

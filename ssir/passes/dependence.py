@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ssir.ir.graph import Dependence, Graph, Node
 
-_OF_POSITION = frozenset({"position", "start", "state"})
+_OF_POSITION = frozenset({"position", "start", "state", "context"})
 
 
 def infer_dependence(graph: Graph) -> Graph:
@@ -20,8 +20,7 @@ def infer_dependence(graph: Graph) -> Graph:
 
 def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
     found = {
-        node.name: given.get(node.name, Dependence.POSITION if node.op in _OF_POSITION else Dependence.CONSTANT)
-        for node in graph
+        node.name: given.get(node.name, Dependence.POSITION if _varies(node) else Dependence.CONSTANT) for node in graph
     }
     if graph.cycles:
         found |= dict.fromkeys(graph.cycle_of, Dependence.STATE)
@@ -55,6 +54,11 @@ def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
                 bodies[name] = _infer(body, outer)
                 changed = changed or bodies[name] is not body
     return replace(graph.with_nodes(nodes), bodies=bodies) if changed else graph
+
+
+def _varies(node: Node) -> bool:
+    """Whether a node changes with the position whatever its operands do. How many slots there are does."""
+    return node.op in _OF_POSITION or (node.op == "arange" and node.type.axes[0].size is None)
 
 
 def _argument(found: dict[str, Dependence], stack: Node, arguments: dict[str, str], name: str) -> Dependence:

@@ -36,7 +36,8 @@ class Structure:
 @dataclass(frozen=True)
 class Facts:
     """``expansion``: the axes of the state that its input lacks. ``contracted``: those of them that C uses up.
-    ``within``: where A lies, if it is diagonal and that can be proved. ``log``: the node that holds log A."""
+    ``within``: where A lies, if it is diagonal and that can be proved. ``log``: the node that holds log A, or, where A is a diagonal
+    plus rank one, the logarithm of the diagonal."""
 
     node: Node
     structure: Structure
@@ -104,6 +105,15 @@ def facts(graph: Graph, node: Node) -> Facts:
     return Facts(node, structure, dependence, cycle, expansion, contracted, within, node.role("logA"))
 
 
+def is_complex(graph: Graph, node: Node) -> bool:
+    """Whether a state holds complex numbers: its readout aside, something that enters it is complex."""
+    return any(
+        graph[name].type.dtype == "complex"
+        for role, name in zip(node.attrs["roles"], node.inputs, strict=True)
+        if role in ("A", "B", "x", "initial")
+    )
+
+
 def _relative(graph: Graph, node: Node, operand: str, cycle: frozenset[str] | None) -> Dependence:
     """What a coefficient depends on, seen from the state: another state's cycle is a signal like any other."""
     if cycle is not None and operand in cycle:
@@ -141,6 +151,8 @@ def _combined(op: str, left: Structure, right: Structure) -> Structure:
     axes = tuple(dict.fromkeys((*left.axes, *right.axes)))
     if kinds <= plain:
         return Structure("diagonal", axes) if axes else Structure("scalar")
+    if op == "op.mul" and kinds == {"rotation"} and left.over == right.over:
+        return Structure("rotation", axes, left.over)
     special = left if right.kind in plain else right
     if special.kind in plain or len(kinds - plain) > 1 or not kinds & plain:
         return Structure("general")

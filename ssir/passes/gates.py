@@ -1,14 +1,20 @@
-"""Gives a state whose A is diagonal and positive the logarithm of A as a further operand, the role ``logA``, found by rewriting:
-exp(z) gives z, sigmoid(z) gives logsigmoid(z), a product gives a sum. The chunked forms need it exactly.
+"""Gives a state whose A is diagonal, a diagonal plus rank one, or a damped rotation, the logarithm of the diagonal as a further operand,
+the role ``logA``, where the diagonal is provably not negative (and not 1). It is found by rewriting: exp(z) gives z, sigmoid(z) gives logsigmoid(z), a
+product gives a sum. The chunked forms need it exactly.
 
     s = state(A = op.diag(exp(z)))   ->   s = state(A = op.diag(exp(z)), logA = z)
 
-Non-goals: operators that are not diagonal; complex A.
+Non-goals: other operators; complex A.
 """
 
 from __future__ import annotations
 
+import math
+from functools import reduce
+
 from ssir.ir.graph import Graph, Node, Type, attrs
+from ssir.ir.ops import broadcast
+from ssir.passes.operators import rank_one, rotation
 from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
@@ -24,12 +30,13 @@ def _one(graph: Graph) -> Graph:
     nodes = dict(graph.nodes)
     for node in graph.states:
         a = node.role("A")
-        if a is None or node.role("logA") or graph[a].op != "op.diag" or node.attrs["algebra"] != "plus_times":
+        if a is None or node.role("logA") or node.attrs["algebra"] != "plus_times":
             continue
-        gate = graph[graph[a].inputs[0]]
-        if gate.op == "const" or gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0:
+        gates = _diagonal(graph, graph[a])
+        if not gates or any(gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0 for gate in gates):
             continue
-        log = _Log(graph, nodes).of(gate, _DEEPEST)
+        logs = _Log(graph, nodes)
+        log = reduce(logs.total, [logs.of(gate, _DEEPEST) for gate in gates])
         nodes[node.name] = node.with_(
             inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")})
         )
@@ -38,6 +45,17 @@ def _one(graph: Graph) -> Graph:
         if len(nodes) == len(graph.nodes) and all(nodes[n.name] is n for n in graph)
         else graph.with_nodes(nodes.values())
     )
+
+
+def _diagonal(graph: Graph, a: Node) -> list[Node]:
+    """The factors of the diagonal of A; none where it has no diagonal with a sign that can be known."""
+    if a.op == "op.diag":
+        gate = graph[a.inputs[0]]
+        return [] if gate.op == "const" else [gate]
+    turned, parts = rotation(graph, a), rank_one(graph, a)
+    if turned is not None:
+        return [] if turned.minus else [graph[name] for name in turned.decays]
+    return [] if parts is None else [graph[name] for name in parts.diagonal]
 
 
 class _Log:
@@ -64,6 +82,12 @@ class _Log:
         self.nodes[name] = node
         return node
 
+    def total(self, left: Node, right: Node) -> Node:
+        """The sum of two logarithms."""
+        axes = broadcast([left.type, right.type])
+        dependence = max(left.type.dependence, right.type.dependence)
+        return self.make(left.with_(type=Type(axes, dependence=dependence)), "add", left, right)
+
     def of(self, node: Node, depth: int) -> Node:
         """The logarithm of a value that is not negative; rewritten no deeper than that."""
         if node.name not in self.known:
@@ -74,6 +98,8 @@ class _Log:
         operands = self.graph.operands(node)
         positive = [interval(self.graph, operand.name)[0] >= 0 for operand in operands]
         match node.op:
+            case "const" if node.attrs["value"] > 0:
+                return self.make(node, "const", value=math.log(node.attrs["value"]))
             case "exp":
                 return operands[0] if operands[0].type.axes == node.type.axes else self.make(node, "log", node)
             case "sigmoid":

@@ -40,9 +40,19 @@ def _mul(a: Interval, b: Interval) -> Interval:
     return min(corners), max(corners)
 
 
+def _power(x: float, y: float) -> float:
+    try:
+        return float(x**y)
+    except OverflowError:
+        return math.inf
+
+
 def _pow(a: Interval, b: Interval) -> Interval:
     if a[0] < 0:
         return ANYTHING
+    if a[0] > 0:
+        corners = [_power(x, y) for x in a for y in b]
+        return min(corners), max(corners)
     return (0.0, 1.0) if a[1] <= 1 and b[0] >= 0 else (0.0, math.inf)
 
 
@@ -57,7 +67,16 @@ def _exp(x: float) -> float:
     return math.inf if x > 700 else math.exp(x)
 
 
+def _rising(call: Callable[[float], float]) -> Callable[[Interval], Interval]:
+    """The rule of a function that never falls."""
+    return lambda a: (a[0] if math.isinf(a[0]) else call(a[0]), a[1] if math.isinf(a[1]) else call(a[1]))
+
+
 _RULES: Mapping[str, Callable[..., Interval]] = {
+    "floor": _rising(math.floor),
+    "ceil": _rising(math.ceil),
+    "round": _rising(round),
+    "log": _rising(lambda x: math.log(x) if x > 0 else -math.inf),
     "neg": lambda a: (-a[1], -a[0]),
     "exp": lambda a: (_exp(a[0]), _exp(a[1])),
     "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
@@ -65,6 +84,7 @@ _RULES: Mapping[str, Callable[..., Interval]] = {
     "mul": _mul,
     "div": _div,
     "pow": _pow,
+    "mod": lambda a, b: (0.0, b[1]) if b[0] > 0 else ANYTHING,
     "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
 }
@@ -114,5 +134,6 @@ def _known(node: Node) -> Interval | None:
     if node.op == "const":
         return float(node.attrs["value"]), float(node.attrs["value"])
     if node.op == "arange":
-        return 0.0, float((node.type.axes[0].size or 1) - 1)
+        size = node.type.axes[0].size
+        return 0.0, math.inf if size is None else size - 1.0
     return _FIXED.get(node.op)

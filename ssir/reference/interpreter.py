@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ssir.ir.graph import Graph, Node, Type
+from ssir.ir.graph import Graph, Node, Type, owners
 from ssir.reference.ops import Step, evaluate, fit, present, zeroed
 
 State = dict[str, Tensor]
@@ -22,10 +22,12 @@ State = dict[str, Tensor]
 
 @dataclass
 class _Clock:
-    """The moment: ``position`` [batch] counts steps since the start or the last reset."""
+    """The moment: ``position`` [batch] counts steps since the start or the last reset. ``slots`` [batch, slots]: which step of this
+    call stands in each slot of the whole sequence, by position; -1 where none does."""
 
     position: Tensor
     reset: Tensor | None
+    slots: Tensor
 
 
 @dataclass
@@ -45,10 +47,15 @@ class Interpreter:
     ) -> tuple[dict[str, Tensor], State]:
         """Outputs by label, [batch, time, *axes], and the state after the last step.
 
-        inputs: [batch, time, *axes] by name. reset: [batch, time], true where memory is cleared before the step.
+        inputs: [batch, time, *axes] by name; whole sequences [batch, *axes], and where there is nothing else, one step is made,
+        and outputs are [batch, *axes] too. reset: [batch, time], true where memory is cleared before the step.
         """
-        first = next(iter(inputs.values()))
-        batch, time = first.shape[:2]
+        whole, timed = self.graph.whole, self.graph.has_time
+        first = next(x for name, x in inputs.items() if name not in whole or not timed)
+        batch, time = first.shape[0], first.shape[1] if timed else 1
+        inputs = {
+            name: x[:, None].expand(batch, time, *x.shape[1:]) if name in whole else x for name, x in inputs.items()
+        }
         memory: State = dict(state or {})
         position = memory.pop("position", torch.zeros(batch, dtype=torch.long))
         clock = [position]
@@ -56,19 +63,36 @@ class Interpreter:
             here = clock[-1] if reset is None else torch.where(reset[:, t], 0, clock[-1])
             clock[-1] = here
             clock.append(here + 1)
-        moments = [_Clock(clock[t], None if reset is None else reset[:, t]) for t in range(time)]
-        root = _Frame(self, self.graph, "", 0, batch)
+        slots = position.new_zeros(1, time, 0)
+        if not self.graph.has_step:
+            slots = _documents(torch.stack(clock[:-1], 1), reset)
+        moments = [_Clock(clock[t], None if reset is None else reset[:, t], slots[:, t]) for t in range(time)]
+        root = _Frame(self, self.graph, "", "", 0, batch)
         outputs, memory = root.sequence(inputs, memory, moments)
+        if not timed:
+            outputs = {label: y[:, 0] for label, y in outputs.items()}
         return outputs, {**memory, "position": clock[-1]}
+
+
+def _documents(position: Tensor, reset: Tensor | None) -> Tensor:
+    """[batch, time, slots]: which step of this call has the position of the slot, and belongs to the same document; -1: none."""
+    index = torch.arange(position.shape[1])
+    first = torch.zeros_like(position) if reset is None else torch.where(reset, index, 0).cummax(1).values
+    slot = torch.arange(int(position.max()) + 1)
+    step = first[:, :, None] + slot - position.gather(1, first)[:, :, None]
+    inside = step.clamp(0, position.shape[1] - 1)
+    same = first.gather(1, inside.flatten(1)).reshape(step.shape) == first[:, :, None]
+    return torch.where((step == inside) & same, step, -1)
 
 
 @dataclass
 class _Frame:
-    """One graph with its place in the whole: the prefix of its names and its layer."""
+    """One graph with its place in the whole: the prefix of its memories, that of its parameters, and its layer."""
 
     whole: Interpreter
     graph: Graph
     prefix: str
+    owner: str
     layer: int
     batch: int
     frames: dict[tuple[str, int], _Frame] = field(default_factory=dict)
@@ -77,7 +101,9 @@ class _Frame:
         key = (stack.name, layer)
         if key not in self.frames:
             body = self.graph.bodies[stack.attrs["pattern"][layer]]
-            self.frames[key] = _Frame(self.whole, body, f"{self.prefix}{stack.name}.{layer}.", layer, self.batch)
+            owner = f"{self.owner}{stack.name}.{owners(stack)[layer]}."
+            prefix = f"{self.prefix}{stack.name}.{layer}."
+            self.frames[key] = _Frame(self.whole, body, prefix, owner, layer, self.batch)
         return self.frames[key]
 
     def sequence(
@@ -184,7 +210,7 @@ class _Step:
         self.values: dict[str, Tensor] = {}
         self.fresh: State = {}
         self.layers: dict[str, list[_Step]] = {}
-        self.moment_of_ops = Step(moment.position, frame.layer, self.dtype)
+        self.moment_of_ops = Step(moment.position, frame.layer, self.dtype, moment.slots >= 0)
 
     def value(self, name: str) -> Tensor:
         """[batch or 1, *axes]."""
@@ -200,12 +226,13 @@ class _Step:
             case "const":
                 return torch.tensor([node.attrs["value"]], dtype=self.dtype)
             case "param":
-                key = node.attrs["key"] if node.attrs["shared"] else self.frame.prefix + node.attrs["key"]
+                key = node.attrs["key"] if node.attrs["shared"] else self.frame.owner + node.attrs["key"]
                 return self.frame.whole.params[key].to(
                     self.dtype if not self.frame.whole.params[key].is_complex() else torch.complex128
                 )[None]
             case "arange":
-                return torch.arange(node.type.axes[0].size or 0, dtype=self.dtype)[None]
+                size = node.type.axes[0].size
+                return torch.arange(self._slots(node.type.names[0]) if size is None else size, dtype=self.dtype)[None]
             case "eye":
                 return torch.eye(node.type.axes[0].size or 0, dtype=self.dtype)[None]
             case "position":
@@ -227,8 +254,22 @@ class _Step:
         return evaluate(node, operands, [self.graph[name].type for name in node.inputs], self.moment_of_ops)
 
     def _context(self, node: Node) -> Tensor:
-        sequence = self.whole[node.name]
-        return sequence
+        slots = self.moment.slots
+        found = self.whole[node.name][torch.arange(self.frame.batch)[:, None], slots.clamp(min=0)]
+        there = (slots >= 0).reshape(*slots.shape, *[1] * (found.dim() - 2))
+        return torch.where(there, found, torch.zeros((), dtype=found.dtype))
+
+    def _slots(self, axis: str) -> int:
+        """How many slots there are along an unbounded axis: of a whole sequence, a register, or something handed in."""
+        for node in self.graph:
+            if node.op == "context" and node.attrs["axis"] == axis:
+                return self.moment.slots.shape[1]
+            if node.op == "state" and axis in dict(node.attrs["axes"]):
+                kept = self.memory.get(self.frame.prefix + node.name)
+                return (0 if kept is None else kept.shape[1]) + int(node.attrs["read"] == "after")
+            if node.op == "input" and axis in node.type.names:
+                return self.value(node.name).shape[node.type.names.index(axis) + 1]
+        raise AssertionError(f"nothing along {axis}")
 
     def _stack(self, node: Node) -> Tensor:
         if node.name in self.whole:

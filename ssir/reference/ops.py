@@ -12,17 +12,19 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ssir.ir.graph import Node, Type
+from ssir.ir.graph import WHOLE, Node, Type
 from ssir.registry import registry
 
 
 @dataclass(frozen=True)
 class Step:
-    """What an operation may know of the moment: ``position`` [batch], ``layer``, and the sizes of unbounded axes."""
+    """What an operation may know of the moment: ``position`` [batch], ``layer``, and which slots of a whole sequence belong to
+    the document of the moment: ``document`` [batch, slots]."""
 
     position: Tensor
     layer: int
     dtype: torch.dtype
+    document: Tensor
 
 
 Operands = Sequence[Tensor]
@@ -40,7 +42,9 @@ def fit(x: Tensor, own: Sequence[str], wanted: Sequence[str]) -> Tensor:
 
 
 def present(step: Step, lag: int, slots: int) -> Tensor:
-    """[batch, slots]: which slots of a register an input has reached."""
+    """[batch, slots]: which slots of a register an input has reached, or which of a whole sequence are there."""
+    if lag == WHOLE:
+        return step.document
     return torch.arange(slots)[None, :] < (step.position + 1 - lag)[:, None]
 
 

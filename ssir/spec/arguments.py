@@ -201,7 +201,7 @@ class Arguments:
                 if name not in statics:
                     near = nearest(name, [*initial.WORDS, *initial.DRAWS, *statics])
                     help = f"the nearest is `{near}`" if near else f"there are {', '.join(sorted(initial.WORDS))}"
-                    fail("SSIR012", f"`{name}` is no initialiser", self.text.span(tree), help)
+                    fail("SSIR012", f"`{name}` is no initialiser", self.text.span(tree), help, registry.faults)
                 return syntax.Number(self.text.number(tree), tree.start, tree.end)
             case syntax.Unary(operand=operand):
                 return replace(tree, operand=self._initialiser(operand))
@@ -219,6 +219,7 @@ class Arguments:
                         f"`{function}` is no initialiser",
                         self.text.place(tree.function_start, tree.function_end),
                         f"the nearest is `{near}`" if near else f"there are {', '.join(initial.DRAWS)}",
+                        registry.faults,
                     )
                 if bounds and not bounds[0] <= len(args) <= bounds[1]:
                     count = str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]} to {bounds[1]}"

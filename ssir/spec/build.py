@@ -12,6 +12,10 @@ from ssir.ir.ops import REAL_ONLY, AxesError, absent, broadcast, promote, shown
 
 UNKNOWN = "unknown"
 MOST_NODES = 10_000
+_WHOLE = frozenset("arange floor ceil round".split())
+_STAYS_WHOLE = frozenset(
+    "add sub mul neg abs mod maximum minimum where clamp square sum max min detach rename expand pack concat".split()
+)
 
 
 def is_unknown(*nodes: Node) -> bool:
@@ -99,6 +103,7 @@ class Site:
         decay: bool = True,
         lr: float = 1.0,
         dtype: str | None = None,
+        draws: str | None = None,
     ) -> Node:
         """A parameter: ``<place>.<leaf>``, or ``<component>.<name>`` where the spec names it by hand."""
         own = f"{self.name}.{leaf}" if leaf else self.name
@@ -125,9 +130,10 @@ class Site:
                     "name",
                     help="give each `name=` once in a component",
                 )
-        return self.builder.add(
-            path, "param", (), type, self.span, key=key, shared=absolute, init=init, decay=decay, lr=lr, dtype=dtype
-        )
+        values = {"key": key, "shared": absolute, "init": init, "decay": decay, "lr": lr, "dtype": dtype}
+        if draws is not None:
+            values["draws"] = draws
+        return self.builder.add(path, "param", (), type, self.span, **values)
 
     def elementwise(
         self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any
@@ -143,6 +149,17 @@ class Site:
         except AxesError as error:
             self.fail("SSIR015", str(error), help="rename one of the axes, or give both the same size")
         return self.emit(op, operands, Type(axes, dtype or promote(known), absent=absent(known)), name, **values)
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether a value is a whole number by the way it is written, so that something can be looked up by it."""
+        if node.type.dtype == "int" or node.op in _WHOLE:
+            return True
+        if node.op == "const":
+            return bool(node.attrs["value"] == int(node.attrs["value"]))
+        if node.op == "clamp" and any(bound is not None and bound != int(bound) for bound in node.attrs.values()):
+            return False
+        operands = node.inputs[1:] if node.op == "where" else node.inputs
+        return node.op in _STAYS_WHOLE and all(self.is_whole(self.builder.nodes[name]) for name in operands)
 
     def real(self, op: str, types: Sequence[Type]) -> None:
         """Check that no operand is complex."""

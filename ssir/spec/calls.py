@@ -9,6 +9,7 @@ from typing import NoReturn
 from ssir.errors import Diagnostic, Span, SpecError, nearest
 from ssir.ir.graph import Axis, Type
 from ssir.spec.module import Module, sized
+from ssir.spec.schema import REST, Component, Tokens
 
 Path = tuple[str | int, ...]
 
@@ -17,10 +18,13 @@ def fail(code: str, message: str, span: Span | None, help: str | None = None, no
     raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
 
 
-def input_type(module: Module, dims: Mapping[str, float | None], axes: str | list[str], path: Path) -> Type:
-    if axes == "token":
-        return Type(dtype="int")
-    return Type(axes_of(module, dims, axes, path, "the input"))
+def input_type(module: Module, dims: Mapping[str, float | None], component: Component, name: str, path: Path) -> Type:
+    """What an input is by itself: where it takes further axes, with none."""
+    declared, axes = component.input[name], component.axes(name)
+    inside = (*path, "token") if isinstance(declared, Tokens) else path
+    listed = isinstance(declared, list) or (isinstance(declared, Tokens) and isinstance(declared.token, list))
+    found = axes_of(module, dims, axes if listed or not axes else axes[0], inside, "the input")
+    return Type(found, "int" if component.is_token(name) else "real")
 
 
 def axes_of(
@@ -29,6 +33,8 @@ def axes_of(
     """The axes that a key lists; each stands once."""
     found: list[Axis] = []
     for i, name in enumerate([names] if isinstance(names, str) else names):
+        if name == REST:
+            continue
         span = module.document.span(path if isinstance(names, str) else (*path, i))
         axis = axis_of(module, dims, name, span)
         if axis in found:
@@ -83,22 +89,13 @@ def unified(
     definition = module.component(component)
     changes = dict(overrides)
     for name, type in types.items():
-        declared = definition.input[name]
-        place = spans.get(name, span)
-        if declared == "token":
-            if type.dtype != "int":
-                fail(
-                    "SSIR019",
-                    f"the input `{name}` of `{component}` is a token",
-                    place,
-                    "hand on the token, not a value",
-                )
-            names = []
-        else:
-            names = [declared] if isinstance(declared, str) else declared
-        if set(names) != set(type.names):
-            old = [axis for axis in type.names if axis not in names]
-            new = [axis for axis in names if axis not in type.names]
+        place, names = spans.get(name, span), definition.axes(name)
+        if definition.is_token(name) and type.dtype != "int":
+            words = f"the input `{name}` of `{component}` is a token"
+            fail("SSIR019", words, place, "hand on the token, not a value")
+        old = [axis for axis in type.names if axis not in names]
+        new = [axis for axis in names if axis not in type.names and axis != REST]
+        if new or (old and REST not in names):
             fail(
                 "SSIR014",
                 f"the input `{name}` of `{component}` has the axes [{', '.join(names)}], "

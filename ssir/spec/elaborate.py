@@ -6,7 +6,7 @@ graph of y) gets its axes by trying again: each attempt starts from the axes tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from ssir.depth import TooDeep, deep
 from ssir.errors import Diagnostic, Report, Span, SpecError, nearest
 from ssir.functions.memory import discretized, system
 from ssir.functions.operators import lifted
-from ssir.ir.graph import Axis, Graph, Node, Type
+from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
 from ssir.spec.build import UNKNOWN, Builder, Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, input_type, unified
 from ssir.spec.module import Module, sized
@@ -80,10 +80,10 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
     definition = module.component(component)
     inputs: list[tuple[str, Type, Span]] = []
     report = Report()
-    for name, axes in definition.input.items():
+    for name in definition.input:
         path: Path = ("components", component, "input", name)
         with report.catching():
-            inputs.append((name, input_type(module, dims, axes, path), module.document.span(path)))
+            inputs.append((name, input_type(module, dims, definition, name, path), module.document.span(path)))
     report.raise_if_any()
     attempts = _Attempts(
         component,
@@ -185,9 +185,28 @@ class Elaborator:
             for node in self.builder.nodes.values()
             if node.op != "later"
         }
+        _refuse_unclear_slots(nodes.values())
         return Graph(
             name, nodes, tuple((label, actual(node.name)) for label, node in outputs.items()), dict(self.builder.bodies)
         )
+
+
+def _refuse_unclear_slots(nodes: Collection[Node]) -> None:
+    """An axis without a size is that of registers or of a whole sequence, so that its indices have a meaning."""
+    registers = {name for node in nodes if node.op == "state" for name, size in node.attrs["axes"] if size is None}
+    given = {axis.name for node in nodes if node.op == "input" for axis in node.type.axes}
+    sequences = {node.attrs["axis"] for node in nodes if node.op == "context"}
+    for node in nodes:
+        if node.op == "context" and node.attrs["axis"] in registers:
+            words = f"`{node.attrs['axis']}` holds the steps so far elsewhere, and here the whole sequence"
+            fail("SSIR014", words, node.at, "declare a second unbounded dim for one of the two")
+        if node.op == "input" and (along := [axis.name for axis in node.type.axes if axis.name in registers]):
+            words = f"`{along[0]}` holds the steps so far elsewhere, and here a sequence that is there as a whole"
+            fail("SSIR014", words, node.at, "declare a second unbounded dim for one of the two")
+        unsized = node.type.names[0] if node.op == "arange" and node.type.axes[0].size is None else None
+        if unsized is not None and unsized not in registers | given | sequences:
+            words = f"`{unsized}` is unbounded, and nothing here remembers or reads along it"
+            fail("SSIR014", words, node.at, f"give `{unsized}` a size under `dims:`")
 
 
 @dataclass
@@ -439,7 +458,7 @@ class Instance:
                 "give A, the rate of change",
             )
         builder = self.graph.builder
-        site = Site(builder, own, self.scope, self.shared, spans["A"], spans, self)
+        site = Site(builder, f"{own}.sampled", self.scope, self.shared, spans["A"], spans, self)
         dt = self._handed((*path, "discretize"), "dt", own)
         a = roles["A"]
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
@@ -484,6 +503,10 @@ class Instance:
                 made[key] = self._body(layer, own, x, carried, given, text.span())
             bodies.append(made[key])
         self._each_used(path, given, carried, bodies)
+        inside = [one for name in set(bodies) for one in self.graph.builder.bodies[name].walk()]
+        if self.shared is not None and any(one.params for one in inside):
+            words = f"calls that share `{self.shared.partition('=')[0]}` have a stack in them, whose parameters they do not share"
+            fail("SSIR023", words, span, "stack the shared component instead, with `share: true`")
         layers = sum(_layers(self.graph.builder.bodies[name]) for name in bodies) * times // len(bodies)
         if max(times, layers) > _MOST_LAYERS:
             place = document.span((*path, "times"))
@@ -491,7 +514,15 @@ class Instance:
         pattern = tuple(bodies[i % len(bodies)] for i in range(times))
         operands = [x, *carried.values(), *given.values()]
         stack = self.graph.builder.add(
-            own, "stack", operands, x.type, span, pattern=pattern, carried=tuple(carried), given=tuple(given)
+            own,
+            "stack",
+            operands,
+            x.type,
+            span,
+            pattern=pattern,
+            share=body.share,
+            carried=tuple(carried),
+            given=tuple(given),
         )
         results = {"x": stack}
         for name, value in carried.items():
@@ -547,7 +578,8 @@ class Instance:
                     span,
                     f"give it to every layer: with: {{{name}: ...}}",
                 )
-        inputs = [(name, replace(offered[name].type, absent=()), span) for name in definition.input]
+        types = {name: replace(offered[name].type, absent=_of_sequences(offered[name])) for name in definition.input}
+        inputs = [(name, type, span) for name, type in types.items()]
         dims = unified(
             layer.module,
             layer.name,
@@ -583,6 +615,11 @@ class Instance:
             name = f"{own}[{layer.name}_{n}]"
         self.graph.builder.bodies[name] = replace(graph, name=layer.name)
         return name
+
+
+def _of_sequences(node: Node) -> tuple[tuple[str, int], ...]:
+    """What may be absent of a value wherever it is handed to: slots of a whole sequence."""
+    return tuple((name, lag) for name, lag in node.type.absent if lag == WHOLE)
 
 
 def _layers(graph: Graph) -> int:

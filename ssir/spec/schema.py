@@ -10,6 +10,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 Names = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\s*,\s*[A-Za-z_][A-Za-z0-9_]*)*$")]
 Expression = str | int | float | bool
 Axes = list[Name] | Name
+REST = "..."
+"""Among the axes of an input: and whatever others it is given."""
+NameOrRest = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$|^\.\.\.$")]
 
 
 class Strict(BaseModel):
@@ -41,7 +44,7 @@ class State(Strict):
 
 
 class Stack(Strict):
-    """A pattern of components applied in turn, each with parameters and states of its own."""
+    """A pattern of components applied in turn, each with states of its own, and with parameters of its own unless they share them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -52,12 +55,32 @@ class Stack(Strict):
     carry: dict[Name, Expression] = Field(
         {}, description="inputs that a layer's output of that name replaces for the next"
     )
+    share: bool = Field(False, description="whether layers of one kind have the same parameters")
+
+
+class Tokens(Strict):
+    """Tokens along axes."""
+
+    token: list[NameOrRest] | Name = Field(description="the axes that they lie along")
 
 
 class Component(Strict):
-    input: dict[Name, Axes] = Field(description="inputs by name: a list of axes, or `token`")
+    input: dict[Name, list[NameOrRest] | Name | Tokens] = Field(
+        description="inputs by name: a list of axes, `token`, or {token: axes}; `...` among the axes stands for any "
+        "further ones; with an unbounded axis, a whole sequence"
+    )
     graph: dict[Names, Expression | State | Stack]
     output: Name | list[Name] | dict[Name, Name] = Field(description="a node, several, or labels for nodes")
+
+    def axes(self, name: str) -> list[str]:
+        """The axes that an input is declared with."""
+        declared = self.input[name]
+        axes = declared.token if isinstance(declared, Tokens) else [] if declared == "token" else declared
+        return [axes] if isinstance(axes, str) else axes
+
+    def is_token(self, name: str) -> bool:
+        """Whether an input is made of tokens."""
+        return self.input[name] == "token" or isinstance(self.input[name], Tokens)
 
 
 class File(Strict):

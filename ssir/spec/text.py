@@ -190,8 +190,6 @@ class Text:
         if function is None:
             known = [*registry.names("function"), *self.instance.module.callable_names()]
             near = nearest(tree.function, known)
-            broken = [plugin.name for plugin in registry.plugins if plugin.error and not near]
-            notes = [f"the plugin `{plugin}` failed; `ssir plugins` says why" for plugin in broken]
             fail(
                 "SSIR012",
                 f"there is no function or component `{tree.function}`",
@@ -199,7 +197,7 @@ class Text:
                 f"the nearest is `{near}`"
                 if near
                 else "`ssir list` shows the architectures, docs/language.md the functions",
-                notes,
+                registry.faults,
             )
         arguments, spans = Arguments(self, tree, name).bound(function)
         return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ import ssir
 from ssir import passes
 from ssir.compilers.plan import plan
 from ssir.errors import UsageError
+from ssir.ir import Dependence
 from ssir.spec.load import Spec
 
 DIMS = "{n: 3, m: 4, head: 2, group: 3, key: 4, value: 5, tap: 3, long: 20, slot: unbounded, half: 2}"
@@ -92,6 +93,11 @@ CASES = (
         "dt: softplus(linear(x, n))\ny: {state: [n, m], A: 'exp(dt * -exp(param([n, m], init=normal(1))))', B: 'dt * linear(x, m)', input: x, C: 'linear(x, m)', D: 'param([n], init=ones)'}",
     ),
     Case(
+        "a selective scan of heads with readouts of their own",
+        "selective scan",
+        "dt: softplus(linear(x, [n, head]))\ny: {state: [n, m, head], A: 'exp(dt * -exp(param([n, head, m], init=normal(1))))', B: 'dt * linear(x, [head, m])', input: 'linear(x, [n, head])', C: 'linear(x, [head, m])', D: 'param([n, head], init=ones)'}",
+    ),
+    Case(
         "a selective scan read before",
         "selective scan",
         "dt: softplus(linear(x, n))\ny: {state: [m, n], A: 'exp(-dt * softplus(param([m], init=normal(1))))', B: 'linear(x, m)', input: x, C: 'linear(x, m)', read: before}",
@@ -143,13 +149,114 @@ CASES = (
     ),
     Case(
         "the delta rule",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, key), over=key)\nbeta: sigmoid(sum(x, over=n))\ny: {state: [head, key, value], A: '1 - outer(beta * k, k, over=key)', B: beta * k, input: 'linear(x, [head, value])', C: 'linear(x, [head, key])'}",
+    ),
+    Case(
+        "a delta rule that forgets by head, read before",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, key), over=key)\ny: {state: [head, key, value], A: 'sigmoid(linear(x, head)) * (1 - outer(sigmoid(linear(x, head)) * k, k, over=key))', B: k, input: 'linear(x, [head, value])', C: 'linear(x, [head, key])', read: before}",
+    ),
+    Case(
+        "a decay by key less a product of others",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, [head, key]), over=key)\ny: {state: [head, value, key], A: 'exp(-softplus(linear(x, [head, key]))) - outer(k, k * sigmoid(linear(x, [head, key])), over=key)', B: 'linear(x, [head, key])', input: 'linear(x, [head, value])', C: 'linear(x, [head, key])', D: 2}",
+    ),
+    Case(
+        "a constant decay plus rank one by the input, of a vector",
+        "chunked, diagonal plus rank one",
+        "y: {state: [key], A: '0.9 * (1 - outer(param([key], init=normal(0.5)), 0.3 * tanh(linear(x, key)), over=key)) * exp(-square(param([key], init=normal(1))))', B: 'linear(x, key)', input: 'sum(x, over=n)', C: 'linear(x, key)'}",
+    ),
+    Case(
+        "a delta rule whose decay may be negative",
         "loop",
+        "k: l2_norm(linear(x, key), over=key)\ny: {state: [key, value], A: '(1 - outer(k, k, over=key)) * tanh(linear(x, key))', B: k, input: 'linear(x, value)', C: 'linear(x, key)'}",
+    ),
+    Case(
+        "a delta rule that forgets by key",
+        "chunked, diagonal plus rank one",
         "k: l2_norm(linear(x, key), over=key)\ny: {state: [key, value], A: '(1 - outer(sigmoid(sum(x, over=n)) * k, k, over=key)) * sigmoid(linear(x, key))', B: k, input: 'linear(x, value)', C: 'linear(x, key)'}",
     ),
     Case(
-        "a rotation", "loop", "y: {state: [key], A: '0.9 * rotate(linear(x, half), over=key)', input: 'linear(x, key)'}"
+        "a rotation by the input",
+        "scan of pairs",
+        "y: {state: [key], A: '0.9 * rotate(linear(x, half), over=key)', input: 'linear(x, key)'}",
     ),
-    Case("a matrix", "loop", "y: {state: [n], A: 'dense(0.3 * param([n, n_], init=normal(1)), over=n)', input: x}"),
+    Case(
+        "a matrix",
+        "scan by powers",
+        "y: {state: [n], A: 'dense(0.3 * param([n, n_], init=normal(1)), over=n)', input: x}",
+    ),
+    Case(
+        "a matrix that moves with the input",
+        "loop",
+        "y: {state: [n], A: 'dense(0.3 * tanh(linear(x, [n, n_])), over=n)', input: x}",
+    ),
+    Case(
+        "a matrix and a rotation, which begin somewhere",
+        "scan by powers",
+        "y: {state: [m, key], A: 'dense(0.3 * param([m, m_], init=normal(1)), over=m) * rotate(param([m, half], init=normal(1)), over=key)', B: 'linear(x, m)', input: 'linear(x, key)', initial: 'param([m, key], init=normal(1))', read: before}",
+    ),
+    Case(
+        "rotations by the input and by a constant, damped for each value",
+        "scan of pairs",
+        "y: {state: [key, value], A: '-rotate(linear(x, [half, value]), over=key) * sigmoid(linear(x, value)) * rotate(param([half], init=normal(1)), over=key)', B: 'linear(x, key)', input: 'linear(x, value)', C: 'linear(x, key)', initial: 'param([key], init=normal(1))', read: before}",
+    ),
+    Case(
+        "a rotation by the input whose pairs are not damped alike",
+        "loop",
+        "y: {state: [key], A: 'rotate(linear(x, half), over=key) * sigmoid(linear(x, key))', input: 'linear(x, key)'}",
+    ),
+    Case(
+        "a matrix memory that turns by its position",
+        "chunked, turned keys",
+        "y: {state: [head, key, value], A: 'rotate(expand(0.1 * position, half), over=key) * sigmoid(linear(x, head))', B: 'linear(x, key)', input: 'linear(x, [head, value])', C: 'linear(x, key)', D: 2}",
+    ),
+    Case(
+        "a matrix memory that turns by the input, read before",
+        "chunked, turned keys",
+        "y: {state: [value, n, key], A: 'rotate(3 * linear(x, [n, half]), over=key)', B: 'linear(x, [n, key])', input: 'linear(x, [n, value])', C: 'linear(x, [n, key])', read: before}",
+    ),
+    Case(
+        "a rotating vector",
+        "scan by powers",
+        "y: {state: [key], A: '0.9 * rotate(param([half], init=normal(1)), over=key)', input: 'linear(x, key)'}",
+    ),
+    Case(
+        "a complex vector",
+        "scan by powers",
+        "z: {state: [m], A: 'polar(0.9, param([m], init=uniform(0, 3)))', B: 'complex(param([m, n], init=normal(1)), param([m, n], init=normal(1)))', input: x, C: 'complex(param([n, m], init=normal(1)), 1)', D: 'param([n], init=normal(1))'}\ny: real(z)",
+    ),
+    Case(
+        "a constant diagonal over an expanded state",
+        "chunked convolution",
+        "y: {state: [n, m], A: 'exp(-exp(param([n, m], init=normal(1))))', B: 'param([m], init=normal(1))', input: x, C: 'param([n, m], init=normal(1))', D: 'param([n], init=ones)'}",
+    ),
+    Case(
+        "a matrix over an expanded state, read before",
+        "chunked convolution",
+        "y: {state: [m, n], A: 'dense(0.3 * param([m, m_], init=normal(1)), over=m)', B: 'param([m], init=normal(1))', input: x, C: 'param([n, m], init=normal(1))', read: before, initial: 'param([n, m], init=normal(1))'}",
+    ),
+    Case(
+        "a diagonal plus rank one, a matrix for each channel",
+        "chunked convolution",
+        "y: {state: [n, m], A: 'sigmoid(param([m], init=normal(1))) - 0.3 * outer(param([n, m], init=normal(1)), param([m], init=normal(1)), over=m)', input: x, C: 'param([m], init=normal(1))'}",
+    ),
+    Case(
+        "several inputs and outputs",
+        "chunked convolution",
+        "y: {state: [m], A: 'sigmoid(param([m], init=normal(1)))', B: 'param([m, n], init=normal(1))', input: x, C: 'param([m, value], init=normal(1))'}",
+    ),
+    Case(
+        "a complex diagonal of which the real part is read",
+        "chunked convolution",
+        "z: {state: [n, m], A: 'polar(sigmoid(param([n, m], init=normal(1))), param([n, m], init=uniform(0, 3)))', B: 2, input: x, C: 'complex(param([n, m], init=normal(1)), param([n, m], init=normal(1)))', D: 2}\ny: 2 * real(z)",
+    ),
+    Case(
+        "a rotation that is read",
+        "chunked convolution",
+        "y: {state: [n, key], A: '0.9 * rotate(param([half], init=normal(1)), over=key)', input: x, C: 'param([key], init=normal(1))'}",
+    ),
     Case("a classic recurrent network", "loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(
         "a gated memory",
@@ -206,15 +313,24 @@ BIG = "{n: 512, head: 4, key: 64, value: 64, m: 16, slot: unbounded}"
     [
         (c.name, c.form)
         for c in CASES
-        if c.form in ("selective scan", "chunked, decay by key", "chunked, scalar decay", "attention")
+        if c.form.startswith(("selective", "chunked", "attention")) and c.name != "several inputs and outputs"
     ],
 )
 def test_at_real_sizes_the_plan_takes_the_form_that_never_writes_the_states_out(name: str, form: str) -> None:
     case = next(case for case in CASES if case.name == name)
     one = spec(case.graph, case.inputs)
-    wide = Spec(one.module, one.component, {"n": 512, "m": 16, "head": 4, "key": 64, "value": 64, "long": 256})
+    wide = Spec(
+        one.module, one.component, {"n": 512, "m": 16, "head": 4, "key": 64, "value": 64, "long": 256, "half": 32}
+    )
     entries = plan(passes.run(wide.graph)).entries
     assert form in {entry.match.form.name for entry in entries}
+
+
+def test_nothing_constant_is_left_to_a_loop() -> None:
+    for case in CASES:
+        for entry in plan(passes.run(spec(case.graph, case.inputs).graph)).entries:
+            constant = entry.facts.cycle is None and entry.facts.dependence["A"] is Dependence.CONSTANT
+            assert not (constant and entry.match.form.name == "loop"), case.name
 
 
 def test_the_plan_says_why_there_is_no_parallel_form() -> None:
@@ -240,6 +356,9 @@ def test_a_form_can_be_forced_and_one_that_does_not_fit_is_refused() -> None:
         "y: x + real(complex(layer, 1))",
         "y: param([n], init=normal(1))",
         "y: position + 0 * x",
+        "y: real(polar(x, 2 * x))",
+        "y: imag(polar(linear(x, n), 2)) + real(polar(1, linear(x, n)))",
+        "y: x * real(dot(complex(linear(x, m), 1), param([m, n], init=normal(1)), over=m))",
         "y: x * maximum(1, 2) ** 0.5",
     ],
 )

@@ -8,7 +8,7 @@ import ssir
 from ssir.ir.graph import Graph
 from ssir.passes.dependence import infer_dependence
 from ssir.passes.facts import facts
-from tests.small import SMALL, first, inputs, small
+from tests.small import SMALL, at, first, inputs, small
 
 STEPPING = [name for name in SMALL if small(name).graph.has_step]
 
@@ -21,8 +21,16 @@ def nbytes(state: dict[str, Tensor]) -> int:
     return sum(value.nbytes for name, value in state.items() if name != "position")
 
 
-def joined(past: Tensor, future: Tensor) -> Tensor:
-    return torch.cat([past, future], 1)
+def joined(graph: Graph, past: list[Tensor], future: list[Tensor]) -> list[Tensor]:
+    return [
+        x if node.name in graph.whole else torch.cat([x, y], 1)
+        for node, x, y in zip(graph.inputs, past, future, strict=True)
+    ]
+
+
+def beside(graph: Graph, past: list[Tensor], future: list[Tensor]) -> list[Tensor]:
+    """The future, with the whole sequences of the past."""
+    return [x if node.name in graph.whole else y for node, x, y in zip(graph.inputs, past, future, strict=True)]
 
 
 def decode(name: str, steps: int, batch: int = 2) -> None:
@@ -33,7 +41,7 @@ def decode(name: str, steps: int, batch: int = 2) -> None:
         assert nbytes(state) == batch * plan.state_bytes
         xs = inputs(model.graph, batch, 7, torch.float32)
         for t in range(steps):
-            y, state = model.step(*(x[:, t % 7] for x in xs), state=state)
+            y, state = model.step(*at(model.graph, xs, t % 7), state=state)
             if t < 40 or t % 1000 == 999 or t == steps - 1:
                 assert nbytes(state) == batch * (plan.state_bytes + (t + 1) * plan.growth), t
         assert torch.isfinite(first(y)).all()
@@ -75,11 +83,11 @@ def test_two_continuations_of_one_state_do_not_disturb_each_other(name: str) -> 
         for xs in futures:
             state, ys = fork, []
             for t in range(10):
-                y, state = model.step(*(x[:, t] for x in xs), state=state)
+                y, state = model.step(*at(model.graph, beside(model.graph, past, xs), t), state=state)
                 ys.append(first(y))
             found.append(torch.stack(ys, 1))
         for xs, ys_ in zip(futures, found, strict=True):
-            whole, _ = model(*map(joined, past, xs))
+            whole, _ = model(*joined(model.graph, past, xs))
             torch.testing.assert_close(ys_, first(whole)[:, 20:], rtol=1e-9, atol=1e-11)
 
 
@@ -90,12 +98,13 @@ def test_interleaved_continuations_share_their_past(name: str) -> None:
     past, xs, others = (inputs(model.graph, 1, steps, seed=seed) for seed, steps in enumerate((20, 6, 6)))
     with torch.no_grad():
         _, state = model(*past)
+        xs, others = beside(model.graph, past, xs), beside(model.graph, past, others)
         one = other = state
         for t in range(6):
-            a, one = model.step(*(x[:, t] for x in xs), state=one)
-            b, other = model.step(*(x[:, t] for x in others), state=other)
+            a, one = model.step(*at(model.graph, xs, t), state=one)
+            b, other = model.step(*at(model.graph, others, t), state=other)
         for y, continued in ((a, xs), (b, others)):
-            whole, _ = model(*map(joined, past, continued))
+            whole, _ = model(*joined(model.graph, past, continued))
             torch.testing.assert_close(first(y), first(whole)[:, -1], rtol=1e-9, atol=1e-11)
 
 

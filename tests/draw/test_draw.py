@@ -53,9 +53,20 @@ def texts(svg: ElementTree.Element) -> list[str]:
     return ["".join(element.itertext()) for element in svg.iter("{http://www.w3.org/2000/svg}text")]
 
 
+def levels(name: str) -> list[Level]:
+    """The levels that a spec can be drawn at: a mixer remembers or reads whole sequences, a state remembers."""
+    ops = {node.op for one in load(name).graph.walk() for node in one}
+    lacking = {"state": "state" not in ops, "mixer": not ops & {"state", "context"}}
+    return [level for level in LEVELS if not lacking.get(level)]
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_level_of_the_zoo_renders(name: str, level: Level, capfd: pytest.CaptureFixture[str]) -> None:
+    if level not in levels(name):
+        with pytest.raises(UsageError, match="has no memory"):
+            draw(load(name), level=level)
+        return
     svg = rendered(draw(load(name), level=level))
     shown = texts(svg)
     assert "".join(shown).strip()
@@ -64,7 +75,7 @@ def test_every_level_of_the_zoo_renders(name: str, level: Level, capfd: pytest.C
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_box_says_something(name: str) -> None:
-    source = draw(load(name))
+    source = draw(load(name), level="mixer" if "mixer" in levels(name) else "block")
     for line in source.splitlines():
         if line.strip().startswith('"') and "->" not in line and 'style="invis"' not in line:
             label = line.split("label=", 1)[1]
@@ -73,7 +84,7 @@ def test_every_box_says_something(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_is_smaller_than_eight_points(name: str) -> None:
-    for level in LEVELS:
+    for level in levels(name):
         source = draw(load(name), level=level)
         sizes = [float(size) for size in re.findall(r'(?:point-size|fontsize)="([\d.]+)"', source)]
         assert min(sizes) >= 8
@@ -217,6 +228,8 @@ def test_an_unknown_level_and_nothing_to_draw() -> None:
 @pytest.mark.parametrize("names", [*NAMES, "griffin,mamba,hgrn2", "lstm,gru,mamba"])
 def test_no_text_lies_on_another_and_no_wire_runs_through_a_box(names: str) -> None:
     for level in LEVELS:
+        if any(level not in levels(name) for name in names.split(",")):
+            continue
         svg = rendered(draw([load(name) for name in names.split(",")], level=level))
         assert geometry.overlapping(svg) == []
         assert geometry.pierced(svg) == []
@@ -306,3 +319,47 @@ def test_a_comparison_marks_what_differs() -> None:
 def test_a_picture_wider_than_a_page_goes_on_in_a_further_line() -> None:
     wide = draw(load("rwkv6"))
     assert wide.count("①") >= 2 and "①" not in draw(load("mamba"))
+
+
+def test_scaling_by_the_position_is_drawn_and_by_a_number_is_looked_through() -> None:
+    source = """
+ssir: 1
+name: average
+dims: {n: 8, m: 3}
+components:
+  main:
+    input: {x: [n]}
+    graph:
+      total: {state: [n], input: x}
+      y: linear(0.5 * total / (position + 1), m)
+    output: y
+main: main
+"""
+    shown = texts(rendered(draw(loads(source), level="mixer")))
+    assert any("position + 1" in text for text in shown) and not any("0.5 " in text for text in shown)
+
+
+def test_a_stack_inside_a_component_is_part_of_its_box() -> None:
+    source = """
+ssir: 1
+name: nested
+dims: {n: 8}
+components:
+  block:
+    input: {x: [n]}
+    graph: {y: x + delay(x)}
+    output: y
+  encoder:
+    input: {x: [n]}
+    graph:
+      y: {stack: [block], times: 3, input: x}
+    output: y
+  main:
+    input: {x: [n]}
+    graph:
+      z: {stack: [block], times: 2, input: encoder(x)}
+    output: z
+main: main
+"""
+    shown = texts(rendered(draw(loads(source), level="model")))
+    assert "encoder" in shown and "× 2" in shown and "× 3" not in shown

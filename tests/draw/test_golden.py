@@ -22,6 +22,8 @@ PICTURES: list[tuple[str, Level]] = [
     ("griffin", "model"),
     ("griffin,mamba,hgrn2", "mixer"),
     ("transformer", "state"),
+    ("transmamba", "state"),
+    ("fir_attention", "state"),
 ]
 
 

@@ -64,7 +64,7 @@ def test_the_text_does_not_depend_on_the_process() -> None:
 
 def test_a_pattern_of_layers_is_folded() -> None:
     def pattern(*names: str) -> str:
-        node = Node("x", "stack", (), attrs(pattern=names), Type())
+        node = Node("x", "stack", (), attrs(pattern=names, share=False), Type())
         return render(Graph("g", {"x": node}, ())).split("pattern: ")[1].split("}")[0]
 
     assert pattern(*["block"] * 24) == "[block ×24]"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssir import passes
-from ssir.ir.graph import Graph, Node
+from ssir.ir.graph import Graph, Node, owners
 from ssir.reference.interpreter import Interpreter, State
 from ssir.spec.load import Spec
 
@@ -28,7 +28,7 @@ def parameters(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Node]]:
         if node.op == "param":
             yield (node.attrs["key"] if node.attrs["shared"] else prefix + node.attrs["key"]), node
         elif node.op == "stack":
-            for layer, body in enumerate(node.attrs["pattern"]):
+            for layer, body in zip(owners(node), node.attrs["pattern"], strict=True):
                 yield from parameters(graph.bodies[body], f"{prefix}{node.name}.{layer}.")
 
 
@@ -151,8 +151,9 @@ def same(
     weights: Mapping[str, Tensor],
     mapping: Mapping[str, Part],
     *xs: Tensor,
+    idle: str | None = None,
 ) -> None:
-    """Outputs and the gradients of all parameters agree on a whole sequence."""
+    """Outputs and the gradients of all parameters agree on a whole sequence. Where ``idle`` stands in the name, they are zero."""
     copy(weights, ours, mapping)
     with double():
         expected = theirs(*xs)
@@ -165,18 +166,21 @@ def same(
     gradients = ours.gradients()
     for key, part in mapping.items():
         gradient = weights[part.name].grad
+        if idle is not None and idle in key:
+            assert gradients[key].abs().max() < 1e-12, f"{key} has a gradient"
+            continue
         assert gradient is not None and gradient.abs().max() > 0, f"{part.name} has no gradient"
         close(gradients[key], part.view(gradient).reshape(gradients[key].shape), f"gradient of {key}")
 
 
-def stepwise(ours: Model, x: Tensor, split: int) -> None:
-    """A prefix at once and then one step after another give what the whole sequence gives."""
+def stepwise(ours: Model, x: Tensor, split: int, *others: Tensor) -> None:
+    """A prefix at once and then one step after another give what the whole sequence gives; ``others`` are whole sequences."""
     with torch.no_grad():
-        whole, _ = ours(x)
-        y, state = ours(x[:, :split])
+        whole, _ = ours(x, *others)
+        y, state = ours(x[:, :split], *others)
         pieces = [y]
         for t in range(split, x.shape[1]):
-            y, state = ours(x[:, t : t + 1], state=state)
+            y, state = ours(x[:, t : t + 1], *others, state=state)
             pieces.append(y)
     close(torch.cat(pieces, 1), whole, "decoding")
 

@@ -103,6 +103,10 @@ STATES: dict[str, tuple[str, str, str, str, str]] = {
         "y: {state: [key], A: 'rotate(param([half]), over=key) * sigmoid(param([key]))', B: 'param([key])'}",
         "rotation along key", "A c B c", "key", "",
     ),
+    "two rotations": (
+        "y: {state: [key], A: 'rotate(param([half]), over=key) * rotate(linear(u, half), over=key)', B: 'param([key])'}",
+        "rotation along key", "A i B c", "key", "",
+    ),
 }  # fmt: skip
 
 
@@ -165,11 +169,18 @@ def test_the_size_of_a_memory_is_the_product_of_its_axes() -> None:
         ("square(u)", 0, math.inf),
         ("sigmoid(u) ** 8", 0, 1),
         ("softplus(u) ** 0.5", 0, math.inf),
+        ("1 - 2 ** (-5 - arange(n))", 31 / 32, 127 / 128),
+        ("(1 + sigmoid(u)) ** u", 0, math.inf),
         ("u ** 2", -math.inf, math.inf),
         ("sigmoid(u) / 2", 0, 0.5),
         ("1 / (1 + exp(u))", 0, 1),
         ("sigmoid(u) / exp(u)", 0, math.inf),
         ("sigmoid(u) / u", -math.inf, math.inf),
+        ("floor(2.5 * sigmoid(u))", 0, 2),
+        ("ceil(2.5 * sigmoid(u))", 0, 3),
+        ("round(2.7 * sigmoid(u) - 1)", -1, 2),
+        ("log(1 + sigmoid(u))", 0, math.log(2)),
+        ("log(sigmoid(u))", -math.inf, 0),
         ("arange(model)", 0, 3),
         ("u", -math.inf, math.inf),
         ("param([model])", -math.inf, math.inf),

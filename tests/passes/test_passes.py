@@ -57,14 +57,13 @@ def weights(one: Graph, seed: int = 0) -> dict[str, Tensor]:
 
 def outputs(one: Graph, params: dict[str, Tensor], steps: int = 3) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    given = {
-        node.name: torch.randint(0, 2, (2, steps), generator=generator)
-        if node.type.dtype == "int"
-        else torch.randn(
-            2, steps, *[axis.size or 1 for axis in node.type.axes], generator=generator, dtype=torch.float64
-        )
-        for node in one.inputs
-    }
+    given = {}
+    for node in one.inputs:
+        sizes = [2, *([] if node.name in one.whole else [steps]), *(size or 4 for size in node.type.sizes)]
+        if node.type.dtype == "int":
+            given[node.name] = torch.randint(0, 2, sizes, generator=generator)
+        else:
+            given[node.name] = torch.randn(sizes, generator=generator, dtype=torch.float64)
     reset = torch.zeros(2, steps, dtype=torch.bool)
     reset[0, 1] = True
     return Interpreter(one, params).run(given, None, reset)[0]
@@ -288,6 +287,34 @@ def test_the_logarithm_is_the_logarithm(gate: str) -> None:
     both = one.with_nodes(one, (("a", one[a].inputs[0]), ("log", log)))
     found = outputs(both, {})
     torch.testing.assert_close(found["log"], found["a"].log(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("a", "log"),
+    [
+        ("1 - outer(u, u, over=model)", "none"),
+        ("(1 - outer(u, u, over=model)) * sigmoid(u)", "logsigmoid(u)"),
+        ("sigmoid(u) * (1 - outer(u, u, over=model))", "logsigmoid(u)"),
+        ("exp(u) + outer(u, u, over=model)", "u"),
+        ("exp(u) * (1 - outer(u, u, over=model)) * sigmoid(u)", "add(logsigmoid(u), u)"),
+        ("0.5 * (sigmoid(u) - outer(u, u, over=model))", "add(-0.693147, logsigmoid(u))"),
+        ("-(outer(u, u, over=model) - exp(u))", "u"),
+        ("u - outer(u, u, over=model)", "none"),
+        ("-(1 - outer(u, u, over=model)) * sigmoid(u)", "none"),
+        ("outer(u, u, over=model) * sigmoid(u)", "none"),
+        (
+            "rotate(linear(u, key), over=model) * sigmoid(sum(u, over=model)) * 0.5",
+            "add(logsigmoid(sum(u)), -0.693147)",
+        ),
+        ("rotate(linear(u, key), over=model) * sigmoid(u)", "none"),
+        ("-rotate(linear(u, key), over=model) * 0.5", "none"),
+        ("(1 - outer(u, u, over=model)) * (1 - outer(u, u, over=model))", "none"),
+    ],
+)
+def test_the_logarithm_of_the_diagonal_beside_an_outer_product_is_found(a: str, log: str) -> None:
+    one = passes.run(graph(f"y: {{state: [model], A: '{a}', input: u}}"), check=True)
+    assert log_of(a) == log
+    assert passes.run(one) is one
 
 
 def test_a_deep_product_of_gates_is_found_in_time() -> None:

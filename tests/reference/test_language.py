@@ -449,6 +449,37 @@ def test_discretized_matrices_have_their_closed_form(method: str) -> None:
     close(meaning(graph), recurrence(lambda h, t: h @ grown.T, u))
 
 
+@pytest.mark.parametrize("method", ["bilinear", "euler"])
+@pytest.mark.parametrize(
+    ("a", "signs"),
+    [
+        ("d - outer(u, v, over=n)", (1, -1)),
+        ("outer(u, v, over=n) + d", (1, 1)),
+        ("-(outer(u, v, over=n) - d) - d", (0, -1)),
+    ],
+)
+def test_discretized_diagonals_beside_a_rank_one_are_their_matrix(method: str, a: str, signs: tuple[int, int]) -> None:
+    graph = f"""
+    d: complex(-exp(param([n], name=p)), param([n], name=w))
+    u: complex(param([n], name=u_re), param([n], name=u_im))
+    v: conj(u)
+    dt: exp(param([m], name=log_dt))
+    s: {{state: [m, n], A: "{a}", B: u, input: "linear(x, m)", C: v, discretize: {{method: {method}, dt: dt}}}}
+    y: real(s)
+    """
+    one = spec(graph)
+    w = filled(one)
+    u = torch.complex(w["u_re"], w["u_im"])
+    matrix = signs[0] * torch.diag(torch.complex(-w["p"].exp(), w["w"])) + signs[1] * torch.outer(u, u.conj())
+    dt, unit = w["log_dt"].exp()[:, None], torch.eye(4, dtype=torch.complex128)
+    z = dt[..., None] * matrix
+    below = torch.linalg.inv(unit - z / 2)
+    grown, small = {"bilinear": (below @ (unit + z / 2), below), "euler": (unit + z, unit.expand_as(z))}[method]
+    entering = (X @ w["s.input.weight"].T)[..., None] * (dt * (small @ u))
+    h = recurrence(lambda h, t: torch.einsum("mij,bmj->bmi", grown, h), entering)
+    close(run(one, X, w)[0], (h @ u.conj()).real)
+
+
 def test_a_continuous_integrator_sums_what_flows_in() -> None:
     close(meaning("y: {state: [n], A: 0, input: x, discretize: {method: zoh, dt: 0.5}}"), 0.5 * X.cumsum(1))
 
@@ -472,6 +503,33 @@ def test_position_goes_on_with_a_carried_state() -> None:
 
 def test_context_reads_the_whole_sequence() -> None:
     close(meaning("y: mean(context(x, all), over=all) + 0 * x"), X.mean(1, keepdim=True).expand(X.shape))
+
+
+def test_a_whole_sequence_ends_where_the_next_one_begins() -> None:
+    reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
+    reset[0, 3] = reset[1, 5] = True
+    y, _ = run(spec("y: mean(context(x, all), over=all) + 0 * x"), X, reset=reset)
+    for row, cut in ((0, 3), (1, 5)):
+        parts = [X[row, :cut].mean(0).expand(cut, -1), X[row, cut:].mean(0).expand(TIME - cut, -1)]
+        close(y[row], torch.cat(parts))
+
+
+def test_the_index_of_a_slot_is_its_age_in_a_register_and_its_position_in_a_whole_sequence() -> None:
+    x = torch.zeros(1, 4, 4, dtype=torch.float64)
+    reset = torch.tensor([[False, False, True, False]])
+    age, _ = run(spec("y: max(arange(all) + 0 * window(x, all), over=all)"), x, reset=reset)
+    assert age[0, :, 0].tolist() == [0, 1, 0, 1]
+    both, _ = run(spec("y: sum(10 ** arange(all) + 0 * context(x, all), over=all)"), x, reset=reset)
+    assert both[0, :, 0].tolist() == [11, 11, 11, 11]
+    ahead, _ = run(spec("y: max(arange(all) - position + 0 * context(x, all), over=all)"), x, reset=reset)
+    assert ahead[0, :, 0].tolist() == [1, 0, 1, 0]
+
+
+def test_arithmetic_on_whole_numbers_can_be_looked_up() -> None:
+    table = some(4, 3)
+    one = spec("y: select(param([n, m], name=w), n, minimum(2 * position % 5, 3)) + 0 * sum(x, over=n)", output="y")
+    y, _ = run(one, X, {"w": table})
+    close(y[0], table[[0, 2, 3, 1, 3, 0, 2]])
 
 
 def test_a_stack_of_layers_that_read_the_whole_sequence_goes_layer_by_layer() -> None:
@@ -558,6 +616,36 @@ def test_shared_calls_have_one_set_of_weights_and_memories_of_their_own() -> Non
     assert sum(key.startswith("cell") for key in state) == 2
 
 
+def test_layers_of_a_stack_may_share_their_weights() -> None:
+    more = (
+        CELL
+        + """
+pair:
+  input: {u: [n]}
+  graph:
+    y: {stack: [cell], times: 2, input: u}
+  output: y
+"""
+    )
+    one = spec("y: {stack: [pair, cell], times: 5, input: x, share: true}", more)
+    w = filled(one)
+    assert sorted(w) == ["y.0.y.0.y.input.weight", "y.0.y.1.y.input.weight", "y.1.y.input.weight"]
+
+    def cell(u: Tensor, name: str) -> Tensor:
+        return recurrence(lambda h, t: 0.5 * h, u @ w[name].T)
+
+    u = X
+    for i in range(5):
+        u = (
+            cell(u, "y.1.y.input.weight")
+            if i % 2
+            else cell(cell(u, "y.0.y.0.y.input.weight"), "y.0.y.1.y.input.weight")
+        )
+    y, state = run(one, X, w)
+    close(y, u)
+    assert sum(key.startswith("y") for key in state) == 8
+
+
 def test_calls_that_share_nothing_have_their_own_weights() -> None:
     assert len(filled(spec("y: cell(x) + 10 * cell(delay(x))", CELL))) == 2
 
@@ -589,6 +677,17 @@ def test_a_tied_weight_is_the_same_weight() -> None:
     close(run(tied, x, w)[0], w["e.weight"][x] @ w["e.weight"].T)
 
 
+def test_an_input_may_take_further_axes() -> None:
+    more = "counted:\n  input: {a: [..., n]}\n  graph: {y: a * arange(n)}\n  output: y\n"
+    y = meaning("y: counted(x) + sum(counted(pack([x, 2 * x], r)), over=r)", more=more)
+    close(y, 4 * X * torch.arange(4))
+
+
+def test_a_value_may_be_repeated_along_an_axis() -> None:
+    close(meaning("y: sum(expand(x, m), over=m)"), 3 * X)
+    close(meaning("y: x * sum(expand(2, m), over=m)"), 6 * X)
+
+
 def test_components_may_have_several_outputs() -> None:
     more = """
     two:
@@ -603,13 +702,19 @@ def test_components_may_have_several_outputs() -> None:
 
 SPECIMENS: dict[str, dict[str, float]] = {
     "odd": {},
-    "gated_delta_net": {"vocab": 11, "model": 8, "layers": 2, "head": 2, "key": 3, "value": 4},
+    "gated_delta_net": {"vocab": 11, "model": 8, "layers": 2, "head": 2, "key": 3, "value": 4, "hidden": 10},
 }
+
+
+def _loaded(name: str) -> Spec:
+    """A specimen of these tests, or a model of the zoo."""
+    path = SPECS / f"{name}.yaml"
+    return load(str(path) if path.exists() else name, None, **SPECIMENS[name])
 
 
 @pytest.fixture(params=SPECIMENS)
 def specimen(request: pytest.FixtureRequest) -> Case:
-    return case(load(str(SPECS / f"{request.param}.yaml"), None, **SPECIMENS[request.param]))
+    return case(_loaded(request.param))
 
 
 TOKENS = torch.randint(11, (BATCH, TIME), generator=torch.Generator().manual_seed(0))
@@ -662,7 +767,7 @@ def test_rows_of_a_batch_are_independent(specimen: Case) -> None:
 
 
 def test_the_passes_change_no_meaning() -> None:
-    for name, options in SPECIMENS.items():
-        one = case(load(str(SPECS / f"{name}.yaml"), None, **options))
+    for name in SPECIMENS:
+        one = case(_loaded(name))
         w = filled(one)
         close(run(one, TOKENS, w)[0], run(Case(one.spec, one.spec.graph), TOKENS, w)[0])

@@ -209,6 +209,33 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ),
         ["SSIR023 |linear(u, n)| calls that share `w` give `w.y.weight` different axes"],
     ),
+    "share over a stack": (
+        graph(
+            "a: f(u, share=w)\ny: a + f(u, share=w)",
+            '  layer:\n    input: {u: [model]}\n    graph: {y: "linear(u, model)"}\n    output: y\n  f:\n    input: {u: [model]}\n    graph:\n      y: {stack: [layer], times: 2, input: u}\n    output: y\n',
+        ),
+        ["SSIR023 |y| calls that share `w` have a stack in them, whose parameters they do not share"],
+    ),
+    "indices of nothing": (
+        graph("y: u * sum(arange(past), over=past)"),
+        ["SSIR014 |arange(past)| `past` is unbounded, and nothing here remembers or reads along it"],
+    ),
+    "slots of two kinds": (
+        graph("y: mean(context(u, past) + window(u, past), over=past)"),
+        ["SSIR014 |context(u, past)| `past` holds the steps so far elsewhere, and here the whole sequence"],
+    ),
+    "context of slots": (
+        graph("y: sum(context(window(u, n), past), over=[past, n])"),
+        ["SSIR014 |window(u, n)| slots of `n` may be absent, so it cannot be kept"],
+    ),
+    "looked up by a fraction": (
+        graph("y: u + embed(position / 2, vocab, model)"),
+        ["SSIR019 |position / 2| only tokens, `position` and other whole numbers can be looked up"],
+    ),
+    "selected by a fraction": (
+        graph("y: u * select(param([n]), n, position * 0.5)"),
+        ["SSIR019 |position * 0.5| the index is not a whole number"],
+    ),
     "neg size": (
         graph("y: u").replace("n: 3", "n: -3"),
         ["SSIR018 |-3| `n` is -3, and a size lies between 1 and 2147483648"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.chunked import key_decay, scalar_decay
+from ssir.compilers.kernels.chunked import key_decay, scalar_decay, turned_decay
 
 from .checks import check, close, resets
 
@@ -127,3 +127,54 @@ def test_half_precision_keeps_a_float32_state(name: str) -> None:
 def test_gradients_can_be_differentiated_again(name: str) -> None:
     leaves = {n: x.double().requires_grad_() for n, x in inputs(name, 1, 3, 1, 2, 2, 1, "moving").items()}
     torch.autograd.gradgradcheck(lambda *x: KERNELS[name](**dict(zip(leaves, x, strict=True))), list(leaves.values()))
+
+
+def turned(x: Tensor, angle: Tensor) -> Tensor:
+    """Neighbouring pairs of the last axis of x turned."""
+    a, b, c, s = x[..., 0::2], x[..., 1::2], angle.cos(), angle.sin()
+    return torch.stack([a * c - b * s, a * s + b * c], -1).flatten(-2)
+
+
+def naive_turned(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    angle: Tensor,
+    h0: Tensor,
+    g: Tensor,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    heads, state, ys = v.shape[2], h0, []
+    q, k, angle = (x.repeat_interleave(heads // x.shape[2], 2) for x in (q, k, angle))
+    for t in range(v.shape[1]):
+        if reset is not None:
+            state = torch.where(reset[:, t, None, None, None], 0, state)
+        old = state
+        state = g[:, t, :, None, None].exp() * turned(state.mT, angle[:, t, :, None]).mT
+        state = state + k[:, t, :, :, None] * v[:, t, :, None]
+        ys.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state if read == "after" else old))
+    return torch.stack(ys, 1), state
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(1, 1, 1, 2, 1, 1), (3, 7, 2, 4, 5, 1), (2, 130, 2, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("read", ["after", "before"])
+def test_keys_that_turn_agree_with_a_loop(
+    dtype: torch.dtype, size: tuple[int, int, int, int, int, int], packed: bool, read: Read
+) -> None:
+    batch, time, _, keys, _, groups = size
+    reset = resets(batch, time) if packed else None
+    given = inputs("scalar", *size, "moving") | {"angle": 3 * torch.randn(batch, time, groups, keys // 2)}
+    kernel = functools.partial(turned_decay, reset=reset, read=read)
+    check(kernel, functools.partial(naive_turned, reset=reset, read=read), given, dtype)
+
+
+def test_keys_that_have_turned_many_times_stay_exact() -> None:
+    given = inputs("scalar", 1, 4000, 1, 4, 2, 1, "moving") | {"angle": 3 + torch.rand(1, 4000, 1, 2)}
+    given["g"] *= 0.01
+    y, last = turned_decay(**given)  # type: ignore[arg-type]
+    truth = naive_turned(**{n: x.double() for n, x in given.items()})  # type: ignore[arg-type]
+    close("y", y, truth[0], 1e-5)
+    close("last", last, truth[1], 1e-5)

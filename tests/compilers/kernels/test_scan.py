@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan
+from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan, rotation_scan
 
 from .checks import check, close, resets
 
@@ -123,3 +123,30 @@ def test_gradients_can_be_differentiated_again(way: str, kernel: Callable[..., t
     given = [tensor.double().requires_grad_() for tensor in inputs((1, 5, 2), (1, 5, 2)).values()]
     reset = torch.tensor([[False, False, True, False, False]])
     torch.autograd.gradgradcheck(lambda a, b, h0, clear: kernel(a, b, h0, reset, clear), given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_pairs_that_turn_agree_with_complex_numbers(dtype: torch.dtype, alike: bool, packed: bool) -> None:
+    reset = resets(2, 50) if packed else None
+    given = {
+        "decay": 2 * torch.rand(2, 50, 3, 1) - 1,
+        "angle": 3 * torch.randn(1, 1, 1, 2) if alike else 3 * torch.randn(2, 50, 3, 2),
+        "b": torch.randn(2, 50, 3, 4),
+        "h0": torch.randn(2, 3, 4),
+        "clear": torch.randn(3, 4),
+    }
+
+    def paired(x: Tensor) -> Tensor:
+        return torch.complex(x[..., 0::2], x[..., 1::2])
+
+    def expected(decay: Tensor, angle: Tensor, b: Tensor, h0: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
+        gate = decay * (1j * angle).exp()
+        h, last = naive(gate.expand(-1, 50, 3, 2), paired(b), paired(h0), paired(clear), reset)
+        return torch.view_as_real(h).flatten(-2), torch.view_as_real(last).flatten(-2)
+
+    def kernel(decay: Tensor, angle: Tensor, b: Tensor, h0: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
+        return rotation_scan(decay, angle, b, h0, reset, clear)
+
+    check(kernel, expected, given, dtype)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.selective import Read, selective_scan
+from ssir.compilers.kernels.selective import Read, grouped_scan, selective_scan
 
 from .checks import check, close, resets
 
@@ -122,3 +122,22 @@ def test_half_precision_keeps_a_float32_state(way: str) -> None:
 def test_gradients_can_be_differentiated_again(way: str) -> None:
     leaves = [tensor.double().requires_grad_() for tensor in inputs(1, 4, 2, 2).values()]
     torch.autograd.gradgradcheck(lambda *x: selective_scan(*x), leaves)
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_groups_of_channels_are_scanned_each_with_its_own_input_and_readout(remembered: bool) -> None:
+    torch.manual_seed(0)
+    groups, width, states = 3, 4, 5
+    g, u = -torch.rand(2, 7, groups, width, dtype=torch.float64), torch.randn(2, 7, groups, width, dtype=torch.float64)
+    rate = torch.rand(groups, width, states, dtype=torch.float64)
+    b, c = (torch.randn(2, 7, groups, states, dtype=torch.float64) for _ in range(2))
+    h0 = torch.randn(2, groups, width, states, dtype=torch.float64)
+    given = h0.flatten(1, 2) if remembered else None
+    y, last = grouped_scan(
+        groups, g.flatten(2), rate.flatten(0, 1), u.flatten(2), b.flatten(2), c.flatten(2), given, None, "after"
+    )
+    for i in range(groups):
+        start = h0[:, i] if remembered else torch.zeros_like(h0[:, i])
+        wanted, end = naive(g[:, :, i], rate[i], u[:, :, i], b[:, :, i], c[:, :, i], start)
+        close("y", y.unflatten(2, (groups, width))[:, :, i], wanted, 1e-12)
+        close("h", last.unflatten(1, (groups, width))[:, i], end, 1e-12)

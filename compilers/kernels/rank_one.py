@@ -1,0 +1,119 @@
+"""A recurrence whose transition is a diagonal plus rank one, in chunks (the WY representation, arXiv:2406.06484).
+
+    S[t] = exp(g[t]) S[t-1] + a[t] (b[t]^T S[t-1]) + k[t] v[t]^T        y[t] = q[t]^T S[t]
+
+Were z[t] = b[t]^T S[t-1] known, this would be linear attention with two sorts of keys, a with values z and k with values v.
+Within a chunk z is linear in itself at earlier steps, so it is the solution of a triangular system, for all chunks at once.
+The decays are those of `chunked`: sums of gates by pairs, no division, no positive exponent.
+
+Shapes: B batch, N chunks, H heads, C steps in a chunk, K keys, V values.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .chunked import CHUNK, Read, pair_products, pair_sums, split
+from .support import data_type, state_type
+
+
+def rank_one(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: Read = "after",
+) -> tuple[Tensor, Tensor]:
+    """S[t] = diag(exp(g[t])) S[t-1] + a[t] b[t]^T S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t] (read="before": q[t]^T S[t-1]).
+
+    q, k, a, b: [B,T,H,K]; v: [B,T,H,V]; g: [B,T,H] or [B,T,H,K], None for no decay, B or T of size 1 where it is constant;
+    h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least.
+    """
+    dtype = data_type(q, k, v, a, b, g)
+    kind = state_type(data_type(q, k, v, a, b, g, h0))
+    q, k, v, a, b = (x.to(kind) for x in (q, k, v, a, b))
+    batch, time, heads = v.shape[:3]
+    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
+    if g is not None:
+        g = g.to(kind) if g.dim() == 4 else g.to(kind)[..., None]
+        g = g.expand(-1, time, *g.shape[2:])
+    if reset is not None:
+        # Memory that is cleared before a step is memory that decays to nothing in it, and nothing of it is read.
+        cut = reset[..., None, None]
+        g = torch.where(cut, -math.inf, v.new_zeros(1) if g is None else g)
+        g = g.expand(-1, -1, heads, -1)
+        b = torch.where(cut, 0, b)
+        if read == "before":
+            q = torch.where(cut, 0, q)
+    y, state = (_step if time == 1 else _chunks)(q, k, v, a, b, g, state, read)
+    return y.to(dtype), state
+
+
+def _step(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor | None, state: Tensor, read: Read
+) -> tuple[Tensor, Tensor]:
+    """One step, as in the equation."""
+    q, k, v, a, b = (x.squeeze(1) for x in (q, k, v, a, b))
+    z = b[..., None, :] @ state
+    kept = state if g is None else g[:, 0, :, :, None].exp() * state
+    new = kept + a[..., None] * z + k[..., None] * v[..., None, :]
+    y = q[..., None, :] @ (new if read == "after" else state)
+    return y.transpose(1, 2), new
+
+
+def _chunks(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor | None, state: Tensor, read: Read
+) -> tuple[Tensor, Tensor]:
+    time, heads, values = v.shape[1:]
+    size = min(CHUNK, 1 << (time - 1).bit_length())
+    q, k, v, a, b = (split(x, size, (heads, 1)) for x in (q, k, v, a, b))  # [B,N,H,1,C,K or V]
+    grow = None if g is None else split(g, size, (heads, 1)).squeeze(3)  # [B,N,H,C,K or 1]
+    # Read before, a step sees what its own gate has not damped yet; read after, q meets that gate first.
+    seeing = q if grow is None or read == "before" else q * grow.exp()[..., None, :, :]
+    rows, columns = torch.cat([b, seeing], 3), torch.cat([a, k], 3)
+    pairs, since, until, total = _pairs(rows, columns, grow)
+    if since is not None and until is not None:
+        rows, columns = rows * since.exp()[..., None, :, :], columns * until.exp()[..., None, :, :]
+    v = v.squeeze(3)
+    eye = torch.eye(size, dtype=v.dtype, device=v.device)
+    known = torch.cat([rows[..., 0, :, :], pairs[..., 0, :, 1, :] @ v], -1)
+    solved = torch.linalg.solve_triangular(eye - pairs[..., 0, :, 0, :], known, upper=False, unitriangular=True)
+    carried, own = solved.split((k.shape[-1], values), -1)  # z = carried S0 + own, for S0 before the chunk
+    both = columns.flatten(3, 4).mT  # [B,N,H,K,2C]
+    added = both @ torch.cat([own, v], 3)
+    moved = columns[..., 0, :, :].mT @ carried
+    moved = moved + (torch.eye(k.shape[-1], dtype=v.dtype, device=v.device) if total is None else total)
+    before = []
+    for move, new in zip(moved.unbind(1), added.unbind(1), strict=True):
+        before.append(state)
+        state = new + move @ state
+    start = torch.stack(before, 1)
+    z = own + carried @ start
+    y = rows[..., 1, :, :] @ start + pairs[..., 1, :, :, :].flatten(-2) @ torch.cat([z, v], 3)
+    if read == "after":
+        met = (q * torch.cat([a, k], 3)).sum(-1)[..., None]  # [B,N,H,2,C,1]
+        y = y + met[:, :, :, 0] * z + met[:, :, :, 1] * v
+    return y.transpose(2, 3).flatten(1, 2)[:, :time], state
+
+
+def _pairs(
+    rows: Tensor, columns: Tensor, g: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """What each row sees of each earlier column [B,N,H,2,C,2,C]; the sums of gates since the start and until the end of the chunk
+    [B,N,H,C,K or 1]; its whole decay as a matrix [B,N,H,K,K]."""
+    size, keys = rows.shape[-2:]
+    if g is not None and g.shape[-1] == keys > 1:
+        pairs, since, until, total = pair_products(rows, columns, g, "before")
+        return pairs, since, until, torch.diag_embed(total.exp())
+    products = (rows.flatten(3, 4) @ columns.flatten(3, 4).mT).unflatten(-1, (2, size)).unflatten(-3, (2, size))
+    if g is None:
+        earlier = torch.ones(size, size, dtype=rows.dtype, device=rows.device).tril(-1)
+        return products * earlier[:, None], None, None, None
+    since, until, total, between = pair_sums(g.squeeze(-1), "before")
+    whole = total.exp()[..., None, None] * torch.eye(keys, dtype=g.dtype, device=g.device)
+    return products * between.exp()[..., None, :, None, :], since[..., None], until[..., None], whole

@@ -1,0 +1,129 @@
+"""dot(softmax(scale q . k + bias, over=slot), v, over=slot) over a whole sequence, or another that is handed in: one fused product.
+
+Scores that are replaced by a very low number where something does not hold (padding) are a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ssir.compilers.torch import ops
+from ssir.compilers.torch.emit import Emitter
+from ssir.ir.graph import Graph, Node
+from ssir.plugins.attention.forms import grouped
+
+_LOW = -1e9  # the softmax of scores of which one is so low has no trace of it
+
+
+@dataclass
+class _Scores:
+    """scale * dot(a, b) + bias - less, where all of ``keep`` hold."""
+
+    dot: Node
+    scale: float = 1.0
+    bias: list[str] = field(default_factory=list)
+    less: list[str] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)
+
+
+class WholeAttention:
+    """Takes a ``dot`` of weights that a softmax over slots gave."""
+
+    def emit(self, e: Emitter, node: Node) -> str | None:
+        if e.mode != "sequence" or e.inside is not None or node.op != "dot" or len(node.attrs["over"]) != 1:
+            return None
+        slot = node.attrs["over"][0]
+        for weights, values in (node.inputs, node.inputs[::-1]):
+            softmax = e.node(weights)
+            if softmax.op == "softmax" and softmax.attrs["over"] == (slot,):
+                scores = _scores(e.graph, softmax.inputs[0], slot)
+                if scores is not None:
+                    return self._emit(e, node, softmax, scores, e.node(values), slot)
+        return None
+
+    def _emit(self, e: Emitter, node: Node, softmax: Node, scores: _Scores, v: Node, slot: str) -> str | None:
+        over = scores.dot.attrs["over"]
+        q, k = (e.node(name) for name in scores.dot.inputs)
+        if slot in q.type.names:
+            q, k = k, q
+        heads = [name for name in k.type.names if name != slot and name not in over]
+        group = [name for name in q.type.names if name not in heads and name not in over]
+        values = [name for name in v.type.names if name != slot and name not in heads]
+        others = [*scores.bias, *scores.less, *scores.keep]
+        fits = (
+            slot not in q.type.names
+            and slot not in e.unit.entries
+            and v.type.axis(slot).size is None
+            and set(heads) <= set(q.type.names) & set(v.type.names)
+            and set(softmax.type.names) == {slot, *heads, *group}
+            and not set(values) & set(group)
+            and all(n.type.dtype == "real" and not e.is_constant(n.name) for n in (k, v))
+            and all(_either(e.node(name), part) for name in others for part in (heads, group))
+        )
+        if not fits:
+            return None
+        asked = _led(e, q, [*heads, *group, *over], [heads, group, over])
+        there = _led(e, k, [slot, *heads, *over], [[slot], heads, over])
+        given = _led(e, v, [slot, *heads, *values], [[slot], heads, values])
+        parts = [(heads, group, [slot])] * len(others)
+        texts = [_led(e, e.node(name), [*heads, *group, slot], part) for name, part in zip(others, parts, strict=True)]
+        bias = " + ".join(texts[: len(scores.bias)])
+        for text in texts[len(scores.bias) : len(scores.bias) + len(scores.less)]:
+            bias += f" - {text}"
+        keep = " & ".join(texts[len(scores.bias) + len(scores.less) :])
+        mask = ops.there(e, softmax, [slot], [slot])
+        y = e.let(
+            f"{node.name}_read",
+            f"{e.function('operations', 'attend_whole')}({asked}, {there}, {given}, {scores.scale!r}, {bias or None}, {keep or None}, {mask})",
+        )
+        whole = [*heads, *group, *values]
+        if any(len(names) != 1 for names in (heads, group, values)):
+            sizes = ", ".join(str(node.type.axis(name).size) for name in whole)
+            y = e.let(f"{node.name}_axes", f"{y}.reshape(*{y}.shape[:2], {sizes})")
+        return e.let(node.name, ops.fit(y, whole, node.type.names, 2))
+
+
+def _scores(graph: Graph, name: str, slot: str) -> _Scores | None:
+    """The scores taken apart; None if they are anything else."""
+    node = graph[name]
+    if node.op == "dot" and slot in node.type.names and slot not in node.attrs["over"]:
+        return _Scores(node)
+    if node.op == "where":
+        low = graph[node.inputs[2]]
+        found = _scores(graph, node.inputs[1], slot)
+        if found is not None and low.op == "const" and low.attrs["value"] <= _LOW:
+            found.keep.append(node.inputs[0])
+            return found
+        return None
+    if node.op not in ("add", "sub", "mul", "div"):
+        return None
+    for inner, other in (node.inputs, node.inputs[::-1])[: 2 if node.op in ("add", "mul") else 1]:
+        found = _scores(graph, inner, slot)
+        if found is None:
+            continue
+        plain = not found.keep
+        if node.op == "add" and plain and graph[other].type.dtype == "real":
+            found.bias.append(other)
+        elif node.op == "sub" and plain and graph[other].type.dtype == "real":
+            found.less.append(other)
+        elif graph[other].op == "const" and node.op in ("mul", "div") and not (found.bias or found.less or found.keep):
+            number = graph[other].attrs["value"]
+            found.scale = found.scale * number if node.op == "mul" else found.scale / number
+        else:
+            continue
+        return found
+    return None
+
+
+def _either(node: Node, axes: Sequence[str]) -> bool:
+    """Whether a value has all of these axes, or none."""
+    return len(set(axes) & set(node.type.names)) in (0, len(axes))
+
+
+def _led(e: Emitter, node: Node, wanted: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """A value as [batch, steps, *one axis a group], either of them 1 where it does not vary."""
+    text = e.fitted(node.name, wanted) if node.type.dtype == "bool" else e.tensor(node.name, wanted)
+    if e.lead(node.name) == 0:
+        text = f"{e.function('operations', 'leading')}({text}, {len(wanted)}, None)"
+    return grouped(text, groups)

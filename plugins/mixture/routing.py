@@ -1,0 +1,193 @@
+"""top(a, k, over) chooses, experts(x, weights, ...) weighs maps and sums them. What a spec writes, what it means, how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Literal
+
+from ssir.functions.kinds import Init
+from ssir.ir.graph import Axis, Graph, Node, Type
+from ssir.ir.ops import AxesError, absent, broadcast
+from ssir.spec.build import UNKNOWN, Site, is_unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssir.compilers.torch.emit import Emitter
+    from ssir.reference.ops import Step
+
+
+def top(cx: Site, a: Node, k: int, over: Axis) -> Node:
+    """1 at the k largest entries along an axis, of equal ones at the first, 0 at the others. No gradient flows through it."""
+    if is_unknown(a):
+        return cx.emit("top", (a,), Type(dtype=UNKNOWN), over=over.name, k=k)
+    cx.over(a, (over,))
+    cx.real("top", [a.type])
+    if not 1 <= k <= (over.size or k):
+        cx.fail("SSIR018", f"{k} of the {over.size} entries of `{over.name}` cannot be chosen", "k", "count from 1")
+    return cx.emit("top", (a,), Type(a.type.axes, absent=absent([a.type], (over.name,))), over=over.name, k=k)
+
+
+def experts(
+    cx: Site,
+    x: Node,
+    weights: Node,
+    expert: Axis,
+    hidden: Axis,
+    out: tuple[Axis, ...],
+    over: tuple[Axis, ...] | None = None,
+    gated: bool = True,
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu",
+    init: Init = Init("fan_in"),
+) -> Node:
+    """sum_e weights[e] MLP_e(x) along the axis ``expert``, each MLP with weights of its own: down(activation(gate x) * up x), or
+    down(activation(up x)) without a gate. It contracts the axes ``over`` of x (all, if left out). Where ``weights`` is a product
+    with top(..., over=expert), only the experts chosen are run.
+    """
+    if is_unknown(x, weights):
+        return cx.emit("experts", (x, weights), Type(dtype=UNKNOWN))
+    cx.over(weights, (expert,), "weights")
+    if over is not None:
+        cx.over(x, over)
+    contracted = over if over is not None else x.type.axes
+    if not contracted:
+        cx.fail("SSIR014", "there is no axis to contract", "x", "give the experts a value that has axes")
+    cx.finite((expert, hidden, *out, *contracted), "over", "an expert")
+    gone = {axis.name for axis in contracted}
+    if expert.name in x.type.names:
+        cx.fail("SSIR014", f"the value has the axis `{expert.name}` itself", "x", "use it up, or rename it, first")
+    try:
+        rest = broadcast(
+            [
+                Type(tuple(axis for axis in x.type.axes if axis.name not in gone)),
+                Type(tuple(axis for axis in weights.type.axes if axis != expert)),
+            ]
+        )
+    except AxesError as error:
+        cx.fail("SSIR015", str(error), "weights")
+    inner = tuple(Axis(f"{a.name}_" if a.name in (expert.name, hidden.name) else a.name, a.size) for a in contracted)
+    maps = [cx.param(leaf, (expert, hidden, *inner), init) for leaf in (("gate", "up") if gated else ("up",))]
+    maps.append(cx.param("down", (expert, *out, hidden), init))
+    return cx.emit(
+        "experts",
+        (x, weights, *maps),
+        Type((*rest, *out), absent=absent([x.type, weights.type], tuple(gone | {expert.name}))),
+        expert=expert.name,
+        over=tuple(axis.name for axis in contracted),
+        out=tuple(axis.name for axis in out),
+        gated=gated,
+        activation=activation,
+    )
+
+
+class Top:
+    """The operation ``top{over, k}(a)``."""
+
+    def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
+        import torch
+
+        from ssir.reference.ops import fit, mask
+
+        over = node.attrs["over"]
+        names = [*(name for name in types[0].names if name != over), over]
+        x = fit(operands[0].detach().to(step.dtype), types[0].names, names)
+        there = mask(step, operands[0], types[0], (over,))
+        if there is not None:
+            x = torch.where(fit(there, types[0].names, names), x, -torch.inf)
+        first = torch.arange(x.shape[-1])
+        ahead = (x[..., None, :] > x[..., :, None]) | (
+            (x[..., None, :] == x[..., :, None]) & (first[None, :] < first[:, None])
+        )
+        chosen = (ahead.sum(-1) < node.attrs["k"]) & (x > -torch.inf)
+        return fit(chosen.to(step.dtype), names, node.type.names)
+
+    def emit(self, e: Emitter, node: Node) -> str:
+        from ssir.compilers.torch import ops
+
+        source, over = e.node(node.inputs[0]), node.attrs["over"]
+        own = source.type.names
+        there = ops.there(e, source, (over,), own)
+        text = f"{e.number(source.name)}, {own.index(over) - len(own)}, {node.attrs['k']}, {there}"
+        return e.let(node.name, f"{e.function('experts', 'top')}({text})")
+
+    def keeps_order(self, node: Node, axis: str) -> bool:
+        """Whether entries of an axis may stand in any order: among equal ones the first is chosen."""
+        return bool(axis != node.attrs["over"])
+
+
+class Experts:
+    """The operation ``experts{expert, over, out, gated, activation}(x, weights, [gate,] up, down)``."""
+
+    def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
+        import torch
+
+        from ssir.reference.ops import fit, zeroed
+
+        expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
+        rest = [name for name in node.type.names if name not in out]
+        x = fit(zeroed(step, operands[0], types[0], over), types[0].names, [*rest, *over])
+        x = x.flatten(-len(over))[..., None, None, :]  # [..., expert, hidden, in]
+        weights = fit(zeroed(step, operands[1], types[1], (expert,)), types[1].names, [*rest, expert])
+        *first, down = operands[2:]
+        products = [(x * w.flatten(3)).sum(-1) for w in first]
+        a = products[0]
+        cubic = (2 / torch.pi) ** 0.5 * (a + 0.044715 * a**3)
+        hidden = {
+            "silu": a * torch.sigmoid(a),
+            "gelu": a * 0.5 * (1 + torch.erf(a / 2**0.5)),
+            "gelu_tanh": a * 0.5 * (1 + torch.tanh(cubic)),
+            "relu": torch.relu(a),
+        }[node.attrs["activation"]]
+        if node.attrs["gated"]:
+            hidden = hidden * products[1]
+        w = down.reshape(down.shape[1], -1, down.shape[-1])
+        each = (hidden[..., None, :] * w).sum(-1)  # [..., expert, out]
+        y = (weights[..., None] * each).sum(-2)
+        return y.reshape(*y.shape[:-1], *down.shape[2:-1])
+
+    def emit(self, e: Emitter, node: Node) -> str:
+        from ssir.compilers.torch import ops
+
+        expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
+        rest = [name for name in node.type.names if name not in out]
+        source, weights, *maps = (e.node(name) for name in node.inputs)
+        x = e.fitted(source.name, [*rest, *over], ops.cleared(e, source.name, over))
+        x = f"{x}.flatten(-{len(over)})" if len(over) > 1 else x
+        w = e.fitted(weights.name, [*rest, expert])
+        chooser = chosen(e.graph, weights.name, expert)
+        picked = "None, 0"
+        if chooser is not None and not e.is_constant(node.name):
+            picked = f"{e.fitted(chooser.name, [*rest, expert])}, {chooser.attrs['k']}"
+        first = [ops.kept(e, one.name, ".flatten(2)" if len(over) > 1 else "") for one in maps[:-1]]
+        one = "" if out else ".unsqueeze(1)"
+        down = ops.kept(e, maps[-1].name, f".flatten(1, {len(out)})" if len(out) > 1 else one)
+        gate, up = first if node.attrs["gated"] else ("None", first[0])
+        call = f"{e.function('experts', 'experts')}({x}, {w}, {picked}, {gate}, {up}, {down}, "
+        y = f'{call}"{node.attrs["activation"]}")'
+        if len(out) > 1:
+            y += f".unflatten(-1, {ops.shape([node.type.axis(name).size or 0 for name in out])})"
+        return e.let(node.name, y if out else f"{y}.squeeze(-1)")
+
+    def keeps_order(self, node: Node, axis: str) -> bool:
+        """Whether entries of an axis may stand in any order."""
+        return axis not in node.attrs["over"] and axis != node.attrs["expert"]
+
+    def flops(self, graph: Graph, node: Node) -> float:
+        """Floating-point operations per token: of the experts chosen."""
+        expert, chooser = node.attrs["expert"], chosen(graph, node.inputs[1], node.attrs["expert"])
+        maps = [graph[name].type for name in node.inputs[2:]]
+        every = maps[0].axis(expert).size or 1
+        share = (chooser.attrs["k"] if chooser else every) / every
+        places = prod(axis.size or 1 for axis in node.type.axes if axis.name not in node.attrs["out"])
+        return 2.0 * share * places * sum(type.numel() for type in maps)
+
+
+def chosen(graph: Graph, weights: str, expert: str) -> Node | None:
+    """The choice outside of which weights along ``expert`` are zero: they are a product with it."""
+    node = graph[weights]
+    if node.op == "top" and node.attrs["over"] == expert:
+        return node
+    candidates = {"mul": node.inputs, "div": node.inputs[:1], "neg": node.inputs}.get(node.op, ())
+    found = (chosen(graph, name, expert) for name in candidates if expert in graph[name].type.names)
+    return next((one for one in found if one is not None), None)

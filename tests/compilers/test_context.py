@@ -1,0 +1,109 @@
+"""Whole sequences and the indices of slots: every way of running them agrees with their meaning, in packed documents too."""
+
+import pytest
+import torch
+
+import ssir
+from ssir.spec.load import Spec
+
+DIMS = "{n: 3, head: 2, group: 3, key: 4, value: 5, m: 7, far: 400, long: 20, slot: unbounded, all: unbounded}"
+
+
+def spec(graph: str, more: str = "") -> Spec:
+    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {DIMS}\ncomponents:\n  main:\n    input: {{x: [n]}}\n    graph:\n{lines}\n    output: y\n{more}\nmain: main\n"
+    )
+
+
+ATTENTION = """
+q: linear(x, [head, key])
+k: linear(x, [head, key])
+v: linear(x, [head, value])
+scores: dot(q, context(k, all), over=key) * 0.5 {more}
+y: linear(dot(softmax(scores, over=all), context(v, all), over=all), n)
+"""
+PADDED = """
+q: linear(x, [head, group, key])
+k: linear(x, [head, key])
+scores: dot(q, context(k, all), over=key) * 0.5 - abs(position - arange(all))
+seen: where(context(sum(x, over=n), all) > 0, scores, -1e9)
+y: linear(dot(softmax(seen, over=all), context(linear(x, [head, value]), all), over=all), n)
+"""
+POOLED = """
+q: param([group, key], init=normal(1))
+k: context(linear(x, key), all)
+y: linear(dot(softmax(dot(q, k, over=key), over=all), context(x, all), over=all), m)
+"""
+PER_STEP = """
+k: context(linear(x, key), all) * sum(x, over=n)
+y: linear(dot(softmax(dot(linear(x, key), k, over=key), over=all), context(x, all), over=all), n)
+"""
+GRAPHS = {
+    "a mean": "y: mean(context(x, all), over=all)",
+    "extremes": "y: max(context(x, all), over=all) - min(context(2 * x, all), over=all) + sum(context(x, all), over=all)",
+    "what does not vary": "y: x * sum(context(param([n], init=normal(1)), all), over=all)",
+    "attention": ATTENTION.format(more=""),
+    "attention with a bias by the distance": ATTENTION.format(more="- 0.1 * abs(position - arange(all))"),
+    "attention with a learned bias": ATTENTION.format(
+        more="+ embed(clamp(position - arange(all), low=-3, high=3) + 3, m, head, init=normal(1))"
+    ),
+    "attention that leaves some out": PADDED,
+    "attention that asks the same on every step": POOLED,
+    "attention to keys of a step's own": PER_STEP,
+    "a static map": "w: select(select(param([far, m], init=normal(1)), m, position % 3), far, arange(all))\ny: dot(w, context(x, all), over=all)",
+}
+SLOTS = {
+    "the age of a slot": "y: dot(window(x, slot), 0.5 ** arange(slot), over=slot)",
+    "a bias by the distance": "s: dot(x, window(x, slot), over=n) - 0.1 * arange(slot)\ny: dot(softmax(s, over=slot), window(x, slot), over=slot)",
+    "a learned bias": "s: dot(x, window(x, slot), over=n) + embed(minimum(arange(slot), 3), m, [], init=normal(1))\ny: dot(softmax(s, over=slot), window(x, slot), over=slot)",
+    "a static map": "c: select(select(param([far, m], init=normal(1)), m, position % 3), far, clamp(position - arange(long), low=0))\ny: {state: [long, n], A: shift(long), input: x, C: c}",
+    "a bounded window": "s: dot(x, window(x, long), over=n) + embed(round(log(1 + arange(long))), m, [], init=normal(1))\ny: dot(softmax(s, over=long), window(x, long), over=long)",
+    "read before": "y: {state: [slot, n], A: shift(slot), input: x, C: 0.5 ** arange(slot), read: before}",
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_whole_sequences_agree_with_their_meaning(name: str) -> None:
+    report = ssir.verify(spec(GRAPHS[name]), steps=(1, 2, 21))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+    assert not report.has_step
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPHS if "attention" in name])
+def test_attention_to_a_whole_sequence_is_one_product(name: str) -> None:
+    source = ssir.compile(spec(GRAPHS[name])).source.text
+    assert "attend_whole(" in source and "softmax(" not in source
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_indices_of_slots_agree_with_their_meaning(name: str) -> None:
+    report = ssir.verify(spec(SLOTS[name]), steps=(1, 2, 21))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+    assert report.has_step
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_documents_packed_in_a_row_do_not_see_each_other(name: str) -> None:
+    model = ssir.compile(spec(GRAPHS[name]), dtype=torch.float64)
+    x = torch.randn(2, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    reset = torch.zeros(2, 9, dtype=torch.bool)
+    reset[0, 4] = reset[1, 6] = True
+    y, _ = model(x, reset=reset)
+    for row, cut in ((0, 4), (1, 6)):
+        for part in (slice(0, cut), slice(cut, 9)):
+            alone, _ = model(x[row : row + 1, part])
+            assert torch.allclose(y[row : row + 1, part], alone, atol=1e-12)
+
+
+def test_a_layer_that_is_handed_a_whole_sequence_sees_its_own_document() -> None:
+    more = """
+  layer:
+    input: {u: [n], memory: [all, n]}
+    graph:
+      y: u + dot(softmax(dot(u, memory, over=n) - abs(position - arange(all)), over=all), memory, over=all)
+    output: y
+"""
+    one = spec("y: {stack: [layer], times: 2, input: x, with: {memory: 'context(linear(x, n), all)'}}", more=more)
+    report = ssir.verify(one, steps=(1, 9))
+    assert report.ok, [row for row in report.worst() if not row.ok]
