@@ -47,7 +47,7 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
         before=node.attrs["read"] == "before",
         register=register,
         slots=known.slots.size if known.slots else None,
-        where=meanings(signals, used),
+        where=(*([node.attrs["sampled"]] if "sampled" in node.attrs else []), *meanings(signals, used)),
     )
 
 

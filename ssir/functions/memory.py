@@ -25,8 +25,10 @@ def system(
     read: str = "after",
     algebra: str = "plus_times",
     name: str | None = None,
+    sampled: str | None = None,
 ) -> Node:
-    """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default."""
+    """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default. ``sampled`` tells a
+    reader what A and B are samples of."""
     roles = {role: roles[role] for role in ROLES if role in roles}
     known = not is_unknown(*roles.values())
     entrances = _entrances(cx, roles) if known else []
@@ -48,6 +50,7 @@ def system(
         "roles": tuple(roles),
         "read": read,
         "algebra": algebra,
+        **({} if sampled is None else {"sampled": sampled}),
     }
     if not known:
         # What is kept is declared; only a readout or a feed-through could give other axes.

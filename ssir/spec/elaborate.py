@@ -424,10 +424,13 @@ class Instance:
                 with report.catching():
                     roles[role] = self._role(text, name, role)
         report.raise_if_any()
+        sampled = None
         if body.discretize is not None and not is_unknown(*roles.values()):
             roles = self._sampled(roles, body.discretize, own, path, axes, spans)
+            rates = [f"{key} = {value}" for key, value in (("A", body.A), ("B", body.B)) if value is not None]
+            sampled = f"sampled by {body.discretize.method} with step {body.discretize.dt}: {', '.join(rates)}"
         site = Site(self.graph.builder, own, self.scope, self.shared, span, spans, self)
-        return system(site, axes, roles, body.read, body.algebra)
+        return system(site, axes, roles, body.read, body.algebra, sampled=sampled)
 
     def _role(self, text: Text, name: str, role: str) -> Node:
         node = text.value(name)

@@ -363,3 +363,8 @@ main: main
 """
     shown = texts(rendered(draw(loads(source), level="model")))
     assert "encoder" in shown and "× 2" in shown and "× 3" not in shown
+
+
+def test_a_sampled_system_is_shown_with_its_rates() -> None:
+    said = texts(rendered(draw(load("mass_spring"), level="state")))
+    assert any("sampled by bilinear with step dt: A = dense(" in line for line in said)
