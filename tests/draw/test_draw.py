@@ -53,20 +53,9 @@ def texts(svg: ElementTree.Element) -> list[str]:
     return ["".join(element.itertext()) for element in svg.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def levels(name: str) -> list[Level]:
-    """The levels that a spec can be drawn at: a mixer remembers or reads whole sequences, a state remembers."""
-    ops = {node.op for one in load(name).graph.walk() for node in one}
-    lacking = {"state": "state" not in ops, "mixer": not ops & {"state", "context"}}
-    return [level for level in LEVELS if not lacking.get(level)]
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_level_of_the_zoo_renders(name: str, level: Level, capfd: pytest.CaptureFixture[str]) -> None:
-    if level not in levels(name):
-        with pytest.raises(UsageError, match="has no memory"):
-            draw(load(name), level=level)
-        return
     svg = rendered(draw(load(name), level=level))
     shown = texts(svg)
     assert "".join(shown).strip()
@@ -75,7 +64,7 @@ def test_every_level_of_the_zoo_renders(name: str, level: Level, capfd: pytest.C
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_box_says_something(name: str) -> None:
-    source = draw(load(name), level="mixer" if "mixer" in levels(name) else "block")
+    source = draw(load(name))
     for line in source.splitlines():
         if line.strip().startswith('"') and "->" not in line and 'style="invis"' not in line:
             label = line.split("label=", 1)[1]
@@ -84,7 +73,7 @@ def test_every_box_says_something(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_is_smaller_than_eight_points(name: str) -> None:
-    for level in levels(name):
+    for level in LEVELS:
         source = draw(load(name), level=level)
         sizes = [float(size) for size in re.findall(r'(?:point-size|fontsize)="([\d.]+)"', source)]
         assert min(sizes) >= 8
@@ -228,8 +217,6 @@ def test_an_unknown_level_and_nothing_to_draw() -> None:
 @pytest.mark.parametrize("names", [*NAMES, "griffin,mamba,hgrn2", "lstm,gru,mamba"])
 def test_no_text_lies_on_another_and_no_wire_runs_through_a_box(names: str) -> None:
     for level in LEVELS:
-        if any(level not in levels(name) for name in names.split(",")):
-            continue
         svg = rendered(draw([load(name) for name in names.split(",")], level=level))
         assert geometry.overlapping(svg) == []
         assert geometry.pierced(svg) == []
@@ -368,3 +355,14 @@ main: main
 def test_a_sampled_system_is_shown_with_its_rates() -> None:
     said = texts(rendered(draw(load("mass_spring"), level="state")))
     assert any("sampled by bilinear with step dt: A = dense(" in line for line in said)
+
+
+def test_what_remembers_nothing_says_so() -> None:
+    said = " ".join(texts(rendered(draw(load("glu"), level="state"))))
+    assert "no memory" in said
+    assert "whole sequence" in " ".join(texts(rendered(draw(load("bert"), level="state"))))
+
+
+def test_mixers_that_are_alike_are_drawn_once() -> None:
+    titles = [line for line in texts(rendered(draw(load("jamba")))) if line.startswith("jamba")]
+    assert titles == ["jamba · dense, sparse", "jamba · attention"]
