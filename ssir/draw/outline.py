@@ -24,7 +24,7 @@ def block_rows(spec: Spec) -> list[Row]:
     called, signs = parts.callables(spec.module), parts.symbols(spec.module)
     graph = parts.canonical(spec)
     found: list[Graph] = []
-    for body in _bodies(graph):
+    for body in parts.bodies(graph):
         if body not in found:
             found.append(body)
     rows = [_row(body, f"{spec.name} · {body.name}", called, signs) for body in found]
@@ -45,14 +45,6 @@ def model_row(spec: Spec) -> Row:
             _unroll(row, graph, stack)
     finish(row)
     return row
-
-
-def _bodies(graph: Graph) -> Iterator[Graph]:
-    for node in graph:
-        if node.op == "stack":
-            for name in dict.fromkeys(node.attrs["pattern"]):
-                body = graph.bodies[name]
-                yield from list(_bodies(body)) or [body]
 
 
 def _row(graph: Graph, title: str, called: parts.Called, signs: Mapping[str, str]) -> Row:

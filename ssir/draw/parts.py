@@ -101,12 +101,14 @@ def mixers(spec: Spec, every: bool = False) -> list[Part]:
     Where some hold more than delays, those that hold only delays are left out, unless ``every`` one is wanted.
     """
     called, signs = callables(spec.module), symbols(spec.module)
-    found = list(_mixers(canonical(spec), called, ""))
+    whole = canonical(spec)
+    found = list(_mixers(whole, called, ""))
     rich = [
         (graph, title) for graph, title in found if every or any(_remembers(graph, node) for node in _mixing(graph))
     ]
     distinct: dict[str, tuple[Graph, list[str]]] = {}
-    for graph, title in rich or found or _layers(canonical(spec)):
+    layers = [(body, body.name) for body in bodies(whole)] or [(whole, "")]
+    for graph, title in rich or found or layers:
         titles = distinct.setdefault(_content(graph), (graph, []))[1]
         if title and title not in titles:
             titles.append(title)
@@ -132,15 +134,13 @@ def _content(graph: Graph) -> str:
     )
 
 
-def _layers(graph: Graph) -> Iterator[tuple[Graph, str]]:
-    """The bodies of stacks, or the graph itself where nothing is stacked."""
-    bodies = [
-        graph.bodies[name] for node in graph if node.op == "stack" for name in dict.fromkeys(node.attrs["pattern"])
-    ]
-    for body in bodies:
-        yield from _layers(body) if body.bodies else [(body, body.name)]
-    if not bodies:
-        yield graph, ""
+def bodies(graph: Graph) -> Iterator[Graph]:
+    """The layers: what stacks repeat, down to what stacks nothing itself; each kind once."""
+    for node in graph:
+        if node.op == "stack":
+            for name in dict.fromkeys(node.attrs["pattern"]):
+                body = graph.bodies[name]
+                yield from list(bodies(body)) or [body]
 
 
 def _mixing(graph: Graph) -> tuple[Node, ...]:
