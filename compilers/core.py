@@ -172,7 +172,7 @@ class Loop:
 
         inside: frozenset[str] = match.details["inside"]
         wanted = e.outside(inside)
-        cell = Writer(e.unit, "step", e, inside)
+        cell = Writer(e.unit, "step", e, inside, e.apart)
         cell.used |= e.used
         ys = [cell.value(name) for name in wanted]
         cell.finish()

@@ -1,8 +1,8 @@
 """The backend `cuda-graph`: the step, and sequences of chosen lengths, captured over tensors that never move.
 
 A replay costs one launch. What can be wrong with captured graphs is dealt with here: inputs and states are copied into the
-tensors that the graph reads; constants made from weights are made anew, in place, when a weight has changed; nothing else that a
-graph reads lives outside of it.
+tensors that the graph reads; constants made from weights belong to the graphs, which are captured anew when a weight has changed or
+is another tensor; nothing else that a graph reads lives outside of it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.memory import State
+from ssir.compilers.kernels.frozen import Kept
 from ssir.compilers.kernels.module import Model
+from ssir.compilers.kernels.state import State
 from ssir.errors import EnvironmentLacks, UsageError
 
 Replay = Callable[[], None]
@@ -62,6 +63,8 @@ class GraphModel(torch.nn.Module):
         super().__init__()
         self.model, self.capacity, self.capture = model, capacity, capture
         self._captured: dict[tuple[int | None, ...], _Captured] = {}
+        self._states: dict[int, State] = {}
+        self._constants: Kept | None = None
 
     @property
     def plan(self) -> Any:
@@ -77,7 +80,7 @@ class GraphModel(torch.nn.Module):
 
     def fork(self, state: State) -> State:
         """A copy of a state that later calls leave alone."""
-        return {name: value.clone() for name, value in state.items()}
+        return state.fork()
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor, state: State | None = None) -> tuple[Any, State]:
@@ -93,30 +96,36 @@ class GraphModel(torch.nn.Module):
     def _replay(self, inputs: Sequence[Tensor], state: State | None, steps: int | None) -> tuple[Any, State]:
         batch = inputs[0].shape[0]
         lengths = (x.shape[1] for name, x in zip(self.model.inputs, inputs, strict=True) if name in self.model.whole)
+        if self._constants is None or not self._constants.fits():
+            self._captured.clear()
+            self._constants = Kept(self.model, self.model.plain())
+        if batch not in self._states:
+            self._states[batch] = self.initial_state(batch)
         key = (batch, steps, *lengths)
         if key not in self._captured:
-            self._captured[key] = _Captured(self.model, inputs, self._shared(batch), steps, self.capture)
+            shared = self._states[batch]
+            self._captured[key] = _Captured(self.model, self._constants, inputs, shared, steps, self.capture)
         return self._captured[key](inputs, self.initial_state(batch) if state is None else state)
 
-    def _shared(self, batch: int) -> State:
-        """The state that all graphs of a batch size read and write."""
-        for (other, *_), captured in self._captured.items():
-            if other == batch:
-                return captured.state
-        return self.initial_state(batch)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_captured": {}, "_states": {}, "_constants": None}
 
 
 class _Captured:
     """One graph: where its inputs and state stand, and how to run it."""
 
     def __init__(
-        self, model: Model, inputs: Sequence[Tensor], state: State, steps: int | None, capture: Capture
+        self,
+        model: Model,
+        constants: Kept,
+        inputs: Sequence[Tensor],
+        state: State,
+        steps: int | None,
+        capture: Capture,
     ) -> None:
-        self.model, self.state, self.steps = model, state, steps
+        self.model, self.constants, self.state, self.steps = model, constants, state, steps
         self.inputs = tuple(value.clone() for value in inputs)
         self.outputs: Any = None
-        model._ready()
-        self.version = model._seen
         before = {name: value.clone() for name, value in state.items()}
         self.replay = capture(self._run)
         for name, value in before.items():
@@ -124,7 +133,7 @@ class _Captured:
 
     def _run(self) -> None:
         model = self.model
-        outputs, new = model.call(self.steps, self.inputs, self.state, None)
+        outputs, new = model.call(self.steps, self.inputs, self.state, kept=self.constants)
         if self.outputs is None:
             self.outputs = _cloned(outputs)
         else:
@@ -134,14 +143,13 @@ class _Captured:
                 self.state[name].copy_(value)
 
     def __call__(self, inputs: Sequence[Tensor], state: State) -> tuple[Any, State]:
-        self._refresh()
         for mine, given in zip(self.inputs, inputs, strict=True):
             if mine.shape != given.shape:
                 raise UsageError(f"captured for inputs of shape {list(mine.shape)}, not {list(given.shape)}")
             mine.copy_(given)
         self._enter(state)
         self.replay()
-        return _cloned(self.outputs), dict(self.state)
+        return _cloned(self.outputs), State(self.state, self.state.signature)
 
     def _enter(self, state: State) -> None:
         for name, mine in self.state.items():
@@ -163,26 +171,9 @@ class _Captured:
 
     def _entries(self, state: State) -> int:
         """How many steps a state of the eager model has seen, as its growing registers tell."""
-        grown = [
-            state[body.at + name].shape[1]
-            for body in self.model._bodies
-            for name in body.GROWS
-            if body.at + name in state
-        ]
+        memories = self.model.signature.memories
+        grown = [state[name].shape[1] for name, memory in memories.items() if None in memory.sizes and name in state]
         return max(grown, default=0)
-
-    def _refresh(self) -> None:
-        """Bring the constants that the graph reads up to date with the weights, in place."""
-        model = self.model
-        version = sum(p._version for p in model._watched)
-        if version == self.version:
-            return
-        for body in model._bodies:
-            if body.kept is not None:
-                for old, new in zip(body.kept, body.prepare(), strict=True):
-                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                        old.copy_(new)
-        self.version = model._seen = version
 
 
 def _cloned(value: Any) -> Any:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssir import passes
-from ssir.compilers.kernels.memory import State
 from ssir.compilers.kernels.module import Model
+from ssir.compilers.kernels.state import State
 from ssir.compilers.plan import plan as make_plan
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
@@ -19,21 +19,23 @@ from ssir.ir.graph import Graph, Node, owners
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
 from ssir.spec.load import Spec, load
+from ssir.spec.record import from_texts, texts
 
 
 def compile(
     spec: Spec | str,
     backend: str = "torch",
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str = torch.float32,
     seed: int = 0,
     forms: Mapping[str, str] | None = None,
 ) -> Any:
     """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
 
-    forms forces a form on a state, by path. The same seed gives the same parameters. Raises SpecError, UsageError, and
-    EnvironmentLacks if the backend cannot run here.
+    device: torch's default one, if left out. dtype: of torch, or its name. forms forces a form on a state, by path. The same seed gives the
+    same parameters. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
     """
+    dtype = _dtype(dtype)
     spec = load(spec) if isinstance(spec, str) else spec
     make = registry.get("backend", backend)
     if make is None:
@@ -44,27 +46,57 @@ def compile(
     return model
 
 
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        near = nearest(name, _DTYPES)
+        help = f"the nearest is `{near}`" if near else f"there are {', '.join(_DTYPES)}"
+        raise UsageError(f"a model cannot be of dtype `{name}`; {help}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
 def to_torch(
     spec: Spec,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     forms: Mapping[str, str] | None = None,
 ) -> Model:
-    """The backend `torch`: an eager module."""
-    graph = passes.run(spec.graph)
-    where = torch.device(device)
+    """The backend `torch`: an eager module. On the device `meta` its parameters have no values."""
+    where = torch.get_default_device() if device is None else torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise EnvironmentLacks("there is no CUDA device here; compile for the device `cpu`")
-    plan = make_plan(graph, where.type, str(dtype).removeprefix("torch."), forms)
+    made = torch.device("meta" if where.type == "meta" else "cpu")
+    with torch.inference_mode(False), torch.no_grad(), made:
+        model = _empty(spec, where.type, dtype, forms, made)
+        if made.type != "meta":
+            known: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+            for name, node, owner, layer in parameters(model.graph):
+                value = initialise(owner, node, name, layer, seed)
+                known[name].copy_(value.reshape(known[name].shape))
+    return model if where.type == "meta" else model.to(where)
+
+
+def _empty(
+    spec: Spec, device: str, dtype: torch.dtype, forms: Mapping[str, str] | None, made: torch.device | None
+) -> Model:
+    """A model of a spec, its parameters without values."""
+    graph = passes.run(spec.graph)
+    plan = make_plan(graph, "cpu" if device == "meta" else device, str(dtype).removeprefix("torch."), forms)
     source = write(graph, plan, f"{spec.name}, written by SSIR")
-    model = build(source, dtype)
+    model = build(source, dtype, made)
     model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
-    with torch.no_grad():
-        known = dict(model.named_parameters())
-        for name, node, owner, layer in parameters(graph):
-            known[name].copy_(initialise(owner, node, name, layer, seed))
-    return model.to(where)
+    model.recipe = (again, (texts(spec), device, dtype, dict(forms or {})))
+    return model
+
+
+def again(record: Mapping[str, Any], device: str, dtype: torch.dtype, forms: Mapping[str, str]) -> Model:
+    """The model of a pickle, before its weights are put in."""
+    return _empty(from_texts(record), device, dtype, forms, torch.device("meta"))
 
 
 def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: Any) -> nn.Module:
@@ -101,13 +133,16 @@ def reference(
 
     inputs: [batch, time, *axes]; reset: [batch, time] bool. Returns what the model itself would.
     """
-    params = {
-        name: value.to(torch.complex128 if value.is_complex() else torch.float64)
-        for name, value in model.named_parameters()
-    }
-    interpreter = Interpreter(model.graph, params)
-    outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), state, reset)
-    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), after
+    interpreter = Interpreter(model.graph, meaning_parameters(model))
+    given = None if state is None else dict(state)
+    outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), given, reset)
+    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), State(after)
+
+
+def meaning_parameters(model: Model) -> dict[str, Tensor]:
+    """The parameters and buffers of a model as the interpreter takes them: in float64."""
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: x.to(torch.complex128 if x.is_complex() else torch.float64) for name, x in own.items()}
 
 
 def parameter_groups(model: Model, lr: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssir.api import to_torch
-from ssir.compilers.kernels.module import Model, with_weights
+from ssir.compilers.cuda_graph import GraphModel
+from ssir.compilers.kernels.module import Model
+from ssir.compilers.kernels.weights import own_tensors, with_weights
 from ssir.compilers.torch.lower import RUNTIME, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.ir.graph import Graph
@@ -43,7 +45,7 @@ def load(dtype: torch.dtype = torch.{dtype}) -> Model:
     """The whole, with the weights that stand beside this file."""
     from pathlib import Path
 
-    from runtime.module import with_weights
+    from runtime.weights import with_weights
 
     return with_weights(model(dtype), Path(__file__).with_name("weights.safetensors"))
 '''
@@ -53,9 +55,10 @@ class Damaged(SSIRError):
     """An artifact that is not what its manifest says."""
 
 
-def save(model: Model, directory: str | os.PathLike[str], force: bool = False) -> Path:
+def save(model: Model | GraphModel, directory: str | os.PathLike[str], force: bool = False) -> Path:
     """Write a compiled model as a directory, all or nothing. Raises UsageError if it is there already (unless ``force``), and
     never replaces what is no artifact."""
+    model = model.model if isinstance(model, GraphModel) else model
     target = Path(directory)
     if target.exists() and not force:
         raise UsageError(f"`{target}` is there already; `--force` replaces it")
@@ -108,7 +111,7 @@ def open(directory: str | os.PathLike[str], device: str | torch.device = "cpu") 
         found = {name: list(value.shape) for name, value in load_file(weights).items()}
     except SafetensorError as error:
         raise Damaged(f"`{weights}` cannot be read: {error}") from None
-    wanted = {n: [*p.shape, *([2] if p.is_complex() else [])] for n, p in model.named_parameters()}
+    wanted = {n: [*p.shape, *([2] if p.is_complex() else [])] for n, p in own_tensors(model)}
     if found != wanted:
         raise Damaged(f"`{weights}` does not hold the parameters of the spec")
     return with_weights(model, weights).to(device)
@@ -138,7 +141,7 @@ def _fill(model: Model, at: Path) -> None:
             target = at.joinpath(*name.split(".")).with_suffix(".py")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module.__file__, target)
-    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    weights = {name: p.detach().cpu() for name, p in own_tensors(model)}
     real = {name: (torch.view_as_real(w) if w.is_complex() else w).contiguous() for name, w in weights.items()}
     save_file(real, at / "weights.safetensors", metadata={"ir": _graph_hash(model.graph)})
 

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -138,7 +138,8 @@ class _Ours:
         return self.module(tokens)[1]
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return self.module.step(tokens, state)
+        y, state = self.module.step(tokens, state)
+        return y, state
 
 
 def run(
@@ -306,6 +307,11 @@ def _backward(side: Side, tokens: Tensor) -> Callable[[], None]:
     return once
 
 
+def _decoding(side: Side) -> AbstractContextManager[Any]:
+    """Nobody changes weights while decoding: we keep what they decide, as the peers keep what they will."""
+    return side.module.frozen() if isinstance(side.module, Model) else nullcontext()
+
+
 def _decoder(side: Side, tokens: Tensor) -> Callable[[], float]:
     """Every sample starts from the same prompt, which is outside the clock, as are the first steps."""
     prompt = tokens[:, :PROMPT]
@@ -313,7 +319,7 @@ def _decoder(side: Side, tokens: Tensor) -> Callable[[], float]:
     warm, count = 4, _DECODED
 
     def sample() -> float:
-        with torch.no_grad():
+        with torch.no_grad(), _decoding(side):
             state = side.prompt(prompt)
             for t in range(warm):
                 _, state = side.step(following[t % len(following)], state)

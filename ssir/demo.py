@@ -141,9 +141,13 @@ def train(console: Console, model: Model, text: torch.Tensor) -> None:
         raise SystemExit("the loss has not fallen")
 
 
-@torch.no_grad()
 def write(console: Console, model: Model, text: torch.Tensor) -> None:
     """Read a prompt in parallel, then go on byte by byte."""
+    with torch.no_grad(), model.frozen():
+        _write(console, model, text)
+
+
+def _write(console: Console, model: Model, text: torch.Tensor) -> None:
     console.rule("generate")
     prompt = text[:512][None]
     model(prompt)

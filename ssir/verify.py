@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ssir.api import to_torch
-from ssir.compilers.kernels.memory import State
 from ssir.compilers.kernels.module import Model
+from ssir.compilers.kernels.state import State
 from ssir.reference.interpreter import Interpreter
 from ssir.shrink import shrunk
 from ssir.spec.load import Spec, load

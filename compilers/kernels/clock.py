@@ -16,6 +16,7 @@ class Time:
 
     Over a sequence both are [batch or 1, steps]; in a single step (``steps`` None) they are [batch or 1]. ``count`` [1] is
     given where registers that grow have a fixed capacity: the number of entries in them so far. They are written in place.
+    ``each``: what memory is after every step is wanted, not only after the last.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Time:
         self.fresh = position is None
         self.count: Tensor | None = None
         self.outer: tuple[Time, int] | None = None
+        self.each = False
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -42,6 +44,11 @@ class Time:
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]
+
+    @property
+    def real(self) -> torch.dtype:
+        """The dtype of real numbers that only sizes decide."""
+        return self.dtype
 
     @property
     def position(self) -> Tensor:
@@ -77,9 +84,9 @@ class Time:
     def start(self) -> Tensor:
         return self.once("start", lambda: self.position == 0)  # type: ignore[no-any-return]
 
-    def after(self) -> Tensor:
-        """The position that the next call starts from: [batch]."""
-        last = self.position if self.steps is None else self.position[:, -1]
+    def after(self, t: int = -1) -> Tensor:
+        """The position that a call after step t starts from: [batch]."""
+        last = self.position if self.steps is None else self.position[:, t]
         return (last + 1).expand(self.batch)
 
     def at(self, t: int) -> Time:

@@ -6,14 +6,18 @@ Tensors are [batch, time, *axes] over a sequence, [batch, *axes] in a step. Batc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .clock import Time
+from .state import Course
 
-State = dict[str, Tensor]
+Memories = dict[str, Any]
+"""What is remembered, by path: tensors, or the course of each over the steps where all of it is wanted."""
 
 
 def initial(time: Time, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float) -> Tensor:
@@ -25,7 +29,7 @@ def initial(time: Time, sizes: Sequence[int], dtype: torch.dtype, start: Tensor 
 
 def recall(
     time: Time,
-    old: State,
+    old: Memories,
     key: str,
     sizes: Sequence[int],
     dtype: torch.dtype,
@@ -44,20 +48,31 @@ def recall(
 
 class Room:
     """Spare capacity behind a register, so that a step need not copy it. Entries are never written twice: two continuations of
-    one state share what they have in common, and the second to append copies."""
+    one state share what they have in common, and the second to append copies. Who takes the only token may write the next entry."""
 
     def __init__(self, buffer: Tensor, used: int) -> None:
-        self.buffer, self.used = buffer, used
+        self.buffer, self.tokens = buffer, [used]
+
+    def claim(self, entry: int) -> bool:
+        """Whether the caller, and nobody else, may write this entry."""
+        try:
+            free = self.tokens.pop()
+        except IndexError:
+            return False
+        if free == entry < self.buffer.shape[1]:
+            return True
+        self.tokens.append(free)
+        return False
 
 
 _SMALL = 16
 
 
 def push(
-    time: Time, old: State, new: State, key: str, x: Tensor, size: int | None, start: Tensor | None = None
+    time: Time, old: Memories, new: Memories, key: str, x: Tensor, size: int | None, start: Tensor | None = None
 ) -> Tensor:
     """A register with the input of the call entered: [batch, entries, *axes], oldest first. Keeps the last ``size``."""
-    kept = old.get(key)
+    kept: Tensor | None = old.get(key)
     x = x.expand(time.batch, *x.shape[1:])
     if time.count is not None and size is None and kept is not None:
         new[key] = _write(time, kept, x)
@@ -67,21 +82,27 @@ def push(
     if kept is None and start is not None:
         kept = _started(time, x, size or 0, start, x.shape[2:])
     seen = x if kept is None else torch.cat([kept.to(x.dtype), x], 1)
-    if size is None:
-        new[key] = seen
+    if time.each:
+        before = seen.shape[1] - time.steps
+        new[key] = Course(lambda t: _after(time, seen[:, : before + t + 1], t, size, start))
     else:
-        new[key] = _last(time, seen, size, start)
+        new[key] = _after(time, seen, time.steps - 1, size, start)
     return seen
 
 
-def _last(time: Time, seen: Tensor, size: int, start: Tensor | None) -> Tensor:
-    """The register after a sequence: [batch, size, *axes], oldest first, with what a reset has cleared."""
+def _after(time: Time, seen: Tensor, t: int, size: int | None, start: Tensor | None) -> Tensor:
+    """The register after step t, from all that it has seen until then."""
+    return seen if size is None else _last(time, seen, size, start, t)
+
+
+def _last(time: Time, seen: Tensor, size: int, start: Tensor | None, t: int) -> Tensor:
+    """The register after step t, the last that was seen: [batch, size, *axes], oldest first, with what a reset has cleared."""
     short = size - seen.shape[1]
     last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
     if time.reset is None:
         return last.contiguous()
     slot = torch.arange(size - 1, -1, -1, device=time.device)
-    return _kept(last, slot, time.since[:, -1:] + 1, start)
+    return _kept(last, slot, time.since[:, t : t + 1] + 1, start)
 
 
 def _write(time: Time, kept: Tensor, x: Tensor) -> Tensor:
@@ -92,16 +113,21 @@ def _write(time: Time, kept: Tensor, x: Tensor) -> Tensor:
     return kept.index_copy_(1, time.count + torch.arange(time.steps, device=time.device), x.to(kept.dtype))
 
 
-def keep(time: Time, old: State, new: State, key: str, x: Tensor, size: int) -> None:
+def keep(time: Time, old: Memories, new: Memories, key: str, x: Tensor, size: int) -> None:
     """Keep the last inputs of a sequence as a register, without looking at it as a whole."""
+    assert time.steps is not None
     kept = old.get(key)
-    tail = x[:, -size:]
-    if kept is not None and tail.shape[1] < size:
-        tail = torch.cat([kept[:, tail.shape[1] :].to(x.dtype), tail], 1)
-    new[key] = _last(time, tail, size, None)
+
+    def after(t: int) -> Tensor:
+        tail = x[:, max(t + 1 - size, 0) : t + 1]
+        if kept is not None and tail.shape[1] < size:
+            tail = torch.cat([kept[:, tail.shape[1] :].to(x.dtype), tail], 1)
+        return _last(time, tail, size, None, t)
+
+    new[key] = Course(after) if time.each else after(time.steps - 1)
 
 
-def history(old: State, key: str, entries: int | None) -> Tensor | None:
+def history(old: Memories, key: str, entries: int | None) -> Tensor | None:
     """The last entries of a register (None: all), oldest first."""
     kept = old.get(key)
     return kept if kept is None or entries is None else kept[:, kept.shape[1] - entries :]
@@ -117,7 +143,7 @@ def _started(time: Time, x: Tensor, size: int, start: Tensor, axes: Sequence[int
 
 
 def _push_one(
-    time: Time, new: State, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None
+    time: Time, new: Memories, key: str, x: Tensor, kept: Tensor | None, size: int | None, start: Tensor | None
 ) -> Tensor:
     if kept is None:
         entries = 0 if size is None else size
@@ -128,7 +154,7 @@ def _push_one(
         )
     elif size is not None:
         kept = _emptied(kept, time, start)
-    if (size is not None and size <= _SMALL) or torch.is_grad_enabled():
+    if (size is not None and size <= _SMALL) or torch.is_grad_enabled() or torch.compiler.is_compiling():
         whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
         new[key] = seen = whole if size is None else whole[:, 1:]
         return seen
@@ -138,28 +164,24 @@ def _push_one(
 
 def _append(kept: Tensor, x: Tensor, size: int | None) -> Tensor:
     entries = kept.shape[1]
-    room: Room | None = getattr(kept, "room", None)
-    if (
-        room is None
-        or room.used != kept.storage_offset() // _stride(kept) + entries
-        or room.used == room.buffer.shape[1]
-    ):
+    room, entry = getattr(kept, "room", (None, 0))
+    if room is None or not room.claim(entry):
         buffer = x.new_empty(kept.shape[0], 2 * max(entries, 32), *x.shape[1:])
         held = kept if size is None else kept[:, 1:]
-        buffer[:, : held.shape[1]] = held
-        room = Room(buffer, held.shape[1])
-    room.buffer[:, room.used] = x
-    room.used += 1
-    seen = room.buffer[:, (0 if size is None else room.used - size) : room.used]
-    seen.room = room  # type: ignore[attr-defined]
+        entry = held.shape[1]
+        buffer[:, :entry] = held
+        room = Room(buffer, entry)
+        room.claim(entry)
+    room.buffer[:, entry] = x
+    seen: Tensor = room.buffer[:, (0 if size is None else entry + 1 - size) : entry + 1]
+    seen.room = (room, entry + 1)  # type: ignore[attr-defined]
+    room.tokens.append(entry + 1)
     return seen
 
 
-def _stride(x: Tensor) -> int:
-    return max(x.stride(1), 1)
-
-
-def register(time: Time, old: State, key: str, size: int | None, axes: Sequence[int], start: Tensor | None) -> Tensor:
+def register(
+    time: Time, old: Memories, key: str, size: int | None, axes: Sequence[int], start: Tensor | None
+) -> Tensor:
     """A register before the input of a step: [batch, entries, *axes], oldest first."""
     kept = old.get(key)
     if kept is None:
@@ -213,7 +235,7 @@ def by_slot(x: Tensor, dim: int, time: Time, entries: int, size: int | None, lag
 
 
 def recall_all(
-    time: Time, old: State, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float
+    time: Time, old: Memories, key: str, sizes: Sequence[int], dtype: torch.dtype, start: Tensor | None, fill: float
 ) -> Tensor:
     """The memory before a sequence, whatever is reset later."""
     kept = old.get(key)
@@ -232,18 +254,28 @@ def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) 
     return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)
 
 
+def _at(course: Sequence[Memories], key: str, t: int) -> Tensor:
+    found: Tensor = course[t][key]
+    return found
+
+
 def loop(
-    cell: Callable[..., tuple[Tensor, ...]], time: Time, old: State, new: State, *xs: Tensor
+    cell: Callable[..., tuple[Tensor, ...]], time: Time, old: Memories, new: Memories, *xs: Tensor
 ) -> tuple[Tensor, ...]:
     """The outputs of a cell, one step after another: [batch, steps, *axes] each."""
     assert time.steps is not None
     columns = [
         x.unbind(1) if x.shape[1] == time.steps else x.expand(-1, time.steps, *x.shape[2:]).unbind(1) for x in xs
     ]
-    memory, found = old, []
+    memory, found, course = old, [], []
     for t in range(time.steps):
-        fresh: State = {}
+        fresh: Memories = {}
         found.append(cell(time.at(t), memory, fresh, *(column[t] for column in columns)))
         memory = fresh
-    new.update(memory)
+        if time.each:
+            course.append(memory)
+    if time.each:
+        new.update({key: Course(partial(_at, course, key)) for key in memory})
+    else:
+        new.update(memory)
     return tuple(torch.stack([y.expand(time.batch, *y.shape[1:]) for y in ys], 1) for ys in zip(*found, strict=True))

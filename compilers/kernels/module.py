@@ -1,195 +1,338 @@
-"""What generated modules are made of: bodies with parameters and layers, the model around them, and its weights on disk."""
+"""What generated modules are made of: bodies (a graph each) of parts that own parameters, and the model around the outermost."""
 
 from __future__ import annotations
 
-import json
-import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .clock import Time
-from .memory import State
+from .frozen import Kept
+from .layers import Linear, Values, owned, plain
+from .linear import linear
+from .memory import Memories
+from .ragged import by_lengths
+from .state import Course, Memory, Signature, State, StateError, States
 
 
-class Body(nn.Module):
-    """A graph: parameters and layers under their paths, the code in a subclass.
+class Run:
+    """One call of a body. ``at`` is the path that its memories are filed under, ``layer`` its index in a stack; ``grouped`` says whether
+    projections of one input may be made as one product."""
 
-    ``at`` is the path of this body in the model, which its memories are filed under; ``layer`` its index in a stack; ``kind`` which
-    of the bodies of the stack it is. Paths come from a spec, so they are looked up among modules, never as attributes.
-    """
-
-    GROWS: tuple[str, ...] = ()  # the registers without bound
-    PARAMETERS: tuple[tuple[str, tuple[int, ...], str | None, bool], ...] = ()  # path, sizes, own dtype, shared
-    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
-    # path, the kind and class of each layer, whether layers of a kind have the parameters of the first
-
-    root: Body
-    owner: Body  # whose parameters these are
-    like: Tensor
+    __slots__ = ("at", "grouped", "joined", "kept", "layer", "new", "old", "root", "time")
 
     def __init__(
         self,
-        dtype: torch.dtype,
+        root: Model,
+        time: Time,
+        old: Mapping[str, Tensor],
+        new: Memories,
+        grouped: bool,
+        kept: Kept | None,
         at: str = "",
         layer: int = 0,
-        kind: str = "",
-        root: Body | None = None,
-        owner: Body | None = None,
     ) -> None:
-        super().__init__()
-        self.at, self.layer, self.kind = at, layer, kind
-        self.__dict__["owner"] = self if owner is None else owner
-        self.__dict__["root"] = top = self if root is None else root
-        self.kept: tuple[Any, ...] | None = None
-        self.stacks: dict[str, tuple[Body, ...]] = {}
-        if root is None:
-            self.like = torch.zeros((), dtype=dtype)
-        for path, sizes, own, shared in self.PARAMETERS if owner is None else ():
-            empty = torch.empty(sizes, dtype=dtype if own is None else getattr(torch, own))
-            (top if shared else self).enter(path, nn.Parameter(empty))
-        for path, layers, share in self.STACKS:
-            made: list[Body] = []
-            for i, (name, body) in enumerate(layers):
-                theirs = None if owner is None else owner.stacks[path][i].owner
-                if share:
-                    theirs = next((layer.owner for layer in made if layer.kind == name), theirs)
-                made.append(body(dtype, f"{at}{path}.{i}.", i, name, top, theirs))
-            self.enter_layers(path, made)
+        self.root, self.time, self.old, self.new = root, time, old, new
+        self.grouped, self.kept, self.at, self.layer = grouped, kept, at, layer
+        self.joined: dict[tuple[str, ...], tuple[Tensor, Tensor | None, list[int]]] = {}
 
-    def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
+    def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What only parameters decide, made by a method of the body."""
+        if self.kept is None:
+            return make(self)
+        return self.kept.once((self.at, make.__name__), lambda: make(self))
+
+    def inside(self, path: str, layer: int) -> Run:
+        """The call of a layer of a stack."""
+        at = f"{self.at}{path}.{layer}."
+        return Run(self.root, self.time, self.old, self.new, self.grouped, self.kept, at, layer)
+
+
+class Body(nn.Module):
+    """A graph: its parts, layers and values under their paths, the code in a subclass.
+
+    Paths come from a spec, so parts are looked up among the submodules, never as attributes.
+    """
+
+    PARTS: tuple[tuple[Any, ...], ...] = ()  # path, kind, arguments of the kind
+    VALUES: tuple[
+        tuple[str, tuple[int, ...], str | None, bool], ...
+    ] = ()  # path, sizes, own dtype, whether it is learned
+    SHARED: tuple[str, ...] = ()  # the paths, of parts and values, that are those of the whole model
+    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
+    # path, the kind and class of each layer, whether layers of a kind are one
+    MEMORIES: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()  # path, sizes, "data", "wide" or "complex"
+    GROUPED: tuple[str, ...] = ()  # the parts whose weights may be used without calling them
+    FUSED = False  # whether a memory is computed together with parts around it
+
+    def __init__(self, dtype: torch.dtype, device: torch.device | None = None, root: Body | None = None) -> None:
+        super().__init__()
+        top = self if root is None else root
+        for path, kind, *arguments in self.PARTS:
+            home = top if path in self.SHARED else self
+            home.enter(path, partial(kind, dtype, device, *arguments))
+        for path, sizes, own, learned in self.VALUES:
+            home = top if path in self.SHARED else self
+            empty = torch.empty(sizes, dtype=dtype if own is None else getattr(torch, own), device=device)
+            home.enter_value(path, empty, learned)
+        for path, layers, share in self.STACKS:
+            container = self.enter(path, nn.ModuleList)
+            for i, (kind, body) in enumerate(layers):
+                if not share or i == _first(layers, kind):
+                    container._modules[str(i)] = body(dtype, device, top)
+
+    def enter(self, path: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """The part at a path, made if there is none yet, and everything on the way to it."""
         *outer, leaf = path.split(".")
         module: nn.Module = self
         for name in outer:
-            if make and name not in module._modules:
-                module._modules[name] = nn.Module()
+            module = _child(module, name, Values)
+        return _child(module, leaf, make)
+
+    def enter_value(self, path: str, value: Tensor, learned: bool) -> None:
+        """File a parameter, or a buffer, under a path; one that is there already stays."""
+        *outer, leaf = path.split(".")
+        module = self.enter(".".join(outer), Values) if outer else self
+        if learned:
+            module._parameters.setdefault(leaf, nn.Parameter(value))
+        else:
+            module._buffers.setdefault(leaf, value)
+
+    def part(self, path: str) -> nn.Module:
+        module: nn.Module = self
+        for name in path.split("."):
             module = module._modules[name]  # type: ignore[assignment]
-        return module, leaf
+        return module
 
-    def enter(self, path: str, parameter: nn.Parameter) -> None:
-        """File a parameter under a path; one that is there already stays."""
-        module, leaf = self._inside(path, make=True)
-        module._parameters.setdefault(leaf, parameter)
+    def value(self, path: str) -> Tensor:
+        """A parameter or buffer."""
+        outer, _, leaf = path.rpartition(".")
+        module = self.part(outer) if outer else self
+        found: Tensor = module(leaf) if isinstance(module, Values) else owned(module, leaf)
+        return found
 
-    def enter_layers(self, path: str, layers: Sequence[Body]) -> None:
-        """File the layers of a stack under its path, as 0, 1, 2, ...; those without parameters of their own are none of the modules."""
-        container, _ = self._inside(f"{path}.0", make=True)
-        for i, layer in enumerate(layers):
-            if layer.owner is layer:
-                container._modules[str(i)] = layer
-        self.stacks[path] = tuple(layers)
+    def layers(self, path: str) -> Iterator[tuple[int, str, nn.Module]]:
+        """The layers of a stack: index, kind and body."""
+        container = self.part(path)
+        layers, share = next((layers, share) for name, layers, share in self.STACKS if name == path)
+        for i, (kind, _) in enumerate(layers):
+            yield i, kind, container._modules[str(_first(layers, kind) if share else i)]  # type: ignore[misc]
 
-    def bodies(self) -> Iterator[Body]:
-        """This body, then those of its layers."""
-        yield self
-        for layers in self.stacks.values():
-            for layer in layers:
-                yield from layer.bodies()
+    def together(self, run: Run, x: Tensor, *paths: str) -> Sequence[Tensor]:
+        """Projections of one input: one product where nobody watches, else one by one."""
+        if not run.grouped:
+            return [self.part(path)(x) for path in paths]
+        weight, bias, sizes = self._joined(run, paths)
+        found: Sequence[Tensor] = linear(x, weight, bias).split(sizes, -1)
+        return found
 
-    def param(self, path: str) -> nn.Parameter:
-        module, leaf = self.owner._inside(path)
-        return module._parameters[leaf]  # type: ignore[return-value]
+    def _joined(self, run: Run, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
+        if run.kept is not None:
+            return run.kept.once((run.at, *paths), lambda: self._join(paths))
+        if paths not in run.joined:
+            run.joined[paths] = self._join(paths)
+        return run.joined[paths]
 
-    def layers(self, path: str) -> tuple[Body, ...]:
-        return self.stacks[path]
+    def _join(self, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
+        parts = [self.part(path) for path in paths]
+        weights = [owned(part, "weight") for part in parts]
+        biases: list[Tensor | None] = [part._parameters["bias"] for part in parts]
+        sizes = [weight.shape[0] for weight in weights]
+        bias = None
+        if any(one is not None for one in biases):
+            whole = zip(weights, biases, strict=True)
+            bias = torch.cat([w.new_zeros(w.shape[0]) if one is None else one for w, one in whole])
+        return torch.cat(weights), bias, sizes
 
-    @property
-    def real(self) -> torch.dtype:
-        """The dtype of real numbers that only sizes decide."""
-        return torch.float64 if self.root.like.dtype == torch.float64 else torch.float32
-
-    @property
-    def device(self) -> torch.device:
-        return self.root.like.device
-
-    def prepare(self) -> tuple[Any, ...]:
-        """What only parameters decide."""
-        raise NotImplementedError
-
-    def constants(self) -> tuple[Any, ...]:
-        """``prepare``: computed anew wherever a gradient may flow, else kept until a parameter changes."""
-        return self.prepare() if self.kept is None else self.kept
-
-    def begin(self, time: Time, new: State) -> None:
+    def _begin(self, run: Run) -> None:
         """Write every memory as it is before the first step."""
         raise NotImplementedError
 
-    def sequence(self, time: Time, old: State, new: State, *inputs: Tensor) -> Any:
+    def _sequence(self, run: Run, *inputs: Tensor) -> Any:
         raise NotImplementedError
 
-    def step(self, time: Time, old: State, new: State, *inputs: Tensor) -> Any:
+    _apart: Any = None  # ``_sequence``, memories step by step, and every part called by itself
+
+    def _step(self, run: Run, *inputs: Tensor) -> Any:
         raise NotImplementedError("no step form: `context` reads the whole sequence")
 
+    _step_apart: Any = None
 
-class Model(nn.Module):
+    def forward(self, run: Run, *inputs: Tensor) -> Any:
+        """Called by the body around it: a sequence [batch, time, *axes], or one step [batch, *axes]."""
+        watched = self.FUSED and not run.grouped
+        if run.time.steps is None:
+            return self._step_apart(run, *inputs) if watched else self._step(run, *inputs)
+        if self._apart is not None and (run.time.each or watched):
+            return self._apart(run, *inputs)
+        return self._sequence(run, *inputs)
+
+    def plain(self) -> bool:
+        """Whether nobody would notice if parts were not called."""
+        return all(plain(self.part(path), Linear) for path in self.GROUPED) and all(
+            getattr(body, "plain", bool)() for path, *_ in self.STACKS for _, _, body in self.layers(path)
+        )
+
+    @classmethod
+    def memories(cls, at: str = "") -> Iterator[tuple[str, tuple[int | None, ...], str]]:
+        """Every memory of this body and its layers: path, sizes, kind of dtype."""
+        for name, sizes, kind in cls.MEMORIES:
+            yield at + name, sizes, kind
+        for path, layers, _ in cls.STACKS:
+            for i, (_, body) in enumerate(layers):
+                yield from body.memories(f"{at}{path}.{i}.")
+
+
+def _first(layers: Sequence[tuple[str, Any]], kind: str) -> int:
+    return next(i for i, (other, _) in enumerate(layers) if other == kind)
+
+
+def _child(module: nn.Module, name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    found = module._modules.get(name)
+    if found is None:
+        module._modules[name] = found = make()
+    return found
+
+
+_FROZEN: ContextVar[frozenset[int]] = ContextVar("frozen", default=frozenset())
+
+
+class InputError(ValueError):
+    """An input that the model cannot read."""
+
+
+class Model(Body):
     """A compiled model: ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state.
 
-    A state is a flat dict of tensors, [batch, ...], by the path of the memory; ``position`` says how many steps lie behind it.
     Inputs that are whole sequences are [batch, *axes] in either; where there are no others, so are the outputs, of one step.
     """
 
-    body: Body
+    INPUTS: tuple[
+        tuple[str, tuple[int | None, ...], str, bool], ...
+    ] = ()  # name, sizes, dtype, whether it is a whole sequence
+    OUTPUTS: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()  # label, sizes, dtype
+    POSITION = False  # whether a state must say how many steps lie behind it
+    STEPS = True  # whether the model can run one step at a time
+    TITLE = "the model"
+
     plan: Any = None
     spec: Any = None
     graph: Any = None
     source: Any = None
+    recipe: tuple[Callable[..., Any], tuple[Any, ...]] | None = None  # what makes an empty model of this class anew
 
-    def __init__(
-        self,
-        body: Body,
-        inputs: tuple[str, ...],
-        whole: tuple[str, ...],
-        outputs: tuple[str, ...],
-        needs_position: bool,
-    ) -> None:
-        super().__init__()
-        self._modules, self._parameters = body._modules, body._parameters
-        self.__dict__["body"] = body
-        self.inputs, self.whole, self.outputs, self.needs_position = inputs, whole, outputs, needs_position
-        self._seen: int | None = None
-        self._bodies = list(body.bodies())
-        self._watched = list(self.parameters())
+    def __init__(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> None:
+        super().__init__(dtype, device)
+        self.like = torch.zeros((), dtype=dtype, device=device)
+        self._kept: Kept | None = None
+        self._known: Signature | None = None
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._forget()
-        self.body.like = fn(self.body.like)
-        self._watched = list(self.parameters())
-        return result
+    def step(self, *inputs: Any, **named: Any) -> tuple[Any, State]:
+        """Written for each model, as is ``forward``: one step, [batch, *axes]; then state and reset [batch]."""
+        raise NotImplementedError
 
-    def _forget(self) -> None:
-        self._seen = None
-        for body in self._bodies:
-            body.kept = None
+    # What it is.
 
-    def _ready(self) -> None:
-        if torch.is_grad_enabled():
-            if self._seen is not None:
-                self._forget()
-            return
-        version = sum(p._version for p in self._watched)
-        if version != self._seen:
-            self._forget()
-            for body in self._bodies:
-                body.kept = body.prepare()
-            self._seen = version
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(name for name, *_ in self.INPUTS)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The inputs that are whole sequences."""
+        return tuple(name for name, *_, whole in self.INPUTS if whole)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(label for label, *_ in self.OUTPUTS)
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the data; states are float32 at least."""
-        return self.body.like.dtype
+        return self.like.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.body.like.device
+        return next((p.device for p in self.parameters()), self.like.device)
 
     @property
     def has_step(self) -> bool:
         """Whether the model can run one step at a time: it does not if it reads the future."""
-        return all(type(body).step is not Body.step for body in self._bodies)
+        return self.STEPS
+
+    @property
+    def signature(self) -> Signature:
+        """What a state of this model holds."""
+        if self._known is None:
+            wide = torch.promote_types(self.dtype, torch.float32)
+            kinds = {
+                "data": self.dtype,
+                "wide": wide,
+                "complex": torch.complex128 if wide == torch.float64 else torch.complex64,
+            }
+            table = {name: Memory(sizes, kinds[kind]) for name, sizes, kind in self.memories()}
+            if self.POSITION:
+                table["position"] = Memory((), torch.long)
+            self._known = Signature(self.TITLE, table)
+        return self._known
+
+    # Modules are copied, moved and pickled.
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.like = fn(self.like)
+        self._kept = self._known = None
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        shared = ("plan", "spec", "graph", "source", "recipe")
+        own = {key: value for key, value in self.__getstate__().items() if key not in shared}
+        made.__dict__.update(deepcopy(own, memo))
+        made.__dict__.update({key: self.__dict__[key] for key in shared if key in self.__dict__})
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.recipe is None:
+            return super().__reduce_ex__(protocol)
+        again = ("plan", "spec", "graph", "source", "recipe")
+        return (*self.recipe, {key: value for key, value in self.__getstate__().items() if key not in again})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @contextmanager
+    def frozen(self) -> Iterator[Model]:
+        """Inside, and without gradients, what only parameters decide is computed once and kept for the calls that follow, as decoding wants
+        it. It is computed anew when a parameter is another tensor, or was changed in place; changes behind autograd's back (``p.data``)
+        and hooks that are added meanwhile are not seen.
+        """
+        token = _FROZEN.set(_FROZEN.get() | {id(self)})
+        try:
+            yield self
+        finally:
+            _FROZEN.reset(token)
+
+    def _constant(self) -> Kept | None:
+        """What is kept from call to call, if anything may be."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or id(self) not in _FROZEN.get():
+            return None
+        kept = self._kept
+        if kept is None or not kept.fits():
+            self._kept = kept = Kept(self, self.plain())
+        return kept
+
+    # Calls.
 
     def initial_state(self, batch: int = 1, capacity: int | None = None) -> State:
         """The state before the first step.
@@ -197,90 +340,132 @@ class Model(nn.Module):
         With a capacity, registers that grow have room for so many steps from the start and are written in place, so that
         every tensor keeps its address and size: what a captured graph needs.
         """
-        self._ready()
         time = Time(batch, None, None, None, self.dtype, self.device)
-        state: State = {}
-        self.body.begin(time, state)
-        if self.needs_position:
-            state["position"] = torch.zeros(batch, dtype=torch.long, device=self.device)
-        state = {name: value.contiguous() for name, value in state.items()}
+        found: Memories = {}
+        self._begin(Run(self, time, {}, found, False, self._constant()))
+        if self.POSITION:
+            found["position"] = torch.zeros(batch, dtype=torch.long, device=time.device)
+        state = State({name: value.contiguous() for name, value in found.items()}, self.signature)
         if capacity is not None:
-            for body in self._bodies:
-                for name in body.GROWS:
-                    grown = state[body.at + name]
-                    state[body.at + name] = grown.new_zeros(batch, capacity, *grown.shape[2:])
-            state["count"] = torch.zeros(1, dtype=torch.long, device=self.device)
+            for name, memory in self.signature.memories.items():
+                if None in memory.sizes:
+                    state[name] = state[name].new_zeros(batch, capacity, *state[name].shape[2:])
+            state["count"] = torch.zeros(1, dtype=torch.long, device=time.device)
         return state
 
-    def _arguments(
-        self, inputs: tuple[Any, ...], state: State | None, reset: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], State | None, Tensor | None]:
-        wanted = len(self.inputs)
-        if len(inputs) < wanted or len(inputs) > wanted + 2:
-            raise TypeError(f"takes {', '.join(self.inputs)}, then state and reset; {len(inputs)} arguments were given")
-        rest = inputs[wanted:]
-        return inputs[:wanted], rest[0] if rest else state, rest[1] if len(rest) > 1 else reset
+    def over(
+        self,
+        values: Sequence[Tensor],
+        state: Mapping[str, Tensor] | None,
+        reset: Tensor | None,
+        lengths: Tensor | None,
+        states: str | None,
+    ) -> tuple[Any, Any]:
+        """``forward``: a sequence, [batch, time, *axes]."""
+        if states not in (None, "each"):
+            raise InputError(f'states is "each" or left out, not {states!r}')
+        values = self._checked(values, 2)
+        if lengths is not None:
+            if states is not None:
+                raise InputError(
+                    "`lengths` and `states` exclude each other: the states after each step are of rows of one length"
+                )
+            return by_lengths(self, values, state, reset, lengths)
+        return self.call(self.steps(values), values, state, reset, states == "each")
 
-    def forward(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
-        """inputs: [batch, time, *axes] (tokens: [batch, time]), then state and reset [batch, time] (bool), by position or by name."""
-        values, state, reset = self._arguments(inputs, state, reset)
-        return self.call(self.steps(values), values, state, reset)
+    def one(
+        self, values: Sequence[Tensor], state: Mapping[str, Tensor] | None, reset: Tensor | None
+    ) -> tuple[Any, State]:
+        """``step``: one step, [batch, *axes]."""
+        return self.call(None, self._checked(values, 1), state, reset)
 
     def steps(self, values: Sequence[Tensor]) -> int | None:
         """How many steps these inputs of ``forward`` have; None where all are whole sequences."""
-        timed = (value.shape[1] for name, value in zip(self.inputs, values, strict=True) if name not in self.whole)
+        timed = (value.shape[1] for (*_, whole), value in zip(self.INPUTS, values, strict=True) if not whole)
         return next(timed, None)
 
-    def step(self, *inputs: Any, state: State | None = None, reset: Tensor | None = None) -> tuple[Any, State]:
-        """inputs: [batch, *axes] (tokens: [batch]), then state and reset [batch] (bool), by position or by name."""
-        values, state, reset = self._arguments(inputs, state, reset)
-        return self.call(None, values, state, reset)
+    def _checked(self, values: Sequence[Any], lead: int) -> Sequence[Tensor]:
+        """The inputs, if they are what the spec says: raises InputError in its names."""
+        counts: dict[str, tuple[int, str]] = {}
+        for (name, sizes, dtype, whole), value in zip(self.INPUTS, values, strict=True):
+            front = ["batch", "time"][: 1 if whole else lead]
+            wanted = (
+                f"`{name}` must be [{', '.join([*front, *('*' if size is None else str(size) for size in sizes)])}]"
+            )
+            if not isinstance(value, Tensor):
+                raise InputError(f"{wanted}; got {type(value).__name__}")
+            own = value.shape[len(front) :]
+            if value.dim() != len(front) + len(sizes) or any(
+                size not in (None, found) for size, found in zip(sizes, own, strict=True)
+            ):
+                raise InputError(f"{wanted}; got {list(value.shape)}")
+            number = value.dtype in (torch.int64, torch.int32)
+            if dtype == "int" and not number:
+                raise InputError(f"{wanted} of whole numbers, int64 or int32; got {value.dtype}")
+            if dtype == "real" and value.dtype != self.dtype and not torch.is_autocast_enabled(value.device.type):
+                raise InputError(f"{wanted} of {self.dtype}, the dtype of the model; got {value.dtype}")
+            for axis, size in zip(front, value.shape, strict=False):
+                first, who = counts.setdefault(axis, (size, name))
+                if first != size:
+                    raise InputError(f"`{name}` has {axis} {size}, and `{who}` {first}")
+        return values
+
+    def _checked_reset(self, reset: Any, batch: int, steps: int | None) -> None:
+        shape = (batch,) if steps is None else (batch, steps)
+        if not isinstance(reset, Tensor) or reset.dtype != torch.bool or tuple(reset.shape) != shape:
+            front = "[batch]" if steps is None else "[batch, time]"
+            got = f"{list(reset.shape)} {reset.dtype}" if isinstance(reset, Tensor) else type(reset).__name__
+            raise InputError(f"`reset` must be {front} of bool, here {list(shape)}; got {got}")
 
     def call(
-        self, steps: int | None, values: Sequence[Tensor], state: State | None, reset: Tensor | None
-    ) -> tuple[Any, State]:
-        """A sequence of so many steps, or (None) one step."""
-        self._ready()
-        old: State = state or {}
-        time = Time(values[0].shape[0], steps, old.get("position"), reset, self.dtype, values[0].device)
-        time.fresh, time.count = not old, old.get("count")
-        new: State = {}
-        found = (self.body.step if steps is None else self.body.sequence)(time, old, new, *values)
-        if self.needs_position:
-            new["position"] = time.after()
+        self,
+        steps: int | None,
+        values: Sequence[Tensor],
+        state: Mapping[str, Tensor] | None = None,
+        reset: Tensor | None = None,
+        each: bool = False,
+        kept: Kept | None = None,
+    ) -> tuple[Any, Any]:
+        """A sequence of so many steps, or (None) one step, of inputs that were checked. kept: what only parameters decide, if it is given."""
+        batch, device = values[0].shape[0], values[0].device
+        old: Mapping[str, Tensor] = state or {}
+        if old and not (isinstance(old, State) and old.signature is self.signature and old.batch == batch):
+            self.signature.check(old, batch, device)
+        if reset is not None:
+            self._checked_reset(reset, batch, steps)
+        if steps == 0 or batch == 0:
+            return self._nothing(batch, steps, state, each)
+        if each and "count" in old:
+            raise StateError(
+                "a state of fixed capacity is written in place, so there is only the one after the last step"
+            )
+        time = Time(batch, steps, old.get("position"), reset, self.dtype, device)
+        time.fresh, time.count, time.each = not old, old.get("count"), each
+        new: Memories = {}
+        kept = self._constant() if kept is None else kept
+        grouped = steps is not None and self.plain() if kept is None else kept.plain
+        found = Body.forward(self, Run(self, time, old, new, grouped, kept), *values)
+        if self.POSITION:
+            new["position"] = Course(time.after) if each else time.after()
+        result = found if len(self.OUTPUTS) == 1 else dict(zip(self.outputs, found, strict=True))
+        if each:
+            return result, States(steps or 1, new, self.signature)
         if time.count is not None:
             new["count"] = time.count + (steps or 1)
-        return found if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True)), new
+        return result, State(new, self.signature)
 
-
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read with torch alone."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        data = bytearray(file.read())
-    header.pop("__metadata__", None)
-    found = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        dtype = _SAFETENSORS[entry["dtype"]]
-        flat = (
-            torch.frombuffer(data, dtype=dtype, count=(end - start) // dtype.itemsize, offset=start)
-            if end > start
-            else torch.empty(0, dtype=dtype)
-        )
-        found[name] = flat.reshape(entry["shape"]).clone()
-    return found
-
-
-_SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-
-
-def with_weights(model: Model, path: str | os.PathLike[str]) -> Model:
-    """A model whose parameters are those of a file; complex ones are stored as pairs of reals. Raises KeyError if one is missing."""
-    weights = read_weights(path)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            value = weights[name]
-            parameter.copy_(torch.view_as_complex(value) if parameter.is_complex() else value)
-    return model
+    def _nothing(
+        self, batch: int, steps: int | None, state: Mapping[str, Tensor] | None, each: bool
+    ) -> tuple[Any, Any]:
+        """No steps, or of no sequences: no outputs, and the state as it was."""
+        lead = (batch,) if steps is None else (batch, steps)
+        kinds = {"int": torch.long, "bool": torch.bool, "complex": torch.promote_types(self.dtype, torch.complex64)}
+        found = {
+            label: torch.empty(
+                *lead, *(size or 0 for size in sizes), dtype=kinds.get(dtype, self.dtype), device=self.device
+            )
+            for label, sizes, dtype in self.OUTPUTS
+        }
+        after: Any = State(state, self.signature) if state else self.initial_state(batch)
+        result = next(iter(found.values())) if len(found) == 1 else found
+        return result, (States(0, {}, self.signature) if each else after)

@@ -6,12 +6,15 @@ the text of most operations the same over a sequence [batch, steps, *axes], in a
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from ssir.compilers.forms import Match
 from ssir.compilers.torch import ops
+from ssir.compilers.torch.parts import Parts
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
 from ssir.passes.facts import facts, is_complex
@@ -21,54 +24,78 @@ LEAD = {"constant": 0, "sequence": 2, "step": 1}
 
 
 class Unit:
-    """One graph being compiled: what its emitters share."""
+    """One graph being compiled: what its emitters share. ``loops`` holds for every state the loop over the steps, where one can be had."""
 
     def __init__(
         self,
         graph: Graph,
         where: str,
-        chosen: dict[tuple[str, str], Match],
-        imports: dict[str, set[str]],
-        data_names: set[str],
+        chosen: Mapping[tuple[str, str], Match],
+        loops: Mapping[str, Match],
+        imports: dict[str, dict[str, str]],
     ) -> None:
         self.graph, self.where, self.imports = graph, where, imports
         self.match = {node.name: chosen[where, node.name] for node in graph.states}
+        self.loops = {**self.match, **loops}
         self.facts = {node.name: facts(graph, node) for node in graph.states}
-        self.groups = _groups(graph)
+        self.parts = Parts(graph)
+        self.groups = _groups(graph, self.parts)
         self.entries = ops.entry_axes(graph, self.match)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new method, with constants of its own."""
         self.constant = Emitter(self, "constant")
         self.kept: list[str] = []
-        self.taken: set[str] = set(data_names)
+        self.taken: set[str] = set()
+        self.locals: set[str] = set()
 
     def keep(self, name: str) -> str:
         """A constant as a variable that the other methods unpack."""
-        text = self.constant.value(name)
-        if not text.isidentifier():
-            return text
-        if text not in self.kept:
+        return self.keep_text(self.constant.value(name))
+
+    def keep_text(self, text: str) -> str:
+        if text.isidentifier() and text not in self.kept:
             self.kept.append(text)
         return text
 
-    def keep_text(self, text: str) -> str:
-        if text not in self.kept:
-            self.kept.append(text)
-        return text
+    def kind(self, node: Node) -> str:
+        """The kind of dtype that a memory is kept in: the data's, a wide one (float32 at least), or complex."""
+        if is_complex(self.graph, node):
+            return "complex"
+        return "data" if self.facts[node.name].structure.kind in ("shift", "zero") else "wide"
+
+    @property
+    def fused(self) -> bool:
+        """Whether a form uses the weights of parts without calling them."""
+        return any(getattr(match.form, "reads_weights", False) for match in self.match.values())
 
 
 class Emitter:
-    """Writes one method of a graph, or the cell of a loop (``inside``: the nodes that it computes)."""
+    """Writes one method of a graph, or the cell of a loop (``inside``: the nodes that it computes). ``apart``: memories step by step, every
+    part called by itself."""
 
     def __init__(
-        self, unit: Unit, mode: Mode, outer: Emitter | None = None, inside: frozenset[str] | None = None
+        self,
+        unit: Unit,
+        mode: Mode,
+        outer: Emitter | None = None,
+        inside: frozenset[str] | None = None,
+        apart: bool = False,
     ) -> None:
         self.unit, self.graph, self.mode = unit, unit.graph, mode
-        self.outer, self.inside = outer, inside
+        self.outer, self.inside, self.apart = outer, inside, apart
         self.lines: list[str] = []
         self.names: dict[str, str] = {}
         self.columns: dict[str, str] = {}
         self.used: set[str] = set()
         self.registers: dict[str, str] = {}
         self.pending: list[Callable[[], None]] = []
+
+    @property
+    def match(self) -> Mapping[str, Match]:
+        """The form of each state."""
+        return self.unit.loops if self.apart else self.unit.match
 
     def finish(self) -> None:
         """Write what must come last: what a memory read before its input keeps for the next step."""
@@ -78,17 +105,18 @@ class Emitter:
     # Names and lines.
 
     def fresh(self, hint: str) -> str:
+        """A name that nothing else has: a variable of this method, or a constant of all of them."""
         base = re.sub(r"\W+", "_", hint).strip("_") or "v"
         if base[0].isdigit():
             base = f"v{base}"
-        taken = self.unit.taken.union(self.used, *self.unit.imports.values())
+        imported = (own for names in self.unit.imports.values() for own in names)
+        taken = self.unit.taken.union(self.used, imported, self.unit.locals if self.mode == "constant" else ())
         name, n = base, 1
         while name in taken or name in RESERVED:
             n += 1
             name = f"{base}_{n}"
         self.used.add(name)
-        if self.mode == "constant":
-            self.unit.taken.add(name)
+        (self.unit.taken if self.mode == "constant" else self.unit.locals).add(name)
         return name
 
     def line(self, text: str) -> None:
@@ -101,9 +129,14 @@ class Emitter:
         return name
 
     def function(self, module: str, name: str) -> str:
-        """A function of a runtime module, imported; under another name where a variable has its own."""
-        own = f"{name}_" if name in self.unit.taken or name in self.used else name
-        self.unit.imports.setdefault(module, set()).add(name if own == name else f"{name} as {own}")
+        """A function of a runtime module, imported; under another name where a variable, or another function, has its own."""
+        of_module = self.unit.imports.setdefault(module, {})
+        others = {own for other, names in self.unit.imports.items() if other != module for own in names}
+        own, n = name, 1
+        while own in self.unit.taken | self.used | others or of_module.get(own, name) != name:
+            n += 1
+            own = f"{name}_{n}"
+        of_module[own] = name
         return own
 
     def once(self, node: Node, text: str, what: str = "") -> str:
@@ -141,7 +174,7 @@ class Emitter:
     def _cycle(self, cycle: frozenset[str]) -> bool:
         """Have the form that takes a cycle compute all that it gives to the outside. In a step a loop is nothing special."""
         first = next(node for node in self.graph.states if node.name in cycle)
-        match = self.unit.match[first.name]
+        match = self.match[first.name]
         if self.mode == "step" and match.form.name == "loop":
             return False
         write = match.form.sequence if self.mode == "sequence" else match.form.step
@@ -186,7 +219,7 @@ class Emitter:
     # Memory.
 
     def key(self, node: Node) -> str:
-        return f'self.at + "{node.name}"'
+        return f'at + "{node.name}"'
 
     def is_complex(self, node: Node) -> bool:
         return is_complex(self.graph, node)
@@ -210,9 +243,12 @@ class Emitter:
 
 
 RESERVED = frozenset(
-    "self time old new torch F nn and as assert async await break class continue def del elif else except False finally for from global "
-    "if import in is lambda None nonlocal not or pass raise return True try while with yield float int range len tuple abs max min sum "
-    "layer linear softmax".split()
+    {
+        *keyword.kwlist,
+        *keyword.softkwlist,
+        *dir(builtins),
+        *"self run time old new at i kind body torch F nn Tensor Any Mapping Body Model annotations model load".split(),
+    }
 )
 
 
@@ -239,15 +275,15 @@ def _formula(graph: Graph, name: str) -> str | None:
     return f"{node.op}({words})"
 
 
-def _groups(graph: Graph) -> dict[str, tuple[str, ...]]:
+def _groups(graph: Graph, parts: Parts) -> dict[str, tuple[str, ...]]:
     """Projections of one input that become one product: for each, all of them in order."""
     by_input: dict[tuple[object, ...], list[str]] = {}
     for node in graph:
-        if node.op != "linear" or node.attrs["per"] or node.type.dependence is Dependence.CONSTANT:
+        part = parts.of(node)
+        if part is None or part.kind != "Linear" or part.shared or node.type.dependence is Dependence.CONSTANT:
             continue
-        weight = graph[node.inputs[1]]
         rest = [name for name in graph[node.inputs[0]].type.names if name not in node.attrs["over"]]
-        if weight.op != "param" or rest:
+        if node.op != "linear" or rest:
             continue
         same_cycle = graph.cycle_of.get(node.name)
         by_input.setdefault((node.inputs[0], node.attrs["over"], same_cycle), []).append(node.name)

@@ -195,9 +195,7 @@ def _is_number(e: Emitter, name: str) -> bool:
 def _as_tensor(e: Emitter, name: str, text: str) -> str:
     if not _is_number(e, name):
         return text
-    home = "self.real" if e.mode == "constant" else "time.dtype"
-    place = "self.device" if e.mode == "constant" else "time.device"
-    return f"torch.full((), {text}, dtype={home}, device={place})"
+    return f"torch.full((), {text}, dtype=time.dtype, device=time.device)"
 
 
 def _met(e: Emitter, node: Node, name: str, text: str) -> str:
@@ -418,7 +416,7 @@ def _dot(e: Emitter, node: Node) -> str:
 
 def _linear(e: Emitter, node: Node) -> str:
     group = e.unit.groups.get(node.name)
-    if group is not None and e.mode != "constant" and _together(e, group):
+    if group is not None and e.mode != "constant" and not e.apart and _together(e, group):
         return _group(e, group, node)
     x, own = e.value(node.inputs[0]), e.node(node.inputs[0]).type.names
     over, out, per = node.attrs["over"], node.attrs["out"], node.attrs["per"]
@@ -429,23 +427,36 @@ def _linear(e: Emitter, node: Node) -> str:
     x = fit(x, own, [*rest, *per, *over], lead)
     if len(over) > 1:
         x = f"{x}.flatten(-{len(over)})"
-    weight = e.node(node.inputs[1])
-    inner = len(weight.type.axes) - len(per) - len(out)
-    w = flat_weight(e, weight, len(per), len(out), inner)
-    if is_wide(e, node.inputs[0]):
-        x = f"{x}.to({w}.dtype)"
-    b = "None"
-    if node.attrs["bias"]:
-        b = kept(e, node.inputs[2], f".flatten({len(per)})" if len(out) > 1 else "")
-    if per:
-        y = f"{e.function('operations', 'block_linear')}({x}, {w}, {b})"
+    part = e.unit.parts.of(node)
+    if part is not None:
+        x = f"{x}.to(time.data)" if is_wide(e, node.inputs[0]) else x
+        y = f"{part_of(e, node)}({x})"
     else:
-        y = f"{e.function('linear', 'linear')}({x}, {w}{'' if b == 'None' else f', {b}'})"
+        y = _functional(e, node, x)
     if len(out) != 1:
         sizes = [node.type.axis(name).size or 0 for name in out]
         y += f".unflatten(-1, {shape(sizes)})" if out else ".squeeze(-1)"
     written = [*rest, *per, *out]
     return e.let(node.name, fit(y, written, node.type.names, lead if e.is_constant(node.inputs[0]) else LEADS[e.mode]))
+
+
+def part_of(e: Emitter, node: Node) -> str:
+    """The expression of the part that computes a node."""
+    part = e.unit.parts.of(node)
+    assert part is not None
+    return f'{"run.root" if part.shared else "self"}.part("{part.path}")'
+
+
+def _functional(e: Emitter, node: Node, x: str) -> str:
+    """A projection by a weight that is no projection's own."""
+    out, per = node.attrs["out"], node.attrs["per"]
+    weight = e.node(node.inputs[1])
+    w = flat_weight(e, weight, len(per), len(out), len(weight.type.axes) - len(per) - len(out))
+    x = f"{x}.to({w}.dtype)" if is_wide(e, node.inputs[0]) else x
+    b = kept(e, node.inputs[2], f".flatten({len(per)})" if len(out) > 1 else "") if node.attrs["bias"] else "None"
+    if per:
+        return f"{e.function('operations', 'block_linear')}({x}, {w}, {b})"
+    return f"{e.function('linear', 'linear')}({x}, {w}{'' if b == 'None' else f', {b}'})"
 
 
 LEADS = {"constant": 0, "sequence": 2, "step": 1}
@@ -481,33 +492,17 @@ def _together(e: Emitter, group: Sequence[str]) -> bool:
 
 
 def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
-    """Parallel projections as one product, cut apart after."""
-    c = e.unit.constant
-    key = "group " + " ".join(group)
+    """Parallel projections, as one product where that can be."""
     nodes = [e.node(name) for name in group]
-    sizes = []
-    for one in nodes:
-        size = 1
-        for name in one.attrs["out"]:
-            size *= one.type.axis(name).size or 0
-        sizes.append(size)
-    if key not in c.names:
-        weights = [flat_weight(c, e.node(n.inputs[1]), 0, len(n.attrs["out"]), len(n.attrs["over"])) for n in nodes]
-        c.names[key] = c.let(f"{group[0]}_group", f"torch.cat(({', '.join(weights)}))")
-        if any(n.attrs["bias"] for n in nodes):
-            parts = [
-                kept(c, n.inputs[2], ".flatten()") if n.attrs["bias"] else f"{c.names[key]}.new_zeros({size})"
-                for n, size in zip(nodes, sizes, strict=True)
-            ]
-            c.names[f"{key} bias"] = c.let(f"{group[0]}_group_bias", f"torch.cat(({', '.join(parts)}))")
-    w = e.unit.keep_text(c.names[key])
-    b = f", {e.unit.keep_text(c.names[f'{key} bias'])}" if f"{key} bias" in c.names else ""
     own = e.node(node.inputs[0]).type.names
     x = fit(e.value(node.inputs[0]), own, node.attrs["over"], e.lead(node.inputs[0]))
     if len(own) > 1:
         x = f"{x}.flatten(-{len(own)})"
+    if is_wide(e, node.inputs[0]):
+        x = f"{x}.to(time.data)"
     names = [e.fresh(name) for name in group]
-    e.line(f"{', '.join(names)} = {e.function('linear', 'linear')}({x}, {w}{b}).split({shape(sizes)}, -1)")
+    paths = ", ".join(f'"{part.path}"' for one in nodes if (part := e.unit.parts.of(one)) is not None)
+    e.line(f"{', '.join(names)} = self.together(run, {x}, {paths})")
     for one, name in zip(nodes, names, strict=True):
         out = one.attrs["out"]
         if len(out) != 1:
@@ -521,11 +516,11 @@ def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
 
 def _embed(e: Emitter, node: Node) -> str:
     tokens, weight = node.inputs
-    index = (
-        _index(e, tokens)
-        if not _is_number(e, tokens)
-        else f"torch.tensor({e.value(tokens)}, device={'self' if e.mode == 'constant' else 'time'}.device)"
-    )
+    index = _index(e, tokens) if not _is_number(e, tokens) else f"torch.tensor({e.value(tokens)}, device=time.device)"
+    if e.unit.parts.of(node) is not None:
+        sizes = [axis.size or 0 for axis in e.node(weight).type.axes[1:]]
+        apart = f".unflatten(-1, {shape(sizes)})" if len(sizes) > 1 else "" if sizes else ".squeeze(-1)"
+        return e.let(node.name, f"{part_of(e, node)}({index}){apart}")
     return e.let(
         node.name,
         f"F.embedding({index}, {e.value(weight)})"
@@ -537,6 +532,9 @@ def _embed(e: Emitter, node: Node) -> str:
 def _norm(e: Emitter, node: Node) -> str:
     own, over, eps = e.node(node.inputs[0]).type.names, node.attrs["over"], node.attrs["eps"]
     x = e.value(node.inputs[0])
+    if e.unit.parts.of(node) is not None:
+        x = f"{x}.to(time.data)" if is_wide(e, node.inputs[0]) else x
+        return e.let(node.name, f"{part_of(e, node)}({x})")
     rest = list(node.inputs[1:])
     weight = rest.pop(0) if node.attrs["scale"] else None
     bias = rest.pop(0) if node.attrs["bias"] else None
@@ -606,7 +604,7 @@ def _pack(e: Emitter, node: Node) -> str:
     like = next((text for name, text in zip(node.inputs, parts, strict=True) if e.node(name).op != "const"), None)
     place = f"{-1}"
     if like is None:
-        text = f"torch.tensor([{', '.join(parts)}], dtype=self.real, device=self.device)"
+        text = f"torch.tensor([{', '.join(parts)}], dtype=time.dtype, device=time.device)"
     else:
         text = f"{e.function('operations', 'pack')}(({', '.join(parts)},), {place}, {like})"
     return e.let(node.name, fit(text, [*rest, axis], wanted, LEADS[e.mode] if not e.is_constant(node.name) else 0))
@@ -627,7 +625,7 @@ def _select(e: Emitter, node: Node) -> str:
     place = own.index(axis) - len(own)
     x = cleared(e, source.name, [axis])
     if index.op in ("const", "layer"):
-        at = literal(index) if index.op == "const" else "self.layer"
+        at = literal(index) if index.op == "const" else "run.layer"
         return e.let(node.name, f"{x}.select({place}, {at})")
     x = fit(x, own, [*(name for name in node.type.names), axis], e.lead(source.name))
     i = fit(_index(e, index.name), index.type.names, node.type.names, e.lead(index.name))
@@ -670,16 +668,16 @@ def _matrix(e: Emitter, node: Node) -> str:
 
 
 def _param(e: Emitter, node: Node) -> str:
-    key = node.attrs["key"]
-    root = "self.root" if node.attrs["shared"] else "self"
-    return e.let(node.name, f'{root}.param("{key}")')
+    own = tuple(axis.size or 0 for axis in node.type.axes)
+    text = f'{"run.root" if node.attrs["shared"] else "self"}.value("{node.attrs["key"]}")'
+    return e.let(node.name, text if e.unit.parts.sizes(node) == own else f"{text}.reshape({shape(own)})")
 
 
 def _arange(e: Emitter, node: Node) -> str:
     axis = node.type.axes[0]
     if axis.size is None:
         return e.let(node.name, _slots(e, axis.name))
-    return e.let(node.name, f"torch.arange({node.type.axes[0].size}, dtype=self.real, device=self.device)")
+    return e.let(node.name, f"torch.arange({node.type.axes[0].size}, dtype=time.dtype, device=time.device)")
 
 
 def _slots(e: Emitter, axis: str) -> str:
@@ -695,7 +693,7 @@ def _slots(e: Emitter, axis: str) -> str:
 
 
 def _state(e: Emitter, node: Node) -> str:
-    match = e.unit.match[node.name]
+    match = e.match[node.name]
     form, fact = match.form, e.unit.facts[node.name]
     if e.mode == "constant":
         raise AssertionError("a memory is never constant")
@@ -710,7 +708,6 @@ def _context(e: Emitter, node: Node) -> str:
 
 
 def _stack(e: Emitter, node: Node) -> str:
-    run = "step" if e.mode == "step" else "sequence"
     first, *others = node.inputs
     x = e.let(node.name, e.tensor(first, node.type.names))
     labels = (*node.attrs["carried"], *node.attrs["given"])
@@ -728,8 +725,11 @@ def _stack(e: Emitter, node: Node) -> str:
         inner = e.graph.bodies[body]
         own = inner[inner.outputs[0][1]].type.names
         target = ", ".join([x, *targets])
-        calls[body] = (f"{target} = layer.{run}(time, old, new, {x}{arguments})", fit(x, own, node.type.names, lead))
-    e.line(f'for layer in self.layers("{node.name}"):')
+        calls[body] = (
+            f'{target} = body(run.inside("{node.name}", i), {x}{arguments})',
+            fit(x, own, node.type.names, lead),
+        )
+    e.line(f'for i, kind, body in self.layers("{node.name}"):')
     if len({text for text, _ in calls.values()}) == 1:
         text, after = next(iter(calls.values()))
         e.line(f"    {text}")
@@ -738,7 +738,7 @@ def _stack(e: Emitter, node: Node) -> str:
     else:
         for i, body in enumerate(pattern):
             text, after = calls[body]
-            e.line(f'    {"if" if i == 0 else "elif"} layer.kind == "{body}":')
+            e.line(f'    {"if" if i == 0 else "elif"} kind == "{body}":')
             e.line(f"        {text}")
             if after != x:
                 e.line(f"        {x} = {after}")
@@ -787,11 +787,11 @@ _OTHER: Mapping[str, Callable[[Emitter, Node], str]] = {
     "param": _param,
     "arange": _arange,
     "eye": lambda e, node: e.let(
-        node.name, f"torch.eye({node.type.axes[0].size}, dtype=self.real, device=self.device)"
+        node.name, f"torch.eye({node.type.axes[0].size}, dtype=time.dtype, device=time.device)"
     ),
     "position": lambda e, node: "time.position",
     "start": lambda e, node: "time.start",
-    "layer": lambda e, node: "self.layer",
+    "layer": lambda e, node: "run.layer",
     "state": _state,
     "context": _context,
     "stack": _stack,

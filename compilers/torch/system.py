@@ -10,7 +10,7 @@ from ssir.ir.graph import Node
 from ssir.passes.facts import Facts
 
 if TYPE_CHECKING:
-    from ssir.compilers.torch.emit import Emitter
+    from ssir.compilers.torch.emit import Emitter, Unit
 
 
 def axes_of(node: Node) -> list[str]:
@@ -164,9 +164,14 @@ def next_state(e: Emitter, fact: Facts, h: str) -> str:
 
 
 def memory_dtype(e: Emitter, fact: Facts) -> str:
-    if e.is_complex(fact.node):
-        return "time.complex"
-    return "time.data" if fact.structure.kind in ("shift", "zero") else "time.dtype"
+    return {"complex": "time.complex", "data": "time.data", "wide": "time.dtype"}[e.unit.kind(fact.node)]
+
+
+def stored(unit: Unit, node: Node) -> tuple[tuple[int | None, ...], str]:
+    """How a memory is kept: its sizes, the entries of a register first, and its kind of dtype."""
+    slots = unit.facts[node.name].slots
+    sizes = [size for name, size in node.attrs["axes"] if slots is None or name != slots.name]
+    return tuple(sizes if slots is None else [slots.size, *sizes]), unit.kind(node)
 
 
 def fill(node: Node) -> str:

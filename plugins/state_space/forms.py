@@ -158,7 +158,7 @@ class SelectiveScan:
     def _rate(self, e: Emitter, fact: Facts, channels: Sequence[str], expansion: Sequence[str]) -> str:
         """The constant factors of log A as [channels, expansion]."""
         node = fact.node
-        parts: _Parts = e.unit.match[node.name].details["parts"]
+        parts: _Parts = e.match[node.name].details["parts"]
         sizes = dict(node.attrs["axes"])
         axes = [*channels, *expansion]
         key = f"rate {node.name}"
@@ -167,7 +167,7 @@ class SelectiveScan:
             product = " * ".join(ops.operand(c, name, axes) for name in parts.rate)
             sign = "-" if parts.minus else ""
             text = (
-                f"({sign}{product})" if product else f"torch.full((), {sign}1.0, dtype=self.real, device=self.device)"
+                f"({sign}{product})" if product else f"torch.full((), {sign}1.0, dtype=time.dtype, device=time.device)"
             )
             text += f".expand({', '.join(str(sizes[name]) for name in axes)})"
             if len(axes) > 2:

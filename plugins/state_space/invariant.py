@@ -224,25 +224,25 @@ def _system(e: Emitter, fact: Facts, layout: _Layout, real: bool | None = None) 
         systems, states, inputs, outputs = ([layout.sizes[name] for name in names] for names in groups)
         grouped = c.function("invariant", "grouped")
         a = node.role("A")
-        own = "dtype=self.real, device=self.device"
+        own = "dtype=time.dtype, device=time.device"
         n = prod(states)
         if layout.matrix and a is not None:
             unit = c.let(
                 f"{node.name}_unit", f"torch.eye({n}, {own}).reshape({ops.shape([n, *[1] * len(systems), *states])})"
             )
             text = f"{system.operator(c, c.node(a), unit, layout.order, 1)}.movedim(0, -1)"
-            a_text = f"{grouped}({text}, self, ({systems}, False), ({states}, True), ([{n}], True))"
+            a_text = f"{grouped}({text}, time, ({systems}, False), ({states}, True), ([{n}], True))"
         else:
             unit = c.let(f"{node.name}_unit", f"torch.ones({ops.shape([1] * len(layout.order))}, {own})")
             text = unit if a is None else system.operator(c, c.node(a), unit, layout.order, 0)
-            a_text = f"{grouped}({text}, self, ({systems}, False), ({states}, True))"
+            a_text = f"{grouped}({text}, time, ({systems}, False), ({states}, True))"
         arguments = [a_text]
         if real is not None:
             b, read = node.role("B"), node.role("C") or ""
             entering = ops.operand(c, b, [*layout.order, *layout.inputs]) if b else "1.0"
-            arguments.append(f"{grouped}({entering}, self, ({systems}, False), ({states}, True), ({inputs}, True))")
+            arguments.append(f"{grouped}({entering}, time, ({systems}, False), ({states}, True), ({inputs}, True))")
             leaving = ops.operand(c, read, [*layout.systems, *layout.outputs, *layout.states])
-            arguments.append(f"{grouped}({leaving}, self, ({systems}, False), ({outputs}, True), ({states}, True))")
+            arguments.append(f"{grouped}({leaving}, time, ({systems}, False), ({outputs}, True), ({states}, True))")
             arguments += [f'"{node.attrs["read"]}"', str(real)]
         c.names[key] = c.let(f"{node.name}_system", f"{c.function('invariant', 'invariant')}({', '.join(arguments)})")
     return e.unit.keep_text(c.names[key])

@@ -32,7 +32,8 @@ class _Clock:
 
 @dataclass
 class Interpreter:
-    """Runs a graph with given parameters, by full name. Everything is computed in the dtype of the parameters.
+    """Runs a graph with given parameters, by full name: their entries over the axes of the spec, several of which may be one. Everything is
+    computed in the dtype of the parameters.
 
     States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
     with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch].
@@ -227,9 +228,9 @@ class _Step:
                 return torch.tensor([node.attrs["value"]], dtype=self.dtype)
             case "param":
                 key = node.attrs["key"] if node.attrs["shared"] else self.frame.owner + node.attrs["key"]
-                return self.frame.whole.params[key].to(
-                    self.dtype if not self.frame.whole.params[key].is_complex() else torch.complex128
-                )[None]
+                value = self.frame.whole.params[key]
+                wide = torch.complex128 if value.is_complex() else self.dtype
+                return value.to(wide).reshape([1, *(axis.size or 0 for axis in node.type.axes)])
             case "arange":
                 size = node.type.axes[0].size
                 return torch.arange(self._slots(node.type.names[0]) if size is None else size, dtype=self.dtype)[None]
