@@ -84,8 +84,8 @@ def test_inception_is_convolutions_side_by_side(via: str) -> None:
             for i, ours in enumerate(("", "y.0."))
             for leaf, theirs in (
                 ("past.weight", f"past.{i}.weight"),
-                ("scaled.scale", f"affine.{i}.scale"),
-                ("scaled.bias", f"affine.{i}.bias"),
+                ("y.input.scale", f"affine.{i}.scale"),
+                ("y.input.bias", f"affine.{i}.bias"),
             )
         },
         "logits.weight": compare.Part("logits.weight"),
@@ -153,8 +153,8 @@ def test_each_level_of_a_pyramid_runs_at_half_the_rate(via: str) -> None:
         "e.weight": compare.Part("embedding.weight"),
         "logits.rms_norm.weight": compare.Part("norm.weight"),
         "logits.weight": compare.Part("logits.weight"),
-        "smooth.weight": compare.Part("smooth.weight", lambda x: x.flip(2)),
-        "smooth.bias": compare.Part("smooth.bias"),
+        "smooth.linear.weight": compare.Part("smooth.linear.weight", lambda x: x.flip(2)),
+        "smooth.linear.bias": compare.Part("smooth.linear.bias"),
     }
     for i in range(LEVELS):
         join = f"p{i + 1}" if i == LEVELS - 1 else f"p{i + 1}.linear"
@@ -224,12 +224,12 @@ def test_dhen_sums_its_interactions(via: str) -> None:
     theirs = compare.built(_Dhen)
     mapping = {
         "of_ids.weight": compare.Part("table.weight"),
-        "logit.linear.weight": compare.Part("logit.0.weight", _field_last(HIDDEN)),
-        "logit.linear.bias": compare.Part("logit.0.bias"),
-        "logit.weight": compare.Part("logit.2.weight"),
-        "logit.bias": compare.Part("logit.2.bias"),
+        "logit.linear_2.weight": compare.Part("logit.0.weight", _field_last(HIDDEN)),
+        "logit.linear_2.bias": compare.Part("logit.0.bias"),
+        "logit.linear_2.weight": compare.Part("logit.2.weight"),
+        "logit.linear_2.bias": compare.Part("logit.2.bias"),
     }
-    for ours_at, theirs_at in (("of_numbers.linear", "numbers.0"), ("of_numbers", "numbers.2")):
+    for ours_at, theirs_at in (("of_numbers.linear_2", "numbers.0"), ("of_numbers.linear", "numbers.2")):
         mapping |= {f"{ours_at}.{leaf}": compare.Part(f"{theirs_at}.{leaf}") for leaf in ("weight", "bias")}
     for i in range(LAYERS):
         at, there = f"x.{i}", f"layers.{i}"
@@ -241,7 +241,7 @@ def test_dhen_sums_its_interactions(via: str) -> None:
                 f"{at}.y.{leaf}": compare.Part(f"{there}.norm.{leaf}"),
                 **{
                     f"{at}.attention.{one}.{leaf}": _third(f"{there}.attention.self_attn.in_proj_{leaf}", j)
-                    for j, one in enumerate(("q", "k.linear", "v.linear"))
+                    for j, one in enumerate(("q", "k", "v"))
                 },
                 f"{at}.attention.mixed.linear.{leaf}": compare.Part(f"{there}.attention.self_attn.out_proj.{leaf}"),
                 f"{at}.attention.mixed.{leaf}": compare.Part(f"{there}.attention.norm1.{leaf}"),

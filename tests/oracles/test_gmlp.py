@@ -59,8 +59,8 @@ def _mapping(mixer: str) -> dict[str, str | compare.Part]:
     }
     pairs = {
         "logits.layer_norm": "norm",
-        "x.{}.halves.z.layer_norm": "layers.{}.norm",
-        "x.{}.halves.z.linear": "layers.{}.up",
+        "x.{}.u.z.layer_norm": "layers.{}.norm",
+        "x.{}.u.z.linear": "layers.{}.up",
         f"x.{{}}.{mixer}.{'read.input' if mixer == 'causal_mixer' else 'y.layer_norm'}": "layers.{}.inner",
         "x.{}.y.linear": "layers.{}.down",
     }

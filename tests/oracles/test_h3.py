@@ -56,8 +56,8 @@ def _attention(w: Weights, u: Tensor) -> Tensor:
 
 def _block(w: Weights, u: Tensor) -> Tensor:
     x = normed(w, "mixed.layer_norm", u)
-    u = u + (_attention(below(w, "attention."), x) if "attention.q.weight" in w else _h3(below(w, "mixer."), x))
-    return u + mapped(w, "mlp.down", F.gelu(mapped(w, "mlp.up", normed(w, "y.layer_norm", u)), approximate="tanh"))
+    u = u + (_attention(below(w, "attention."), x) if "mixed.attention.q.weight" in w else _h3(below(w, "mixer."), x))
+    return u + mapped(w, "y.mlp.down", F.gelu(mapped(w, "y.mlp.up", normed(w, "y.layer_norm", u)), approximate="tanh"))
 
 
 def _language_model(w: Weights, tokens: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ def _language_model(w: Weights, tokens: Tensor) -> Tensor:
     for layer in range(2):
         at = below(w, f"x.{layer}.")
         x = x + _hyena(below(at, "mixer."), normed(at, "mixed.layer_norm", x))
-        up = mapped(at, "mlp.up", normed(at, "y.layer_norm", x))
-        x = x + mapped(at, "mlp.down", F.gelu(up, approximate="tanh"))
+        up = mapped(at, "y.mlp.up", normed(at, "y.layer_norm", x))
+        x = x + mapped(at, "y.mlp.down", F.gelu(up, approximate="tanh"))
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T
 
 

@@ -31,13 +31,13 @@ def _layer(ours: str, theirs: str, mlp: str) -> dict[str, str | compare.Part]:
         "q": "attention.self.query",
         "k": "attention.self.key",
         "v": "attention.self.value",
-        "mixed.linear" if mlp == "mlp" else "mixed": "attention.output.dense",
+        "mixed" if mlp == "mlp" else "mixed": "attention.output.dense",
     }
     norms = {"asking": "attention.self.layernorm1", "given": "attention.self.layernorm2"}
     if mlp == "mlp":
-        pairs |= {"mlp.up": "mlp.dense1", "mlp.down": "mlp.dense2", "y.layer_norm": "layernorm"}
+        pairs |= {"y.mlp.up": "mlp.dense1", "y.mlp.down": "mlp.dense2", "y.layer_norm": "layernorm"}
     else:
-        pairs |= {"up": "mlp.dense1", "y.linear": "mlp.dense2", "up.layer_norm": "layernorm"}
+        pairs |= {"up": "mlp.dense1", "y": "mlp.dense2", "up.layer_norm": "layernorm"}
         norms = {"q.layer_norm": "attention.self.layernorm1", "given": "attention.self.layernorm2"}
     if ours.endswith("{}"):
         norms = {"given": "attention.self.layernorm1"}
@@ -51,7 +51,7 @@ IO: dict[str, str | compare.Part] = {
     "place.weight": "perceiver.input_preprocessor.position_embeddings.weight",
     "latents": "perceiver.embeddings.latents",
     "query.weight": "perceiver.decoder.output_position_encodings.position_embeddings",
-    "logits.bias": "embedding_decoder.bias",
+    "logits.linear.bias": "embedding_decoder.bias",
     **_layer("read", "perceiver.encoder.cross_attention", "mlp"),
     **_layer("z.0.y.{}", "perceiver.encoder.self_attends.{}", "mlp"),
     **_layer("tell", "perceiver.decoder.decoding_cross_attention", "out"),

@@ -175,7 +175,7 @@ def test_quaternions_agree_with_complex_matrices(via: str) -> None:
     ours, x = compare.Model(spec, via), _x()
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
     generator = torch.Generator().manual_seed(3)
-    names = {"x.{}.mixer.tilt": "{}.tilt", "x.{}.mixer.heading": "{}.heading"}
+    names = {"x.{}.mixed.mixer.tilt": "{}.tilt", "x.{}.mixed.mixer.heading": "{}.heading"}
     mapping = compare.per_layer({**LLAMA, **names}, LAYERS)
     for layer in range(LAYERS):
         for name in ("tilt", "heading"):
@@ -226,11 +226,11 @@ def _shapes(layer: Mapping[str, list[int]], free: int) -> dict[str, list[int]]:
 OURS = {
     "e.weight": "embed",
     "logits.rms_norm.weight": "norm",
-    "logits.weight": "head",
-    "x.{}.mixer.v.weight": "{}.v",
-    "x.{}.mlp.gate.weight": "{}.gate",
-    "x.{}.mlp.up.weight": "{}.up",
-    "x.{}.mlp.down.weight": "{}.down",
+    "logits.linear.weight": "head",
+    "x.{}.mixed.mixer.v.weight": "{}.v",
+    "x.{}.y.mlp.gate.weight": "{}.gate",
+    "x.{}.y.mlp.up.weight": "{}.up",
+    "x.{}.y.mlp.down.weight": "{}.down",
 }
 
 
@@ -265,14 +265,14 @@ def _wrope(w: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
 WROPE = OURS | {
     "x.{}.mixed.rms_norm.weight": "{}.norm1",
     "x.{}.y.rms_norm.weight": "{}.norm2",
-    "x.{}.mixer.q.weight": "{}.q",
-    "x.{}.mixer.k.weight": "{}.k",
-    "x.{}.mixer.dt.linear.weight": "{}.dt",
-    "x.{}.mixer.dt.linear.bias": "{}.dt_bias",
-    "x.{}.mixer.A_log": "{}.A_log",
-    "x.{}.mixer.memory.D": "{}.D",
-    "x.{}.mixer.gate.weight": "{}.z",
-    "x.{}.mixer.out.rms_norm.weight": "{}.y_norm",
+    "x.{}.mixed.mixer.q.weight": "{}.q",
+    "x.{}.mixed.mixer.k.weight": "{}.k",
+    "x.{}.mixed.mixer.dt.weight": "{}.dt",
+    "x.{}.mixed.mixer.dt.bias": "{}.dt_bias",
+    "x.{}.mixed.mixer.A_log": "{}.A_log",
+    "x.{}.mixed.mixer.memory.D": "{}.D",
+    "x.{}.mixed.mixer.gate.weight": "{}.z",
+    "x.{}.mixed.mixer.out.rms_norm.weight": "{}.y_norm",
     "x.{}.mixer.out.weight": "{}.o",
 }
 
@@ -308,10 +308,10 @@ def _trape(w: Mapping[str, Tensor], tokens: Tensor, length: float) -> Tensor:
 
 
 TRAPE = OURS | {
-    "x.{}.whole.y.rms_norm.weight": "{}.norm1",
-    "x.{}.whole_2.y.rms_norm.weight": "{}.norm2",
-    "x.{}.mixer.q.weight": "{}.q",
-    "x.{}.mixer.k.weight": "{}.k",
+    "x.{}.mixed.whole.y.weight": "{}.norm1",
+    "x.{}.y.whole.y.weight": "{}.norm2",
+    "x.{}.mixed.mixer.q.weight": "{}.q",
+    "x.{}.mixed.mixer.k.weight": "{}.k",
     "x.{}.mixer.out.weight": "{}.o",
 }
 

@@ -98,7 +98,7 @@ HEAD: dict[str, str | compare.Part] = {
     "x0.layer_norm.bias": "blocks.0.ln0.bias",
     "logits.layer_norm.weight": "ln_out.weight",
     "logits.layer_norm.bias": "ln_out.bias",
-    "logits.weight": "head.weight",
+    "logits.linear.weight": "head.weight",
 }
 MEMORY: dict[str, str] = {
     **{f"mu_{letter}": f"att.x_{letter}" for letter in "rwkag"},
@@ -109,11 +109,11 @@ MEMORY: dict[str, str] = {
     "r_k": "att.r_k",
     "r.weight": "att.receptance.weight",
     "k0.weight": "att.key.weight",
-    "low_w.linear.weight": "att.w1 transposed",
-    "w.linear.weight": "att.w2 transposed",
+    "low_w.weight": "att.w1 transposed",
+    "w.weight": "att.w2 transposed",
     "low_a.weight": "att.a1 transposed",
-    "a.linear.weight": "att.a2 transposed",
-    "low_g.linear.weight": "att.g1 transposed",
+    "a.weight": "att.a2 transposed",
+    "low_g.weight": "att.g1 transposed",
     "g.weight": "att.g2 transposed",
     "y.group_norm.weight": "att.ln_x.weight",
     "y.group_norm.bias": "att.ln_x.bias",
@@ -125,7 +125,7 @@ MIXER: dict[str, str] = {
     "own.weight": "att.value.weight",
     "v0": "att.v0",
     "low.weight": "att.v1 transposed",
-    "share.linear.weight": "att.v2 transposed",
+    "share.weight": "att.v2 transposed",
 }
 CHANNEL: dict[str, str] = {"mu_k": "ffn.x_k", "k.weight": "ffn.key.weight", "y.weight": "ffn.value.weight"}
 NORM = {"y.layer_norm.weight": "ln2.weight", "y.layer_norm.bias": "ln2.bias"}
@@ -138,8 +138,8 @@ BLOCK: dict[str, str] = {
 }
 FIRST: dict[str, str] = {
     **{f"first_mixer.memory.{key}": value for key, value in MEMORY.items()},
-    "first_mixer.mu_v": "att.x_v",
-    "first_mixer.v.weight": "att.value.weight",
+    "read.first_mixer.mu_v": "att.x_v",
+    "read.first_mixer.v.weight": "att.value.weight",
     **{f"channel_mixer.{key}": value for key, value in CHANNEL.items()},
     "read.layer_norm.weight": "ln1.weight",
     "read.layer_norm.bias": "ln1.bias",

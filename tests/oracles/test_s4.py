@@ -25,7 +25,7 @@ def _pair(w: Weights, name: str) -> Tensor:
 
 
 def _glu(w: Weights, y: Tensor) -> Tensor:
-    return torch.sigmoid(mapped(w, "gate.linear", y)) * mapped(w, "out.linear", y)
+    return torch.sigmoid(mapped(w, "gate", y)) * mapped(w, "out", y)
 
 
 def s4d_kernel(w: Weights, time: int) -> Tensor:
@@ -66,7 +66,7 @@ def s4_kernel(w: Weights, time: int) -> Tensor:
 def _dss(w: Weights, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Lambda [state], Delta Lambda [channels, state], where Delta is another for the imaginary part, and W."""
     mode = torch.complex(real, w["frequency"])
-    dt = w["kernel.log_dt_real"].exp()[:, None], w["kernel.log_dt_imag"].exp()[:, None]
+    dt = w["z.log_dt_real"].exp()[:, None], w["z.log_dt_imag"].exp()[:, None]
     return mode, torch.complex(dt[0] * mode.real, dt[1] * mode.imag), _pair(w, "kernel.w")
 
 
@@ -100,7 +100,7 @@ def _mixer(kernel: Kernel) -> Mixer:
 
 
 def _dss_mixer(kernel: Kernel) -> Mixer:
-    return lambda w, u: mapped(w, "mixed.y", F.gelu(by_fft(u, kernel(w, u.shape[1])) + w["mixed.skip"] * u))
+    return lambda w, u: mapped(w, "y.y", F.gelu(by_fft(u, kernel(w, u.shape[1])) + w["y.skip"] * u))
 
 
 def _gss(w: Weights, tokens: Tensor) -> Tensor:
@@ -108,10 +108,10 @@ def _gss(w: Weights, tokens: Tensor) -> Tensor:
     for layer in range(2):
         at = below(w, f"x.{layer}.")
         u, at = normed(at, "y.layer_norm", x), below(at, "mixer.")
-        narrow = normed(at, "y.layer_norm", F.gelu(u @ at["narrow.linear.weight"].T))
+        narrow = normed(at, "y.layer_norm", F.gelu(u @ at["narrow.weight"].T))
         ssm = below(at, "ssm.")
         y = by_fft(narrow, gss_kernel(ssm, u.shape[1])) + ssm["skip"] * narrow
-        x = x + (F.gelu(u @ at["v.linear.weight"].T) * (y @ at["y.linear.weight"].T)) @ at["y.weight"].T
+        x = x + (F.gelu(u @ at["v.weight"].T) * (y @ at["y.linear_2.weight"].T)) @ at["y.weight"].T
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T
 
 
@@ -132,8 +132,8 @@ def _language_model(w: Weights, tokens: Tensor) -> Tensor:
         at = below(w, f"x.{layer}.")
         x = x + mixer(below(at, "mixer."), normed(at, "first.layer_norm", x))
         x = x + mixer(below(at, "mixer_2."), normed(at, "second.layer_norm", x))
-        up = mapped(at, "mlp.up", normed(at, "y.layer_norm", x))
-        x = x + mapped(at, "mlp.down", F.gelu(up))
+        up = mapped(at, "y.mlp.up", normed(at, "y.layer_norm", x))
+        x = x + mapped(at, "y.mlp.down", F.gelu(up))
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T + w["logits.bias"]
 
 

@@ -30,8 +30,8 @@ def _attention(ours: str, theirs: str) -> dict[str, str]:
 def _mlp(index: int) -> dict[str, str]:
     return {
         "y.rms_norm.weight": f"layer.{index}.layer_norm.weight",
-        "mlp.up.linear.weight": f"layer.{index}.DenseReluDense.wi.weight",
-        "mlp.y.weight": f"layer.{index}.DenseReluDense.wo.weight",
+        "y.mlp.up.weight": f"layer.{index}.DenseReluDense.wi.weight",
+        "y.mlp.y.weight": f"layer.{index}.DenseReluDense.wo.weight",
     }
 
 
@@ -50,9 +50,9 @@ DECODER = {
 T5: dict[str, str | compare.Part] = {
     "embedding.e.weight": "shared.weight",
     "encoder_bias.bias.weight": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-    "decoder_bias.bias.weight": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-    "encoder.y.weight": "encoder.final_layer_norm.weight",
-    "decoder.logits.rms_norm.weight": "decoder.final_layer_norm.weight",
+    "decoder_bias.bias.embed.weight": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+    "logits.encoder.y.weight": "encoder.final_layer_norm.weight",
+    "logits.decoder.logits.rms_norm.weight": "decoder.final_layer_norm.weight",
     **{f"encoder.x.{{}}.{ours}": f"encoder.block.{{}}.{theirs}" for ours, theirs in ENCODER.items()},
     **{f"decoder.x.{{}}.{ours}": f"decoder.block.{{}}.{theirs}" for ours, theirs in DECODER.items()},
 }

@@ -76,10 +76,10 @@ def test_the_first_transformer_is_as_its_paper_has_it(via: str) -> None:
     mapping = {"embedding.e.weight": compare.Part("table.weight")}
     for i in range(LAYERS):
         at, there = f"encoder.x.{i}", f"encoder.{i}"
-        mapping |= {**_heads(f"{at}.self_attention", f"{there}.heads.0"), **_rest(at, there, ("mixed", "y"))}
+        mapping |= {**_heads(f"{at}.self_attention", f"{there}.heads.0"), **_rest(at, there, ("mixed.layer_norm", "y"))}
         at, there = f"decoder.x.{i}", f"decoder.{i}"
         mapping |= {**_heads(f"{at}.mixer", f"{there}.heads.0"), **_heads(f"{at}.cross_attention", f"{there}.heads.1")}
-        mapping |= _rest(at, there, ("mixed", "seen", "y"))
+        mapping |= _rest(at, there, ("mixed.layer_norm", "seen.layer_norm", "y"))
     spec = load("vaswani", vocab=VOCAB, model=MODEL, layers=LAYERS, head=HEAD, hidden=HIDDEN)
     ours = compare.Model(spec, via)
     target, source = compare.tokens(VOCAB, time=9), compare.tokens(VOCAB, time=13, seed=1)
