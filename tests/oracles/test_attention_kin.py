@@ -55,7 +55,7 @@ OUTSIDE: dict[str, str | compare.Part] = {
     "e.weight": "embedding.weight",
     "logits.rms_norm.weight": f"norms.{2 * LAYERS}.weight",
     "logits.linear.weight": "head.weight",
-    **{f"x.{{}}.mlp.{name}.weight": f"mlps.{{}}.{name}.weight" for name in ("gate", "up", "down")},
+    **{f"x.{{}}.y.mlp.{name}.weight": f"mlps.{{}}.{name}.weight" for name in ("gate", "up", "down")},
     **{f"x.{i}.mixed.rms_norm.weight": f"norms.{2 * i}.weight" for i in range(LAYERS)},
     **{f"x.{i}.y.rms_norm.weight": f"norms.{2 * i + 1}.weight" for i in range(LAYERS)},
 }
@@ -94,8 +94,8 @@ def _of(name: str, i: int, swap: bool = False) -> compare.Part:
 
 CAT = OUTSIDE | {
     "x.{}.mixed.mixer.out.weight": "mixers.{}.out.weight",
-    **{f"x.{{}}.mixer.{name}.C": _of("mixers.{}.filters", i, True) for i, name in enumerate("qkv")},
-    **{f"x.{{}}.mixer.{name}.input.weight": _of("mixers.{}.maps", i) for i, name in enumerate("qkv")},
+    **{f"x.{{}}.mixed.mixer.{name}.C": _of("mixers.{}.filters", i, True) for i, name in enumerate("qkv")},
+    **{f"x.{{}}.mixed.mixer.{name}.input.weight": _of("mixers.{}.maps", i) for i, name in enumerate("qkv")},
 }
 
 
@@ -155,7 +155,7 @@ class InfiniteDelta(Infinite):
 
 
 INFINI: dict[str, str | compare.Part] = {
-    **{f"projections.{name}.weight": name for name in "qkv"},
+    **{f"q.{name}.weight": name for name in "qkv"},
     "gate": "gate",
     "out.weight": "out.weight",
 }
@@ -168,7 +168,7 @@ def test_infini_attention_agrees_with_its_equations(via: str) -> None:
     spec = load("infini_attention", None, vocab=VOCAB, layers=LAYERS, hidden=HIDDEN, **SIZES)
     ours, x = compare.Model(spec, via), compare.tokens(VOCAB, time=TIME)
     inside = {
-        f"x.{{}}.mixer.{'gate.param' if key == 'gate' else key}": f"mixers.{{}}.{value}"
+        f"x.{{}}.mixed.mixer.{key}": f"mixers.{{}}.{value}"
         for key, value in INFINI.items()
     }
     compare.same(ours, theirs, dict(theirs.named_parameters()), compare.per_layer(OUTSIDE | inside, LAYERS), x)

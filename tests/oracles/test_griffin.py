@@ -14,7 +14,7 @@ HEADS: dict[str, str | compare.Part] = {
     "logits.norm.scale": "model.final_norm.weight",
 }
 BLOCK: dict[str, str | compare.Part] = {
-    "logits.norm.scale": "temporal_pre_norm.weight",
+    "mixed.norm.scale": "temporal_pre_norm.weight",
     "y.norm.scale": "channel_pre_norm.weight",
     "y.mlp.gate.weight": "mlp_block.gate_proj.weight",
     "y.mlp.gate.bias": "mlp_block.gate_proj.bias",
@@ -52,7 +52,7 @@ def _mapping(pattern: str, recurrent: str) -> dict[str, compare.Part]:
     parts = dict(HEADS)
     for i in range(LAYERS):
         mixer = (recurrent, RECURRENT) if pattern[i % len(pattern)] == "r" else ("mixer", ATTENTION)
-        block = {**BLOCK, **{f"{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()}}
+        block = {**BLOCK, **{f"mixed.{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()}}
         parts |= {f"x.{i}.{key}": _below(f"model.layers.{i}", value) for key, value in block.items()}
     return compare.per_layer(parts, 1)
 

@@ -18,22 +18,22 @@ def _half(name: str, which: int, dim: int) -> compare.Part:
 
 
 MAMBA: dict[str, str | compare.Part] = {
-    "mixer.x0.weight": _half("mamba.in_proj.weight", 0, 0),
-    "mixer.z.weight": _half("mamba.in_proj.weight", 1, 0),
+    "mixed.mixer.x0.weight": _half("mamba.in_proj.weight", 0, 0),
+    "mixed.mixer.z.weight": _half("mamba.in_proj.weight", 1, 0),
     # Their kernel has the newest input last.
-    "mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
-    "mixer.conv_bias": "mamba.conv1d.bias",
+    "mixed.mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
+    "mixed.mixer.conv_bias": "mamba.conv1d.bias",
     "mixed.mixer.low.linear.weight": _rows("mamba.x_proj.weight", 0, RANK),
-    "mixer.low.weight": "mamba.dt_layernorm.weight",
-    "mixer.s.B.linear.weight": _rows("mamba.x_proj.weight", RANK, RANK + STATE),
+    "mixed.mixer.low.rms_norm.weight": "mamba.dt_layernorm.weight",
+    "mixed.mixer.s.B.linear.weight": _rows("mamba.x_proj.weight", RANK, RANK + STATE),
     "mixed.mixer.s.B.rms_norm.weight": "mamba.b_layernorm.weight",
     "mixed.mixer.s.C.linear.weight": _rows("mamba.x_proj.weight", RANK + STATE, RANK + 2 * STATE),
-    "mixer.s.C.weight": "mamba.c_layernorm.weight",
-    "mixer.dt.linear.weight": "mamba.dt_proj.weight",
-    "mixer.dt.linear.bias": "mamba.dt_proj.bias",
-    "mixer.A_log": "mamba.A_log",
-    "mixer.s.D": "mamba.D",
-    "mixer.y.weight": "mamba.out_proj.weight",
+    "mixed.mixer.s.C.rms_norm.weight": "mamba.c_layernorm.weight",
+    "mixed.mixer.dt.weight": "mamba.dt_proj.weight",
+    "mixed.mixer.dt.bias": "mamba.dt_proj.bias",
+    "mixed.mixer.A_log": "mamba.A_log",
+    "mixed.mixer.s.D": "mamba.D",
+    "mixed.mixer.y.weight": "mamba.out_proj.weight",
 }
 ATTENTION: dict[str, str | compare.Part] = {
     "mixed.attention_mixer.q.weight": "self_attn.q_proj.weight",

@@ -272,7 +272,7 @@ GATES = {
 def gate_names(prefix: str) -> dict[str, str | compare.Part]:
     pairs = {"delta": "Delta", "active": "L", "g": "g"}
     return {
-        f"{prefix}{ours}.linear.{leaf}": theirs + ("_bias" if leaf == "bias" else "")
+        f"{prefix}{ours}.{leaf}": theirs + ("_bias" if leaf == "bias" else "")
         for ours, theirs in pairs.items()
         for leaf in ("weight", "bias")
     }
@@ -313,8 +313,8 @@ DIRECT_NAMES: dict[str, str | compare.Part] = {
     "y.sought.weight": compare.transposed("K"),
     "y.y.linear_2.weight": "V",
     "y.y.linear.weight": "O",
-    "gates.delta.linear.weight": "Delta",
-    "gates.delta.linear.bias": "Delta_bias",
+    "a.delta.weight": "Delta",
+    "a.delta.bias": "Delta_bias",
     "a.b.weight": "b",
     "a.c.weight": "c",
     "a.beta.weight": "beta",
@@ -329,14 +329,14 @@ RUNGS = {
     "one_pole": Rung(one_pole, {"g": (N,), "p": (N,)}, {"g": "g", "p": "p"}),
     "integrator": Rung(integrator),
     "gated_memory": Rung(gated_memory),
-    "gated_rnn": Rung(gated_rnn, GATES, gate_names("gates.")),
+    "gated_rnn": Rung(gated_rnn, GATES, gate_names("g.")),
     "channel_mixing_rnn": Rung(
-        channel_mixing_rnn, {**GATES, "W": (N, N)}, {**gate_names("gates."), "memory.input.weight": "W"}
+        channel_mixing_rnn, {**GATES, "W": (N, N)}, {**gate_names("g."), "memory.input.weight": "W"}
     ),
     "output_gated_rnn": Rung(
         output_gated_rnn,
         {**GATES, **OUTPUT, "W": (N, N)},
-        {**gate_names("memory.gates."), **OUTPUT_NAMES, "y.memory.input.weight": "W"},
+        {**gate_names("y.g."), **OUTPUT_NAMES, "y.memory.input.weight": "W"},
         skip=True,
     ),
     "state_expansion": Rung(
@@ -354,7 +354,7 @@ RUNGS = {
             **OUTPUT_NAMES,
             "detected.weight": "C",
             "threshold": "b",
-            "y.linear.weight": "back",
+            "y.weight": "back",
         },
         {"pole": POLES, "perceptron": 5},
         skip=True,
@@ -406,7 +406,7 @@ def test_a_rung_computes_what_the_slides_say(via: str, name: str) -> None:
     }
     for key, part in rung.ours.items():
         part = compare.Part(part) if isinstance(part, str) else part
-        mapping[f"x.{{}}.mixer.{key}"] = compare.Part(f"{{}}.{part.name}", part.view)
+        mapping[f"x.{{}}.y.mixer.{key}"] = compare.Part(f"{{}}.{part.name}", part.view)
     weights = weights_of(rung)
     compare.same(ours, lambda x: model(rung, weights, x), weights, compare.per_layer(mapping, LAYERS), x)
     compare.stepwise(ours, x, 4)

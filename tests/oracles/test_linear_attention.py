@@ -123,7 +123,7 @@ ORACLES = {
             "A_log": "A_log",
             "y.rms_norm.weight": "o_norm",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "key": 4, "value": 6},
     ),
@@ -141,7 +141,7 @@ ORACLES = {
             "conv.C": "taps",
             "beta.weight": "beta",
             "y.rms_norm.weight": "o_norm",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"key": 4},
     ),
@@ -167,7 +167,7 @@ ORACLES = {
             "fade.bias": "fade_bias",
             "y.rms_norm.weight": "o_norm",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "rank": 3},
     ),
@@ -179,7 +179,7 @@ ORACLES = {
             "k.weight": "k",
             "v.weight": "v",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "width": 10},
         ("y.mlp.gate", "y.mlp.up", "y.mlp.y"),
@@ -192,7 +192,7 @@ def _weights(oracle: Oracle) -> dict[str, Tensor]:
     shapes = {"embed": [VOCAB, MODEL], "norm": [MODEL], "head": [VOCAB, MODEL]}
     for i in range(LAYERS):
         block = {"norm1": [MODEL], "norm2": [MODEL], **oracle.shapes}
-        block |= {"y.mlp.gate": [HIDDEN, MODEL], "y.mlp.up": [HIDDEN, MODEL], "y.mlp.down": [MODEL, HIDDEN]}
+        block |= {"mlp.gate": [HIDDEN, MODEL], "mlp.up": [HIDDEN, MODEL], "mlp.down": [MODEL, HIDDEN]}
         shapes |= {f"{i}.{key}": shape for key, shape in block.items()}
     return equations.weights(shapes)
 
@@ -203,12 +203,12 @@ def _model(oracle: Oracle, weights: dict[str, Tensor], tokens: Tensor) -> Tensor
         w = equations.below(weights, f"{i}.")
         x = x + oracle.mixer(w, rms_norm(x, w["norm1"], EPS))
         y = rms_norm(x, w["norm2"], EPS)
-        x = x + (F.silu(y @ w["y.mlp.gate"].T) * (y @ w["y.mlp.up"].T)) @ w["y.mlp.down"].T
+        x = x + (F.silu(y @ w["mlp.gate"].T) * (y @ w["mlp.up"].T)) @ w["mlp.down"].T
     return rms_norm(x, weights["norm"], EPS) @ weights["head"].T
 
 
 def _mapping(oracle: Oracle) -> dict[str, compare.Part]:
-    block = {f"mixer.{ours}": theirs for ours, theirs in oracle.parts.items()}
+    block = {f"mixed.mixer.{ours}": theirs for ours, theirs in oracle.parts.items()}
     block |= {"mixed.rms_norm.weight": "norm1", "y.rms_norm.weight": "norm2"}
     block |= {f"{ours}.weight": f"mlp.{part}" for ours, part in zip(oracle.mlp, ("gate", "up", "down"), strict=True)}
     parts: dict[str, str | compare.Part] = {f"x.{{}}.{ours}": f"{{}}.{theirs}" for ours, theirs in block.items()}
@@ -247,11 +247,11 @@ LINEAR = {
     "mixed.mixer.q": "q",
     "mixed.mixer.k": "k",
     "mixed.mixer.v": "v",
-    "mixer.y": "out",
+    "mixed.mixer.y": "out",
     "y.mlp.up": "up",
     "y.mlp.y": "down",
     "mixed.layer_norm": "norm1",
-    "y": "norm2",
+    "y.layer_norm": "norm2",
 }
 
 

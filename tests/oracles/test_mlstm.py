@@ -16,10 +16,10 @@ XLSTM: dict[str, str | compare.Part] = {
     "logits.linear.weight": "lm_head.weight",
     "x.{}.mixed.rms_norm.weight": "backbone.blocks.{}.norm_mlstm.weight",
     "x.{}.y.rms_norm.weight": "backbone.blocks.{}.norm_ffn.weight",
-    **{f"x.{{}}.mixer.{name}.weight": f"backbone.blocks.{{}}.mlstm_layer.{name}.weight" for name in "qkv"},
+    **{f"x.{{}}.mixed.mixer.{name}.weight": f"backbone.blocks.{{}}.mlstm_layer.{name}.weight" for name in "qkv"},
     "x.{}.mixed.mixer.o.weight": "backbone.blocks.{}.mlstm_layer.ogate_preact.weight",
     **{
-        f"x.{{}}.mixer.{name}.linear.{leaf}": f"backbone.blocks.{{}}.mlstm_layer.{name}gate_preact.{leaf}"
+        f"x.{{}}.mixed.mixer.{name}.{leaf}": f"backbone.blocks.{{}}.mlstm_layer.{name}gate_preact.{leaf}"
         for name in "if"
         for leaf in ("weight", "bias")
     },

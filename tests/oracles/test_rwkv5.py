@@ -79,7 +79,7 @@ RWKV: dict[str, str | compare.Part] = {
     "x.{}.mixed.layer_norm.bias": "blocks.{}.ln1.bias",
     "x.{}.y.layer_norm.weight": "blocks.{}.ln2.weight",
     "x.{}.y.layer_norm.bias": "blocks.{}.ln2.bias",
-    **{f"x.{{}}.mixer.mu_{letter}": f"blocks.{{}}.att.time_mix_{letter}" for letter in "kvrg"},
+    **{f"x.{{}}.mixed.mixer.mu_{letter}": f"blocks.{{}}.att.time_mix_{letter}" for letter in "kvrg"},
     "x.{}.mixed.mixer.w0": "blocks.{}.att.time_decay",
     "x.{}.mixed.mixer.u": "blocks.{}.att.time_faaaa",
     "x.{}.mixed.mixer.k.weight": "blocks.{}.att.key.weight",

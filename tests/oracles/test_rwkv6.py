@@ -94,7 +94,7 @@ RWKV: dict[str, str | compare.Part] = {
     "x.{}.mixed.layer_norm.bias": "blocks.{}.ln1.bias",
     "x.{}.y.layer_norm.weight": "blocks.{}.ln2.weight",
     "x.{}.y.layer_norm.bias": "blocks.{}.ln2.bias",
-    **{f"x.{{}}.mixer.mu_{letter}": f"blocks.{{}}.att.time_maa_{letter}" for letter in "xwkvrg"},
+    **{f"x.{{}}.mixed.mixer.mu_{letter}": f"blocks.{{}}.att.time_maa_{letter}" for letter in "xwkvrg"},
     "x.{}.mixed.mixer.low.weight": compare.transposed("blocks.{}.att.time_maa_w1"),
     "x.{}.mixed.mixer.mu.weight": compare.transposed("blocks.{}.att.time_maa_w2"),
     "x.{}.mixed.mixer.low_w.weight": compare.transposed("blocks.{}.att.time_decay_w1"),

@@ -79,7 +79,7 @@ RECURRENT: dict[str, str | compare.Part] = {
     "mixed.mixer.s.C.weight": _rows(RANK + STATE, RANK + 2 * STATE),
     "mixed.mixer.dt.weight": "mixer.dt_proj.weight",
     "mixed.mixer.dt.bias": "mixer.dt_proj.bias",
-    "mixed.mixer.A_log": "mixed.mixer.A_log",
+    "mixed.mixer.A_log": "mixer.A_log",
     "mixed.mixer.s.D": "mixer.D",
     "mixed.mixer.y.weight": "mixer.out_proj.weight",
 }

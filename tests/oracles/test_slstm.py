@@ -61,10 +61,10 @@ SLSTM = {
     "x.{}.mixed.mixer.conv.C": "{}.taps",
     "x.{}.mixed.mixer.conv_bias": "{}.conv_bias",
     "x.{}.mixed.mixer.y.weight": "{}.group",
-    **{f"x.{{}}.mixer.W_{gate}.weight": f"{{}}.W_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mixer.R_{gate}.weight": f"{{}}.R_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mixer.R_{gate}.bias": f"{{}}.b_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mlp.{name}.weight": f"{{}}.{name}" for name in ("gate", "up", "down")},
+    **{f"x.{{}}.mixed.mixer.W_{gate}.weight": f"{{}}.W_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.mixed.mixer.R_{gate}.weight": f"{{}}.R_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.mixed.mixer.R_{gate}.bias": f"{{}}.b_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.y.mlp.{name}.weight": f"{{}}.{name}" for name in ("gate", "up", "down")},
 }
 
 

@@ -56,7 +56,7 @@ GPT2: dict[str, str | compare.Part] = {
     "x.{}.mixed.layer_norm.weight": "transformer.h.{}.ln_1.weight",
     "x.{}.mixed.layer_norm.bias": "transformer.h.{}.ln_1.bias",
     **{
-        f"x.{{}}.mixer.{part}.{leaf}": _third(f"transformer.h.{{}}.attn.c_attn.{leaf}", i)
+        f"x.{{}}.mixed.mixer.{part}.{leaf}": _third(f"transformer.h.{{}}.attn.c_attn.{leaf}", i)
         for i, part in enumerate("qkv")
         for leaf in ("weight", "bias")
     },

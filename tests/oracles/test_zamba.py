@@ -36,10 +36,10 @@ BLOCK: dict[str, str | compare.Part] = {
 }
 SHARED = {
     "mixed.rms_norm.weight": "input_layernorm.weight",
-    **{f"attention_mixer.{one}.weight": f"self_attn.{one}_proj.weight" for one in "qkv"},
+    **{f"mixed.attention_mixer.{one}.weight": f"self_attn.{one}_proj.weight" for one in "qkv"},
     "mixed.attention_mixer.y.weight": "self_attn.o_proj.weight",
     "y.rms_norm.weight": "pre_ff_layernorm.weight",
-    **{f"mlp.{one}.weight": f"feed_forward.{one}_proj.weight" for one in ("gate", "up", "down")},
+    **{f"y.mlp.{one}.weight": f"feed_forward.{one}_proj.weight" for one in ("gate", "up", "down")},
 }
 
 
@@ -56,7 +56,7 @@ def _mapping() -> dict[str, compare.Part]:
             part = compare.Part(part) if isinstance(part, str) else part
             parts[f"{at}.{ours}"] = compare.Part(f"{below}.{part.name}", part.view)
         if hybrid:
-            parts[f"{at}.seen.weight"] = compare.Part(f"model.layers.{i}.linear.weight")
+            parts[f"{at}.seen.linear.weight"] = compare.Part(f"model.layers.{i}.linear.weight")
     return parts
 
 
@@ -84,6 +84,6 @@ def test_zamba_agrees_with_transformers(via: str) -> None:
 def test_calls_that_share_weights_remember_apart() -> None:
     model = compare.Model(load("zamba", vocab=11, model=16, layers=LAYERS, head=2, state=STATE, rank=RANK), "compiled")
     _, state = model.fill()(compare.tokens(11, time=5))
-    first, second = state["x0.2.shared.attention_mixer.read"], state["x.4.shared.attention_mixer.read"]
+    first, second = state["x0.2.seen.shared.mixed.attention_mixer.read"], state["x.4.seen.shared.mixed.attention_mixer.read"]
     assert first.shape == second.shape == (2, 5, 2, 16)
     assert (first - second).abs().min() > 0
