@@ -46,6 +46,7 @@ class Registry:
         self._entries: dict[str, dict[str, tuple[Any, str]]] = {kind: {} for kind in KINDS}
         self._owner: Plugin | None = None
         self._plugins: list[Plugin] | None = None
+        self._owning: set[str] = set()
 
     def add(self, kind: str, name: str, value: Any) -> None:
         """Register ``value`` as the ``kind`` called ``name``. Raises Clash if another has it."""
@@ -59,8 +60,9 @@ class Registry:
         if self._owner:
             self._owner.provides.append((kind, name))
 
-    def function(self, call: Callable[..., Any]) -> None:
-        """Add a function of the language under its own name (a trailing underscore is dropped)."""
+    def function(self, call: Callable[..., Any], owns: bool = False) -> None:
+        """Add a function of the language under its own name (a trailing underscore is dropped). ``owns`` says that it makes
+        parameters or memories, whatever its arguments: then a call of it has a path, and takes ``name=``."""
         name = call.__name__.rstrip("_")
         if self._owner:
             try:
@@ -69,6 +71,12 @@ class Registry:
                 words = f"the annotations of `{name}` say what its arguments are, and cannot be read: {error}"
                 raise SSIRError(f"{words}; import what they use, outside TYPE_CHECKING too") from None
         self.add("function", name, call)
+        if owns:
+            self._owning.add(name)
+
+    def owns(self, name: str) -> bool:
+        """Whether a function makes parameters or memories."""
+        return self.get("function", name) is not None and name in self._owning
 
     def get(self, kind: str, name: str) -> Any | None:
         """The object, or None; loads the plugins if the core has none of that name."""

@@ -7,6 +7,6 @@ def register(registry: Registry) -> None:
     from ssir.plugins.mixture.routing import Experts, Top, experts, top
 
     registry.function(top)
-    registry.function(experts)
+    registry.function(experts, owns=True)
     registry.add("op", "top", Top())
     registry.add("op", "experts", Experts())

@@ -22,7 +22,6 @@ class Names:
     def __init__(self, graph: Graph, signs: Mapping[str, str]) -> None:
         self.graph = graph
         self.signs = signs
-        self._states = {_stem(node.name) for node in graph.states}
         own = {node.name: given for node in graph if (given := self._given(node))}
         leaves = Counter(own.values())
         self._known = {
@@ -64,19 +63,18 @@ class Names:
             return None
         if node.op == "param":
             key = leaf(node.attrs["key"])
-            return None if key in _ROLES or key.startswith("param") else key
-        last, parent = leaf(node.name), node.name.rpartition(".")[0]
-        stem = leaf(_stem(node.name))
-        made_up = stem in (node.op, node.op.removeprefix("op.")) or last in _ROLES or parent in self.graph.nodes
-        if parent and made_up:
+            return None if key in _ROLES or key.startswith("param") or "/" in node.name else key
+        path, _, part = node.name.partition("/")
+        if node.op == "const":
+            return None if not part or _NUMBERED.sub(r"\1", part) == "const" else _NUMBERED.sub(r"\1", part)
+        if part not in ("", "value") or (node.op == "state" and f"{path}/value" in self.graph.nodes):
             return None
-        if _stem(node.name) in self._states and _NUMBERED.match(
-            last
-        ):  # what discretising a state makes is called alike
-            return stem if node.op == "state" else None
-        return None if node.op != "state" and node.name in self._states else last
+        parent, _, last = path.rpartition(".")
+        if node.op == "state" and parent and parent not in self.graph.calls and self._ends(node.name, parent):
+            parent, _, last = parent.rpartition(".")
+        return last if not parent or parent in self.graph.calls else None
 
-
-def _stem(name: str) -> str:
-    match = _NUMBERED.match(name)
-    return match.group(1) if match else name
+    def _ends(self, name: str, expression: str) -> bool:
+        """Whether a memory that a call made is the value of the whole expression."""
+        users = self.graph.users[name]
+        return not any(user.startswith((f"{expression}.", f"{expression}/")) or user == expression for user in users)

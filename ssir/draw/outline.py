@@ -21,25 +21,25 @@ _MOST_APART = 4
 
 def block_rows(spec: Spec) -> list[Row]:
     """Each distinct layer, the components that it calls as boxes."""
-    called, signs = parts.callables(spec.module), parts.symbols(spec.module)
+    signs = parts.symbols(spec.module)
     graph = parts.canonical(spec)
     found: list[Graph] = []
     for body in parts.bodies(graph):
         if body not in found:
             found.append(body)
-    rows = [_row(body, f"{spec.name} · {body.name}", called, signs) for body in found]
-    return rows or [_row(graph, spec.name, called, signs)]
+    rows = [_row(body, f"{spec.name} · {body.name}", signs) for body in found]
+    return rows or [_row(graph, spec.name, signs)]
 
 
 def model_row(spec: Spec) -> Row:
     """The whole graph: its stack as the pattern that repeats."""
-    called, signs = parts.callables(spec.module), parts.symbols(spec.module)
+    signs = parts.symbols(spec.module)
     graph = parts.canonical(spec)
     row = Row(spec.name)
     stacks = [node for node in graph if node.op == "stack"]
     if not stacks:
-        return _row(graph, spec.name, called, signs)
-    Fold(_collapsed(graph, called), row, signs).run()
+        return _row(graph, spec.name, signs)
+    Fold(_collapsed(graph), row, signs).run()
     for stack in stacks:
         if stack.name in row.boxes:  # not inside a component, which is one box
             _unroll(row, graph, stack)
@@ -47,9 +47,9 @@ def model_row(spec: Spec) -> Row:
     return row
 
 
-def _row(graph: Graph, title: str, called: parts.Called, signs: Mapping[str, str]) -> Row:
+def _row(graph: Graph, title: str, signs: Mapping[str, str]) -> Row:
     row = Row(title)
-    collapsed = _collapsed(graph, called)
+    collapsed = _collapsed(graph)
     if all(node.op != "component" for node in collapsed) and graph.states:
         collapsed = _whole(graph)
     Fold(collapsed, row, signs).run()
@@ -77,24 +77,24 @@ def _short(number: int) -> str:
     return str(number)
 
 
-def _collapsed(graph: Graph, called: parts.Called) -> Graph:
+def _collapsed(graph: Graph) -> Graph:
     """The graph with the signals of each outermost component call as one node; constants stay, for they are not drawn."""
     members: dict[str, list[Node]] = {}
     for node in graph:
-        name = parts.scope(graph, node.name, called)
+        name = parts.scope(graph, node.name)
         if name is None and node.op == "param":  # one that a call alone uses belongs to it, wherever its name stands
-            users = {parts.scope(graph, user, called) for user in graph.users[node.name]}
+            users = {parts.scope(graph, user) for user in graph.users[node.name]}
             name = users.pop() if len(users) == 1 else None
         if name is not None:
             members.setdefault(name, []).append(node)
-    home = {node.name: name for name, nodes in members.items() for node in nodes if _signal(node)}
+    home = {node.name: f"{name}/call" for name, nodes in members.items() for node in nodes if _signal(node)}
     nodes: dict[str, Node] = {}
     for node in graph:
         name = home.get(node.name)
         if name is None:
             nodes[node.name] = node.with_(inputs=tuple(home.get(i, i) for i in node.inputs))
         elif name not in nodes:
-            nodes[name] = _component(graph, name, members[name], home)
+            nodes[name] = _component(graph, name, members[name.removesuffix("/call")], home)
     outputs = tuple((label, home.get(name, name)) for label, name in graph.outputs)
     return replace(graph.with_nodes(nodes.values()), outputs=outputs)
 
@@ -112,8 +112,7 @@ def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[s
         for node in members
         if _signal(node) and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
     ]
-    stem, _, count = name.rpartition("_")
-    values = attrs(label=stem if stem and count.isdigit() else name, note=_summary(list(_layered(graph, members))))
+    values = attrs(label=graph.calls[name.removesuffix("/call")], note=_summary(list(_layered(graph, members))))
     return Node(name, "component", tuple(dict.fromkeys(home.get(i, i) for i in given)), values, results[0].type)
 
 

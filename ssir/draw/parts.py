@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ssir import passes
 from ssir.draw.words import THROUGH
-from ssir.ir.graph import Dependence, Graph, Node, attrs
+from ssir.ir.graph import Dependence, Graph, Node, attrs, parents
 from ssir.spec.load import Spec
 from ssir.spec.module import Module
 from ssir.spec.schema import REST
@@ -86,12 +87,9 @@ def symbols(module: Module) -> dict[str, str]:
     return found
 
 
-def scope(graph: Graph, name: str, called: Called) -> str | None:
+def scope(graph: Graph, name: str) -> str | None:
     """The outermost component call that a node belongs to."""
-    first, dot, _ = name.partition(".")
-    stem, underscore, count = first.rpartition("_")
-    known = first in called or (underscore and count.isdigit() and stem in called)
-    return first if dot and known and first not in graph.nodes else None
+    return next((path for path in parents(name) if path in graph.calls), None)
 
 
 def mixers(spec: Spec, every: bool = False) -> list[Part]:
@@ -102,20 +100,22 @@ def mixers(spec: Spec, every: bool = False) -> list[Part]:
     """
     called, signs = callables(spec.module), symbols(spec.module)
     whole = canonical(spec)
-    found = list(_mixers(whole, called, ""))
-    rich = [
-        (graph, title) for graph, title in found if every or any(_remembers(graph, node) for node in _mixing(graph))
-    ]
-    distinct: dict[str, tuple[Graph, list[str]]] = {}
-    layers = [(body, body.name) for body in bodies(whole)] or [(whole, "")]
-    for graph, title in rich or found or layers:
-        titles = distinct.setdefault(_content(graph), (graph, []))[1]
-        if title and title not in titles:
-            titles.append(title)
-    return [
-        Part(graph, f"{spec.name} · {', '.join(titles)}" if titles and len(distinct) > 1 else spec.name, signs)
-        for graph, titles in distinct.values()
-    ]
+    found = list(_mixers(whole, called, "", ""))
+    rich = [one for one in found if every or any(_remembers(one[0], node) for node in _mixing(one[0]))]
+    distinct: dict[str, tuple[Graph, dict[str, str]]] = {}
+    layers = [(body, body.name, "") for body in bodies(whole)] or [(whole, "", "")]
+    for graph, title, path in rich or found or layers:
+        titles = distinct.setdefault(_content(graph), (graph, {}))[1]
+        if title:
+            titles.setdefault(title, path)
+    often = Counter(title for _, titles in distinct.values() for title in titles)
+    parts: list[Part] = []
+    for graph, titles in distinct.values():
+        said = [title if often[title] == 1 else path or title for title, path in titles.items()]
+        parts.append(
+            Part(graph, f"{spec.name} · {', '.join(said)}" if said and len(distinct) > 1 else spec.name, signs)
+        )
+    return parts
 
 
 def _content(graph: Graph) -> str:
@@ -161,25 +161,27 @@ def _remembers(graph: Graph, state: Node) -> bool:
     return graph[a].op != "op.shift" or (c is not None and graph[c].type.dependence > Dependence.CONSTANT)
 
 
-def _mixers(graph: Graph, called: Called, title: str) -> Iterator[tuple[Graph, str]]:
+def _mixers(graph: Graph, called: Called, title: str, path: str) -> Iterator[tuple[Graph, str, str]]:
+    """Graphs that mix, each with the component that it is, and the path by which that is called."""
     stacks = [node for node in graph if node.op == "stack"]
     for stack in stacks:
         for name in dict.fromkeys(stack.attrs["pattern"]):
-            yield from _mixers(graph.bodies[name], called, graph.bodies[name].name)
-    scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name, called) for state in _mixing(graph)))))
-    if scopes and (stacks or _wraps(graph, called)):
+            yield from _mixers(graph.bodies[name], called, graph.bodies[name].name, "")
+    scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name) for state in _mixing(graph)))))
+    if scopes and (stacks or _wraps(graph)):
         for name in scopes:
-            yield from _mixers(extract(graph, name, called), called, title if title and len(scopes) == 1 else name)
+            said = title if title and len(scopes) == 1 else graph.calls[name]
+            yield from _mixers(extract(graph, name, called), called, said, f"{path}.{name}" if path else name)
     elif _mixing(graph):
-        yield graph, title
+        yield graph, title, path
 
 
-def _wraps(graph: Graph, called: Called) -> bool:
+def _wraps(graph: Graph) -> bool:
     """Whether a graph only adds the outputs of components to its input, or is a whole model over tokens."""
     if any(node.type.dtype == "int" for node in graph.inputs):
         return True
-    if all(scope(graph, state.name, called) for state in _mixing(graph)) and not any(
-        scope(graph, node.name, called) is None
+    if all(scope(graph, state.name) for state in _mixing(graph)) and not any(
+        scope(graph, node.name) is None
         and node.type.dependence > Dependence.CONSTANT
         and node.op not in _ON_THE_WAY | {"input"}
         for node in graph
@@ -190,7 +192,7 @@ def _wraps(graph: Graph, called: Called) -> bool:
         node = graph[todo.pop()]
         if node.op == "input":
             return True
-        if node.name not in seen and node.op in _ON_THE_WAY and scope(graph, node.name, called) is None:
+        if node.name not in seen and node.op in _ON_THE_WAY and scope(graph, node.name) is None:
             seen.add(node.name)
             todo.extend(node.inputs)
     return False
@@ -213,13 +215,15 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
                 node = Node(current, "input", (), attrs(), node.type, node.at)
             wanted[current] = node
             todo.extend(node.inputs)
-    short = _short(wanted, inside, name, called)
+    short = _short(wanted, inside, name, called[graph.calls[name]])
     nodes = [
         wanted[n].with_(name=short[n], inputs=tuple(short[i] for i in wanted[n].inputs))
         for n in graph.nodes
         if n in wanted
     ]
-    return Graph(name, {node.name: node for node in nodes}, tuple((short[n], short[n]) for n in used))
+    calls = {path.removeprefix(f"{name}."): one for path, one in graph.calls.items() if path.startswith(f"{name}.")}
+    outputs = tuple((short[n], short[n]) for n in used)
+    return Graph(graph.calls[name], {node.name: node for node in nodes}, outputs, calls=calls)
 
 
 def _takes(declared: frozenset[str], axes: frozenset[str]) -> bool:
@@ -227,10 +231,11 @@ def _takes(declared: frozenset[str], axes: frozenset[str]) -> bool:
     return declared - {REST} <= axes if REST in declared else declared == axes
 
 
-def _short(wanted: Mapping[str, Node], inside: set[str], name: str, called: Called) -> dict[str, str]:
+def _short(
+    wanted: Mapping[str, Node], inside: set[str], name: str, declared: Mapping[str, frozenset[str]]
+) -> dict[str, str]:
     """Names within the component: what comes from outside has the name of the one input that has its axes, if there is one."""
     short = {n: n.removeprefix(f"{name}.") for n in wanted if n in inside}
-    declared = called[name if name in called else name.rpartition("_")[0]]
     taken = set(short.values())
     for n, node in wanted.items():
         if n not in inside:

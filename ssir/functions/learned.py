@@ -22,14 +22,13 @@ def param(
     lr: float = 1.0,
     dtype: Literal["float32", "float64"] | None = None,
     draws: Node | None = None,
-    name: str | None = None,
 ) -> Node:
     """A learned constant over these axes. decay and lr are its weight decay and its learning-rate factor in training. Where init
     draws, draws= names a parameter whose random numbers it draws again, so that the two fit each other."""
     cx.finite(axes, "axes", "a parameter")
     if draws is not None and draws.op != "param":
         cx.fail("SSIR023", "this is no parameter, so it draws nothing", "draws", "name a node that is a `param`")
-    return cx.param("", axes, init, name, decay, lr, dtype, draws.attrs["key"] if draws is not None else None)
+    return cx.param("", axes, init, decay, lr, dtype, draws.attrs["key"] if draws is not None else None)
 
 
 def _weight_of(cx: Site, tied: Node) -> Node:
@@ -51,7 +50,6 @@ def linear(
     bias_init: Init = Init("zeros"),
     decay: bool = True,
     lr: float = 1.0,
-    name: str | None = None,
 ) -> Node:
     """A learned linear map from the axes ``over`` of a (all, if left out) to the axes ``out``.
 
@@ -96,13 +94,13 @@ def linear(
                 "SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes"
             )
     else:
-        weight = cx.param("weight", weight_axes, init, None if name is None else f"{name}.weight", decay, lr)
+        weight = cx.param("weight", weight_axes, init, decay, lr)
     operands = [a, weight]
     if bias:
         if bias_init == "fan_in":
             bound = prod(axis.size or 1 for axis in contracted) ** -0.5
             bias_init = Init(f"uniform({-bound}, {bound})")
-        operands.append(cx.param("bias", (*per, *out), bias_init, None if name is None else f"{name}.bias", False, lr))
+        operands.append(cx.param("bias", (*per, *out), bias_init, False, lr))
     type = Type((*rest, *out), promote([a.type]), absent=absent([a.type], tuple(gone)))
     return cx.emit(
         "linear",
@@ -129,7 +127,6 @@ def embed(
     init: Init = Init("normal(1)"),
     decay: bool = False,
     tie: Node | None = None,
-    name: str | None = None,
 ) -> Node:
     """The row of a learned table [vocab, out...] for each token (or other whole number)."""
     if not is_unknown(tokens) and not cx.is_whole(tokens):
@@ -147,10 +144,10 @@ def embed(
                 "SSIR023", f"the tied weight is [{has}], but [{needs}] is needed", "tie", "tie maps of the same sizes"
             )
     else:
-        weight = cx.param("weight", (vocab, *out), init, None if name is None else f"{name}.weight", decay)
+        weight = cx.param("weight", (vocab, *out), init, decay)
     return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out), absent=tokens.type.absent))
 
 
 def register(registry: Registry) -> None:
     for call in (param, linear, embed):
-        registry.function(call)
+        registry.function(call, owns=True)

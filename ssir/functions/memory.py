@@ -24,7 +24,6 @@ def system(
     roles: dict[str, Node],
     read: str = "after",
     algebra: str = "plus_times",
-    name: str | None = None,
     sampled: str | None = None,
 ) -> Node:
     """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default. ``sampled`` tells a
@@ -55,8 +54,8 @@ def system(
     if not known:
         # What is kept is declared; only a readout or a feed-through could give other axes.
         read_whole = "C" not in roles and "D" not in roles
-        return cx.emit("state", operands, Type(axes) if read_whole else Type(dtype=UNKNOWN), name, **attributes)
-    return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), name, **attributes)
+        return cx.emit("state", operands, Type(axes) if read_whole else Type(dtype=UNKNOWN), **attributes)
+    return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), **attributes)
 
 
 def _entrances(cx: Site, roles: dict[str, Node]) -> list[str]:
@@ -154,7 +153,7 @@ def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> No
         zero = lifted(cx, cx.number(0))
         return system(cx, x.type.axes, {"A": zero, "x": x, **first}, "before")
     slots = Axis("_steps", steps)
-    register = system(cx, (slots, *x.type.axes), {"A": shift(cx, slots), "x": x, **first}, "before", name="register")
+    register = system(cx, (slots, *x.type.axes), {"A": shift(cx, slots), "x": x, **first}, "before")
     rest = Type(x.type.axes, register.type.dtype)
     return cx.emit("select", (register, cx.number(steps - 1)), rest, axis=slots.name)
 
@@ -331,5 +330,6 @@ def _dense(cx: Site, m: Node, n: Axis) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for call in (delay, window, hold, context):
-        registry.function(call)
+    for call in (delay, window, hold):
+        registry.function(call, owns=True)
+    registry.function(context)

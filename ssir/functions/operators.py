@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def shift(cx: Site, axis: Axis) -> Node:
     """Moves every slot one place along the axis; the input enters slot 0, and the last slot is lost."""
-    return cx.emit("op.shift", (), Type((axis,), absent=((axis.name, 0),), operator=True), axis=axis.name)
+    return cx.emit("op.shift", (), Type((axis,), absent=((axis.name, 0),), operator=True), "shift", axis=axis.name)
 
 
 def outer(cx: Site, a: Node, b: Node, over: Axis) -> Node:

@@ -125,5 +125,7 @@ def l2_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-12) -> No
 def register(registry: Registry) -> None:
     for op in ("sum", "mean", "max", "min"):
         registry.function(_reduce(op))
-    for call in (dot, softmax, rms_norm, layer_norm, group_norm, l2_norm):
+    for call in (dot, softmax, l2_norm):
         registry.function(call)
+    for call in (rms_norm, layer_norm, group_norm):
+        registry.function(call, owns=True)

@@ -1,6 +1,6 @@
 """The IR: an immutable graph of typed nodes.
 
-    graph   ::= inputs, outputs, nodes, bodies          bodies: the graphs that a stack repeats
+    graph   ::= inputs, outputs, nodes, bodies, calls   bodies: the graphs that a stack repeats; calls: path of a component, its name
     node    ::= name op(input names) {attributes} : type @ source position
     type    ::= [axis:size, ...] dtype dependence       the batch and time axes are never written
 
@@ -127,6 +127,13 @@ def owners(stack: Node) -> tuple[int, ...]:
     return tuple(pattern.index(body) if stack.attrs["share"] else i for i, body in enumerate(pattern))
 
 
+def parents(path: str) -> Iterator[str]:
+    """The paths above a node, the outermost first: a, a.b of a.b.c and of a.b.c/exp."""
+    parts = path.partition("/")[0].split(".")
+    for i in range(1, len(parts)):
+        yield ".".join(parts[:i])
+
+
 def attrs(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
 
@@ -136,13 +143,15 @@ class Graph:
     """A component with everything inlined but its stacks.
 
     ``outputs`` pairs a label with a node. ``bodies`` holds, by name, the graphs that stacks repeat: their inputs are the value that
-    runs through the stack, the carried ones, then those given ``with:``; their outputs are the first and the carried ones.
+    runs through the stack, the carried ones, then those given ``with:``; their outputs are the first and the carried ones. ``calls`` says for the path of each
+    component that was inlined what it was called as: what is below that path is in it.
     """
 
     name: str
     nodes: Mapping[str, Node]
     outputs: tuple[tuple[str, str], ...]
     bodies: Mapping[str, Graph] = field(default_factory=dict)
+    calls: Mapping[str, str] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Graph:
         return self  # nothing in it changes

@@ -1,9 +1,10 @@
 """The IR as text that a person can read, and that parses back to the same IR, source positions aside.
 
-    graph   ::= "graph" name, then indented: nodes, outputs, bodies
+    graph   ::= "graph" name, then indented: nodes, outputs, calls, bodies
     node    ::= name "=" op ["(" operand ("," operand)* ")"] ["{" key ":" value ("," key ":" value)* "}"] ":" type
     operand ::= [role "="] name                               the operands of a state carry their roles
     output  ::= "->" label ":" name
+    call    ::= "call" path ":" component                     what is below the path is a call of the component, inlined
     body    ::= "body" name, then indented: graph
     type    ::= "[" [axis ":" (size | "*") ("," ...)*] "]" dtype dependence ["absent(" axis "," (lag | "whole") ")"]* ["operator"]
     value   ::= number | word | string | "none" | "true" | "false" | "[" [item ("," item)*] "]"
@@ -27,7 +28,7 @@ from ssir.errors import SSIRError
 from ssir.ir.graph import WHOLE, Axis, Dependence, Graph, Node, Type, attrs
 
 _INDENT = "  "
-_WORD = r"[A-Za-z_][A-Za-z0-9_.]*(?:\[[A-Za-z0-9_.]+\])?"
+_WORD = r"[A-Za-z_][A-Za-z0-9_.]*(?:\[[A-Za-z0-9_.]+\])?(?:/[A-Za-z0-9_]+)*"
 _NUMBER = r"-?(?:inf|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)(?![A-Za-z0-9_.])"
 _TOKEN = re.compile(
     rf'\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>{_NUMBER})|(?P<word>{_WORD})|(?P<mark>->|[-=(){{}}\[\],:×*]))'
@@ -62,6 +63,8 @@ def _lines(graph: Graph, indent: str) -> Iterator[str]:
         yield f"{inner}{_node(node)}"
     for label, name in graph.outputs:
         yield f"{inner}-> {_word(label)}: {_word(name)}"
+    for path, name in sorted(graph.calls.items()):
+        yield f"{inner}call {_word(path)}: {_word(name)}"
     for name, body in graph.bodies.items():
         yield f"{inner}body {_word(name)}"
         yield from _lines(body, inner + _INDENT)
@@ -154,12 +157,18 @@ class _Reader:
         nodes: dict[str, Node] = {}
         outputs: list[tuple[str, str]] = []
         bodies: dict[str, Graph] = {}
+        calls: dict[str, str] = {}
         while (line := self.next(depth + 1)) is not None:
             if line.take("->"):
                 label = line.word()
                 line.expect(":")
                 outputs.append((label, line.word()))
-            elif line.starts_body():
+            elif line.starts("call"):
+                line.expect("call")
+                path = line.word()
+                line.expect(":")
+                calls[path] = line.word()
+            elif line.starts("body"):
                 line.expect("body")
                 own = line.word()
                 line.end()
@@ -171,7 +180,7 @@ class _Reader:
                     raise line.error(f"`{node.name}` is there twice")
                 nodes[node.name] = node
             line.end()
-        return Graph(name, nodes, tuple(outputs), bodies)
+        return Graph(name, nodes, tuple(outputs), bodies, calls)
 
     def next(self, depth: int) -> _Line | None:
         """The next line, if it is that deep."""
@@ -222,8 +231,8 @@ class _Line:
         if self.at < len(self.tokens):
             raise self.error(f"{self.peek()[1]} is too much")
 
-    def starts_body(self) -> bool:
-        return self.peek() == ("word", "body") and self.tokens[1:2] != [("mark", "=")]
+    def starts(self, word: str) -> bool:
+        return self.peek() == ("word", word) and self.tokens[1:2] != [("mark", "=")]
 
     def word(self) -> str:
         kind, text = self.peek()

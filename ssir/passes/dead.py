@@ -1,13 +1,13 @@
 """Drops what no output needs.   a = f(x); b = g(x); out b   ->   b = g(x); out b
 
-Inputs stay, since they are the signature; so do bodies that a remaining stack uses.
+Inputs stay, since they are the signature; so do bodies that a remaining stack uses, and calls in which something remains.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ssir.ir.graph import Graph
+from ssir.ir.graph import Graph, parents
 from ssir.passes.rewrite import bottom_up
 
 
@@ -25,6 +25,9 @@ def _one(graph: Graph) -> Graph:
             todo.extend(graph[name].inputs)
     kept = [node for node in graph if node.name in alive or node.op == "input"]
     used = {name for node in kept if node.op == "stack" for name in node.attrs["pattern"]}
-    if len(kept) == len(graph.nodes) and used == set(graph.bodies):
+    above = {parent for node in kept for parent in parents(node.name)}
+    calls = {path: name for path, name in graph.calls.items() if path in above}
+    if len(kept) == len(graph.nodes) and used == set(graph.bodies) and calls == graph.calls:
         return graph
-    return replace(graph.with_nodes(kept), bodies={name: body for name, body in graph.bodies.items() if name in used})
+    bodies = {name: body for name, body in graph.bodies.items() if name in used}
+    return replace(graph.with_nodes(kept), bodies=bodies, calls=calls)

@@ -74,10 +74,10 @@ class _Log:
         )
         if same is not None and op != "const":
             return same
-        name, n = f"{like.name}.log", 1
+        name, n = f"{like.name}/log", 1
         while name in self.nodes:
             n += 1
-            name = f"{like.name}.log_{n}"
+            name = f"{like.name}/log_{n}"
         node = Node(name, op, tuple(i.name for i in inputs), attrs(**values), like.type if inputs else Type(), like.at)
         self.nodes[name] = node
         return node

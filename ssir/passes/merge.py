@@ -1,6 +1,6 @@
 """Makes equal nodes one: same operation, same operands, same attributes. Four reads of delay(h) become one memory.
 
-Parameters are equal only to themselves. A layer's stack is never merged with another: it owns parameters.
+Of equal memories the one stays whose name comes first, so that no order of the nodes decides it. Parameters are equal only to themselves. A layer's stack is never merged with another: it owns parameters.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ def merge_equal(graph: Graph) -> Graph:
 
 def _one(graph: Graph) -> Graph:
     while True:
-        seen: dict[Any, str] = {}
-        other: dict[str, str] = {}
+        equal: dict[Any, list[Node]] = {}
         for node in graph:
-            if node.op in _APART:
-                continue
-            first = seen.setdefault(_key(node), node.name)
-            if first != node.name:
-                other[node.name] = first
+            if node.op not in _APART:
+                equal.setdefault(_key(node), []).append(node)
+        other: dict[str, str] = {}
+        for nodes in equal.values():
+            kept = min(nodes, key=_rank) if nodes[0].op == "state" else nodes[0]
+            other |= {node.name: kept.name for node in nodes if node is not kept}
         if not other:
             return graph
         graph = swapped(graph, other)
+
+
+def _rank(state: Node) -> tuple[int, str]:
+    return state.name.count("."), state.name
 
 
 def _key(node: Node) -> Any:

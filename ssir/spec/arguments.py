@@ -33,7 +33,7 @@ class Arguments:
     def bound(self, function: Callable[..., Node]) -> tuple[dict[str, Any], dict[str, Span]]:
         """The arguments by name, each as its annotation asks, and their places. Raises SpecError for those that do not fit."""
         tree = self.tree
-        parameters, rest = _signature(function)
+        parameters, rest = signature(function)
         given: dict[str, syntax.Expr] = {}
         usage = _usage(tree.function, parameters)
         positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -240,7 +240,7 @@ class Arguments:
 
 
 @cache
-def _signature(function: Callable[..., Node]) -> tuple[tuple[inspect.Parameter, ...], Any]:
+def signature(function: Callable[..., Node]) -> tuple[tuple[inspect.Parameter, ...], Any]:
     """The parameters after the site, and the kind of further keywords."""
     parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     rest = next((p.annotation for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)

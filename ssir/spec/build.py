@@ -12,6 +12,7 @@ from ssir.ir.ops import REAL_ONLY, AxesError, absent, broadcast, promote, shown
 
 UNKNOWN = "unknown"
 MOST_NODES = 10_000
+_OWNED = ("state", "param")
 _WHOLE = frozenset("arange floor ceil round".split())
 _STAYS_WHOLE = frozenset(
     "add sub mul neg abs mod maximum minimum where clamp square sum max min detach rename expand pack concat".split()
@@ -25,11 +26,16 @@ def is_unknown(*nodes: Node) -> bool:
 
 @dataclass
 class Builder:
-    """The nodes of one graph as they are made. Names are unique; parameters are made once a key."""
+    """The nodes of one graph as they are made. Names are unique; parameters are made once a key.
+
+    A memory, a parameter and the value of a node are called by their path (``s.A``), for good. What else an expression needs is
+    called after its path and what it does (``s.A/exp``, ``s.A/exp_2``), so that it is in nobody's way.
+    """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     bodies: dict[str, Graph] = field(default_factory=dict)
-    reserved: set[str] = field(default_factory=set)
+    calls: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, Node] = field(default_factory=dict)
 
     def refuse_more(self, at: Span | None) -> None:
         """Raise SpecError once the graph is as large as a graph may be."""
@@ -39,16 +45,10 @@ class Builder:
 
     def fresh(self, name: str) -> str:
         taken, n = name, 1
-        while taken in self.nodes or taken in self.reserved:
+        while taken in self.nodes:
             n += 1
             taken = f"{name}_{n}"
         return taken
-
-    def reserve(self, name: str) -> str:
-        """A unique name that the next node asked for under it gets."""
-        unique = self.fresh(name)
-        self.reserved.add(unique)
-        return unique
 
     def add(self, name: str, op: str, inputs: Sequence[Node], type: Type, at: Span | None, **values: Any) -> Node:
         self.refuse_more(at)
@@ -58,8 +58,6 @@ class Builder:
                 raise SpecError(
                     [Diagnostic("SSIR014", words, at, (), "call one of them otherwise, or use it up first")]
                 )
-        if name in self.reserved:
-            self.reserved.discard(name)
         node = Node(self.fresh(name), op, tuple(n.name for n in inputs), attrs(**values), type, at)
         self.nodes[node.name] = node
         return node
@@ -69,20 +67,35 @@ class Builder:
 class Site:
     """Where in a spec a function is called: makes nodes under the right name, and errors at the right place.
 
-    ``name`` is the path that a node made here gets; ``scope`` the path of the component; ``spans`` the places of the arguments.
+    ``name`` is what a node made here is called; ``path`` where the parameters and memories of the call belong, None if it is not
+    one that owns any; ``spans`` the places of the arguments.
     """
 
     builder: Builder
     name: str
-    scope: str
+    path: str | None
     shared: str | None
     span: Span | None
     spans: dict[str, Span]
     elaborator: Any
 
     def emit(self, op: str, inputs: Sequence[Node], type: Type, name: str | None = None, **values: Any) -> Node:
-        """A new node; its name is that of the place, or of the place and ``name``."""
-        return self.builder.add(f"{self.name}.{name}" if name else self.name, op, inputs, type, self.span, **values)
+        """A new node. Its name is that of the place, or of the place and ``name``; that of a memory its path."""
+        if op == "state":
+            own = self._owned(name or "")
+            if own in self.builder.nodes:
+                self.fail("SSIR024", f"two memories are called `{own}`", help="give each call a `name=` of its own")
+        elif name is None:
+            first = self.builder.nodes.get(self.name)
+            own = self.name if first is None else f"{self.name}/{'value' if first.op in _OWNED else op.removeprefix('op.')}"
+        else:
+            own = f"{self.name}/{name}"
+        return self.builder.add(own, op, inputs, type, self.span, **values)
+
+    def _owned(self, leaf: str) -> str:
+        if self.path is None:
+            raise TypeError("a function that makes parameters or memories is registered with owns=True")
+        return f"{self.path}.{leaf}" if leaf else self.path
 
     def fail(
         self, code: str, message: str, argument: str | None = None, help: str | None = None, notes: Sequence[str] = ()
@@ -99,41 +112,34 @@ class Site:
         leaf: str,
         axes: Sequence[Axis],
         init: str,
-        name: str | None = None,
         decay: bool = True,
         lr: float = 1.0,
         dtype: str | None = None,
         draws: str | None = None,
     ) -> Node:
-        """A parameter: ``<place>.<leaf>``, or ``<component>.<name>`` where the spec names it by hand."""
-        own = f"{self.name}.{leaf}" if leaf else self.name
-        path = own if name is None else f"{self.scope}.{name}" if self.scope else name
-        key, absolute = path, False
+        """A parameter, at ``<path of the call>.<leaf>``."""
+        key = path = self._owned(leaf)
         if self.shared is not None:
             root, _, prefix = self.shared.partition("=")
-            key, absolute = f"{root}{path[len(prefix) :]}", True
-        seen = next((n for n in self.builder.nodes.values() if n.op == "param" and n.attrs["key"] == key), None)
-        type = Type(tuple(axes))
+            key = f"{root}{path[len(prefix) :]}"
+        type, seen = Type(tuple(axes)), self.builder.keys.get(key)
         if seen is not None:
-            if absolute and seen.type == type:
+            if self.shared is None:
+                self.fail("SSIR024", f"two parameters are called `{key}`", help="give each call a `name=` of its own")
+            if seen.type == type:
                 return seen
-            if absolute:
-                self.fail(
-                    "SSIR023",
-                    f"calls that share `{root}` give `{key}` different axes",
-                    help="give shared calls inputs of the same axes",
-                )
-            if name is not None:
-                self.fail(
-                    "SSIR024",
-                    f"two parameters are called `{key}`",
-                    "name",
-                    help="give each `name=` once in a component",
-                )
-        values = {"key": key, "shared": absolute, "init": init, "decay": decay, "lr": lr, "dtype": dtype}
+            self.fail(
+                "SSIR023",
+                f"calls that share `{root}` give `{key}` different axes",
+                help="give shared calls inputs of the same axes",
+            )
+        values = {"key": key, "shared": self.shared is not None, "init": init, "decay": decay, "lr": lr, "dtype": dtype}
         if draws is not None:
             values["draws"] = draws
-        return self.builder.add(path, "param", (), type, self.span, **values)
+        apart = leaf or not f"{self.name}/".startswith(f"{path}/")
+        node = self.builder.add(path if apart else self.name, "param", (), type, self.span, **values)
+        self.builder.keys[key] = node
+        return node
 
     def elementwise(
         self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any

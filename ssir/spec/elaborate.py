@@ -19,6 +19,7 @@ from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
 from ssir.spec.build import UNKNOWN, Builder, Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, input_type, unified
 from ssir.spec.module import Module, sized
+from ssir.spec.paths import refuse_clashes
 from ssir.spec.schema import Component, Discretize, Stack, State
 from ssir.spec.text import BUILT_IN, Text, Values
 
@@ -148,7 +149,7 @@ class Elaborator:
 
     def later(self, name: str, span: Span | None, evaluate: Callable[[], Node]) -> Node:
         """A stand-in for a value that is needed only at the next step."""
-        unique = self.builder.fresh(f"{name}.later")
+        unique = self.builder.fresh(f"{name}/later")
         stand_in = self.builder.add(unique, "later", (), self.assumed.get(unique, Type(dtype=UNKNOWN)), span)
         self.put_off.append((stand_in, evaluate))
         return stand_in
@@ -187,7 +188,11 @@ class Elaborator:
         }
         _refuse_unclear_slots(nodes.values())
         return Graph(
-            name, nodes, tuple((label, actual(node.name)) for label, node in outputs.items()), dict(self.builder.bodies)
+            name,
+            nodes,
+            tuple((label, actual(node.name)) for label, node in outputs.items()),
+            dict(self.builder.bodies),
+            dict(self.builder.calls),
         )
 
 
@@ -224,7 +229,6 @@ class Instance:
     callers: tuple[tuple[str, str], ...]
     done: dict[str, Values] = field(default_factory=dict)
     doing: list[str] = field(default_factory=list)
-    calls: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -239,6 +243,8 @@ class Instance:
                     span = self.module.document.span((*self.path, "graph", key), key=True)
                     report.error("SSIR024", f"`{target}` is {taken} already", span, help="give the node another name")
                 self.targets[target] = key
+        with report.catching():
+            refuse_clashes(self.module, self.name)
         report.raise_if_any()
 
     def outputs(self) -> Values:
@@ -284,21 +290,22 @@ class Instance:
         report.raise_if_any()
         return values
 
-    def named(self, name: str, span: Span | None) -> Node:
-        """What a bare name stands for."""
+    def named(self, name: str, span: Span | None, at: str | None = None) -> Node:
+        """What a bare name stands for, in the expression with the path ``at``."""
         if name in self.targets:
             return self.node(self.targets[name], span)[name]
         if name in self.inputs:
             return self.inputs[name]
+        own = f"{self._join(name) if at is None else at}/{name}"
         if name in self.constants or name in self.dims:
             value = self.constants.get(name, self.dims.get(name))
             if value is None:
                 help = "`position + 1` is the number of steps so far"
                 fail("SSIR018", f"`{name}` is unbounded: it has no size to reckon with", span, help)
-            return self.graph.builder.add(self._join(name), "const", (), Type(), span, value=value)
+            return self.graph.builder.add(own, "const", (), Type(), span, value=value)
         if name in BUILT_IN:
             dtype = "bool" if name == "start" else "int"
-            return self.graph.builder.add(self._join(name), name, (), Type(dtype=dtype), span)
+            return self.graph.builder.add(own, name, (), Type(dtype=dtype), span)
         near = nearest(name, [*self.targets, *self.inputs, *self.constants, *self.dims, *BUILT_IN])
         fail(
             "SSIR011",
@@ -383,11 +390,6 @@ class Instance:
         self.graph.builder.refuse_more(self.module.document.span(self.path, key=True))
         return Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers).outputs()
 
-    def call_scope(self, name: str) -> str:
-        """The path of a called component: its name, numbered from the second call on."""
-        self.calls[name] = n = self.calls.get(name, 0) + 1
-        return self._join(name if n == 1 else f"{name}_{n}")
-
     def _join(self, name: str) -> str:
         return f"{self.scope}.{name}" if self.scope else name
 
@@ -400,7 +402,6 @@ class Instance:
         report = Report()
         with report.catching():
             axes = axes_of(self.module, self.dims, body.state, (*path, "state"), "the state")
-        own = self.graph.builder.reserve(own)
         roles: dict[str, Node] = {}
         spans: dict[str, Span] = {}
         for role, key in (("A", "A"), ("B", "B"), ("x", "input"), ("C", "C"), ("D", "D"), ("initial", "initial")):
@@ -429,7 +430,7 @@ class Instance:
             roles = self._sampled(roles, body.discretize, own, path, axes, spans)
             rates = [f"{key} = {value}" for key, value in (("A", body.A), ("B", body.B)) if value is not None]
             sampled = f"sampled by {body.discretize.method} with step {body.discretize.dt}: {', '.join(rates)}"
-        site = Site(self.graph.builder, own, self.scope, self.shared, span, spans, self)
+        site = Site(self.graph.builder, own, own, self.shared, span, spans, self)
         return system(site, axes, roles, body.read, body.algebra, sampled=sampled)
 
     def _role(self, text: Text, name: str, role: str) -> Node:
@@ -439,7 +440,7 @@ class Instance:
             return (
                 node
                 if is_unknown(node)
-                else lifted(Site(self.graph.builder, name, self.scope, None, node.at, {}, self), node)
+                else lifted(Site(self.graph.builder, name, None, None, node.at, {}, self), node)
             )
         if node.type.operator:
             fail(
@@ -461,7 +462,7 @@ class Instance:
                 "give A, the rate of change",
             )
         builder = self.graph.builder
-        site = Site(builder, f"{own}.sampled", self.scope, self.shared, spans["A"], spans, self)
+        site = Site(builder, f"{own}/sampled", None, None, spans["A"], spans, self)
         dt = self._handed((*path, "discretize"), "dt", own)
         a = roles["A"]
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
@@ -529,13 +530,13 @@ class Instance:
         )
         results = {"x": stack}
         for name, value in carried.items():
-            results[name] = self.graph.builder.add(f"{own}.{name}", "part", (stack,), value.type, span, label=name)
+            results[name] = self.graph.builder.add(f"{own}/{name}", "part", (stack,), value.type, span, label=name)
         return results
 
     def _handed(self, path: Path, key: str, own: str, name: str | None = None) -> Node:
         """A value that a stack is given, or a step."""
         text = self._text((*path, key) if name is None else (*path, key, name))
-        node = text.value(f"{own}.{name or key}")
+        node = text.value(f"{own}.{key}" if name is None else f"{own}.{key}.{name}")
         text.refuse_condition(node, text.tree)
         if node.type.operator:
             fail(

@@ -166,6 +166,24 @@ def names(expr: Expr) -> set[str]:
     return found
 
 
+def called(expr: Expr) -> set[str]:
+    """The names that an expression calls."""
+    found: set[str] = set()
+    todo = [expr]
+    while todo:
+        match todo.pop():
+            case Unary(_, operand):
+                todo.append(operand)
+            case Binary(_, left, right) | Compare(_, left, right):
+                todo += (left, right)
+            case Call(function, args, kwargs):
+                found.add(function)
+                todo += (*args, *(value for _, value, *_ in kwargs))
+            case List(items):
+                todo += items
+    return found
+
+
 _COMPARISON, _SUM, _PRODUCT, _NEGATION, _POWER, _PRIMARY = range(1, 7)
 
 _BINDING = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssir.errors import Span, nearest
@@ -14,6 +15,7 @@ from ssir.spec.arguments import Arguments
 from ssir.spec.build import Site, is_unknown
 from ssir.spec.calls import Layer, Path, fail, unified
 from ssir.spec.module import Module, constants_of, sized
+from ssir.spec.paths import NAME, given_name, paths
 from ssir.spec.static import StaticError, evaluate, is_static
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Text:
         self.instance, self.path = instance, path
         self.document = instance.module.document
         self.tree = instance.module.expression(path)
+        self.paths: dict[int, str] | None = None
 
     def span(self, tree: syntax.Expr | None = None) -> Span:
         if tree is None:
@@ -103,6 +106,11 @@ class Text:
             name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs
         }
 
+    def _is_static(self, tree: syntax.Expr) -> bool:
+        """Whether an expression is a number known beforehand; a component may be called as one of their functions."""
+        own = self.instance.module.callable_names()
+        return is_static(tree, self._statics()) and not any(name in own for name in syntax.called(tree))
+
     def number(self, tree: syntax.Expr) -> float:
         names: dict[str, float | None] = {**self.instance.dims, **self.instance.constants}
         for used in sorted(syntax.names(tree) - names.keys()):
@@ -119,21 +127,31 @@ class Text:
             fail(error.code, error.message, self.place(error.start, error.end), error.help)
 
     def _site(self, tree: syntax.Expr, name: str, label: str, root: bool, spans: dict[str, Span] | None = None) -> Site:
-        builder = self.instance.graph.builder
-        unique = builder.reserve(name if root else f"{name}.{label}")
+        builder, path = self.instance.graph.builder, self._path(tree, name)
+        own = f"{name}/{label}"
+        if root:
+            own = name if name not in builder.nodes else f"{name}/value"
         return Site(
-            builder, unique, self.instance.scope, self.instance.shared, self.span(tree), spans or {}, self.instance
+            builder, builder.fresh(own), path, self.instance.shared, self.span(tree), spans or {}, self.instance
         )
 
+    def _path(self, tree: syntax.Expr, name: str) -> str | None:
+        """Where the parameters and memories of a call belong that stands in the expression of this name."""
+        if not isinstance(tree, syntax.Call):
+            return None
+        if self.paths is None:
+            self.paths = paths(self.instance.module, self.tree, name, self.instance.scope)
+        return self.paths.get(tree.function_start)
+
     def value_of(self, tree: syntax.Expr, name: str, root: bool = False) -> Node:
-        if not isinstance(tree, syntax.Name | syntax.Number) and is_static(tree, self._statics()):
+        if not isinstance(tree, syntax.Name | syntax.Number) and self._is_static(tree):
             value = self.number(tree)
             return self._site(tree, name, "const", root).emit("const", (), Type(), value=value)
         match tree:
             case syntax.Number(value=number):
                 return self._site(tree, name, "const", root).emit("const", (), Type(), value=number)
             case syntax.Name(id=identifier):
-                return self.instance.named(identifier, self.span(tree))
+                return self.instance.named(identifier, self.span(tree), name)
             case syntax.Unary(operand=operand):
                 return self._operation(tree, "neg", (operand,), name, root)
             case syntax.Binary(op=op, left=left, right=right):
@@ -199,8 +217,15 @@ class Text:
                 else "`ssir list` shows the architectures, docs/language.md the functions",
                 registry.faults,
             )
-        arguments, spans = Arguments(self, tree, name).bound(function)
+        if (given := given_name(self.instance.module, tree)) is not None:
+            self._name(given)
+        plain = tree if given is None else replace(tree, kwargs=tuple(one for one in tree.kwargs if one[0] != NAME))
+        arguments, spans = Arguments(self, plain, name).bound(function)
         return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]
+
+    def _name(self, tree: syntax.Expr) -> None:
+        if not isinstance(tree, syntax.Name):
+            fail("SSIR013", "a name is needed", self.span(tree), "write name=some_name")
 
     # Calls of components.
 
@@ -211,7 +236,7 @@ class Text:
         found: dict[str, float] = {}
         for key, value, start, end in kwargs:
             if key not in module.file.dims and key not in module.file.constants:
-                settable = [*module.component(component).input, *module.file.dims, *module.file.constants, "share"]
+                settable = [*module.component(component).input, *module.file.dims, *module.file.constants, "share", NAME]
                 near = nearest(key, settable)
                 fail(
                     "SSIR013",
@@ -246,6 +271,8 @@ class Text:
                 fail("SSIR013", f"`{key}` is given twice", self.place(start, end), usage)
             if key in definition.input:
                 given[key] = value
+            elif key == NAME:
+                self._name(value)
             elif key == "share":
                 if not isinstance(value, syntax.Name):
                     fail("SSIR013", "share is a name", self.span(value), "calls with the same name share their weights")
@@ -256,7 +283,9 @@ class Text:
         for key in names:
             if key not in given:
                 fail("SSIR013", f"`{component}` lacks its input `{key}`", place, usage)
-        scope = instance.call_scope(tree.function)
+        scope = self._path(tree, name)
+        assert scope is not None
+        instance.graph.builder.calls[scope] = tree.function
         inputs = {key: self.value_of(value, name) for key, value in given.items()}
         for key, node in inputs.items():
             if node.type.operator:

@@ -54,8 +54,8 @@ class Whole(nn.Module):
 OUTSIDE: dict[str, str | compare.Part] = {
     "e.weight": "embedding.weight",
     "logits.rms_norm.weight": f"norms.{2 * LAYERS}.weight",
-    "logits.weight": "head.weight",
-    **{f"x.{{}}.mlp.{name}.weight": f"mlps.{{}}.{name}.weight" for name in ("gate", "up", "down")},
+    "logits.linear.weight": "head.weight",
+    **{f"x.{{}}.y.mlp.{name}.weight": f"mlps.{{}}.{name}.weight" for name in ("gate", "up", "down")},
     **{f"x.{i}.mixed.rms_norm.weight": f"norms.{2 * i}.weight" for i in range(LAYERS)},
     **{f"x.{i}.y.rms_norm.weight": f"norms.{2 * i + 1}.weight" for i in range(LAYERS)},
 }
@@ -93,9 +93,9 @@ def _of(name: str, i: int, swap: bool = False) -> compare.Part:
 
 
 CAT = OUTSIDE | {
-    "x.{}.mixer.out.weight": "mixers.{}.out.weight",
-    **{f"x.{{}}.mixer.{name}.C": _of("mixers.{}.filters", i, True) for i, name in enumerate("qkv")},
-    **{f"x.{{}}.mixer.{name}.input.weight": _of("mixers.{}.maps", i) for i, name in enumerate("qkv")},
+    "x.{}.mixed.mixer.out.weight": "mixers.{}.out.weight",
+    **{f"x.{{}}.mixed.mixer.{name}.C": _of("mixers.{}.filters", i, True) for i, name in enumerate("qkv")},
+    **{f"x.{{}}.mixed.mixer.{name}.input.weight": _of("mixers.{}.maps", i) for i, name in enumerate("qkv")},
 }
 
 
@@ -155,7 +155,7 @@ class InfiniteDelta(Infinite):
 
 
 INFINI: dict[str, str | compare.Part] = {
-    **{f"projections.{name}.weight": name for name in "qkv"},
+    **{f"q.{name}.weight": name for name in "qkv"},
     "gate": "gate",
     "out.weight": "out.weight",
 }
@@ -168,7 +168,7 @@ def test_infini_attention_agrees_with_its_equations(via: str) -> None:
     spec = load("infini_attention", None, vocab=VOCAB, layers=LAYERS, hidden=HIDDEN, **SIZES)
     ours, x = compare.Model(spec, via), compare.tokens(VOCAB, time=TIME)
     inside = {
-        f"x.{{}}.mixer.{'gate.param' if key == 'gate' else key}": f"mixers.{{}}.{value}"
+        f"x.{{}}.mixed.mixer.{key}": f"mixers.{{}}.{value}"
         for key, value in INFINI.items()
     }
     compare.same(ours, theirs, dict(theirs.named_parameters()), compare.per_layer(OUTSIDE | inside, LAYERS), x)
@@ -180,6 +180,6 @@ def test_infini_attention_with_the_delta_rule_agrees_with_its_equations(via: str
     theirs = compare.built(InfiniteDelta)
     ours = compare.Model(load("infini_attention.delta_mixer", None, **SIZES), via)
     x = torch.randn(2, TIME, MODEL, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    mapping = compare.per_layer({"gate.param" if key == "gate" else key: value for key, value in INFINI.items()}, 1)
+    mapping = compare.per_layer({"gate" if key == "gate" else key: value for key, value in INFINI.items()}, 1)
     compare.same(ours, theirs, dict(theirs.named_parameters()), mapping, x)
     compare.stepwise(ours, x, 5)

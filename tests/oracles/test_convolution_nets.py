@@ -64,10 +64,10 @@ def _newest_first(name: str) -> compare.Part:
 
 def _module(ours: str, theirs: str) -> dict[str, compare.Part]:
     return {
-        f"{ours}.largest.weight": compare.Part(f"{theirs}.largest.weight"),
-        **{f"{ours}.bank.{'abc'[i]}.weight": _newest_first(f"{theirs}.filters.{i}.weight") for i in range(3)},
-        **{f"{ours}.bank.scaled.{one}": compare.Part(f"{theirs}.affine.{one}") for one in ("scale", "bias")},
-        **({} if ours == "first" else {f"{ours}.low.weight": compare.Part(f"{theirs}.low.weight")}),
+        f"{ours}.largest.linear.weight": compare.Part(f"{theirs}.largest.weight"),
+        **{f"{ours}.y.{'abc'[i]}.linear.weight": _newest_first(f"{theirs}.filters.{i}.weight") for i in range(3)},
+        **{f"{ours}.y.y.{one}": compare.Part(f"{theirs}.affine.{one}") for one in ("scale", "bias")},
+        **({} if ours == "inner.input" else {f"{ours}.low.weight": compare.Part(f"{theirs}.low.weight")}),
     }
 
 
@@ -75,7 +75,7 @@ def _module(ours: str, theirs: str) -> dict[str, compare.Part]:
 def test_inception_is_convolutions_side_by_side(via: str) -> None:
     theirs = compare.built(_Inception)
     mapping = {
-        **_module("first", "inner.0.0"),
+        **_module("inner.input", "inner.0.0"),
         **_module("inner.0", "inner.0.1"),
         **_module("inner.1", "inner.0.2"),
         **{key: part for i in range(3) for key, part in _module(f"y.0.inner.{i}", f"inner.1.{i}").items()},
@@ -84,8 +84,8 @@ def test_inception_is_convolutions_side_by_side(via: str) -> None:
             for i, ours in enumerate(("", "y.0."))
             for leaf, theirs in (
                 ("past.weight", f"past.{i}.weight"),
-                ("scaled.scale", f"affine.{i}.scale"),
-                ("scaled.bias", f"affine.{i}.bias"),
+                ("y.input.scale" if not ours else "y.scale", f"affine.{i}.scale"),
+                ("y.input.bias" if not ours else "y.bias", f"affine.{i}.bias"),
             )
         },
         "logits.weight": compare.Part("logits.weight"),
@@ -152,21 +152,21 @@ def test_each_level_of_a_pyramid_runs_at_half_the_rate(via: str) -> None:
     mapping = {
         "e.weight": compare.Part("embedding.weight"),
         "logits.rms_norm.weight": compare.Part("norm.weight"),
-        "logits.weight": compare.Part("logits.weight"),
-        "smooth.weight": compare.Part("smooth.weight", lambda x: x.flip(2)),
-        "smooth.bias": compare.Part("smooth.bias"),
+        "logits.linear.weight": compare.Part("logits.weight"),
+        "smooth.linear.weight": compare.Part("smooth.weight", lambda x: x.flip(2)),
+        "smooth.linear.bias": compare.Part("smooth.bias"),
     }
     for i in range(LEVELS):
-        join = f"p{i + 1}" if i == LEVELS - 1 else f"p{i + 1}.linear"
+        join = f"p{i + 1}"
         mapping |= {f"{join}.{leaf}": compare.Part(f"joined.{i}.{leaf}") for leaf in ("weight", "bias")}
         for j in range(DEPTH):
-            at, there = f"level{'' if i == 0 else f'_{i + 1}'}.y.{j}", f"levels.{i}.{j}"
+            at, there = f"c{i + 1}{'.level' if i else ''}.y.{j}", f"levels.{i}.{j}"
             mapping |= {
                 f"{at}.n.weight": compare.Part(f"{there}.norm.weight"),
-                f"{at}.y.linear.weight": compare.Part(f"{there}.near.weight", lambda x: x.flip(2)),
-                f"{at}.y.linear.bias": compare.Part(f"{there}.near.bias"),
-                f"{at}.y.linear_2.weight": compare.Part(f"{there}.out.weight"),
-                f"{at}.y.linear_2.bias": compare.Part(f"{there}.out.bias"),
+                f"{at}.y.linear_2.weight": compare.Part(f"{there}.near.weight", lambda x: x.flip(2)),
+                f"{at}.y.linear_2.bias": compare.Part(f"{there}.near.bias"),
+                f"{at}.y.linear.weight": compare.Part(f"{there}.out.weight"),
+                f"{at}.y.linear.bias": compare.Part(f"{there}.out.bias"),
             }
     ours = compare.Model(load("pyramid", vocab=VOCAB, model=MODEL, width=JOINED, depth=DEPTH), via)
     x = compare.tokens(VOCAB, time=29)
@@ -224,33 +224,33 @@ def test_dhen_sums_its_interactions(via: str) -> None:
     theirs = compare.built(_Dhen)
     mapping = {
         "of_ids.weight": compare.Part("table.weight"),
-        "logit.linear.weight": compare.Part("logit.0.weight", _field_last(HIDDEN)),
-        "logit.linear.bias": compare.Part("logit.0.bias"),
-        "logit.weight": compare.Part("logit.2.weight"),
-        "logit.bias": compare.Part("logit.2.bias"),
+        "logit.linear_2.weight": compare.Part("logit.0.weight", _field_last(HIDDEN)),
+        "logit.linear_2.bias": compare.Part("logit.0.bias"),
+        "logit.linear.weight": compare.Part("logit.2.weight"),
+        "logit.linear.bias": compare.Part("logit.2.bias"),
     }
-    for ours_at, theirs_at in (("of_numbers.linear", "numbers.0"), ("of_numbers", "numbers.2")):
+    for ours_at, theirs_at in (("of_numbers.linear_2", "numbers.0"), ("of_numbers.linear", "numbers.2")):
         mapping |= {f"{ours_at}.{leaf}": compare.Part(f"{theirs_at}.{leaf}") for leaf in ("weight", "bias")}
     for i in range(LAYERS):
         at, there = f"x.{i}", f"layers.{i}"
-        mapping[f"{at}.compression.y.linear.weight"] = compare.Part(f"{there}.compression.weight")
+        mapping[f"{at}.y.compression.y.weight"] = compare.Part(f"{there}.compression.weight")
         for leaf in ("weight", "bias"):
             mapping |= {
-                f"{at}.products.y.linear.{leaf}": compare.Part(f"{there}.pairs.{leaf}"),
-                f"{at}.products.y.{leaf}": compare.Part(f"{there}.products.{leaf}"),
-                f"{at}.y.{leaf}": compare.Part(f"{there}.norm.{leaf}"),
+                f"{at}.y.products.y.linear_2.{leaf}": compare.Part(f"{there}.pairs.{leaf}"),
+                f"{at}.y.products.y.linear.{leaf}": compare.Part(f"{there}.products.{leaf}"),
+                f"{at}.y.layer_norm.{leaf}": compare.Part(f"{there}.norm.{leaf}"),
                 **{
-                    f"{at}.attention.{one}.{leaf}": _third(f"{there}.attention.self_attn.in_proj_{leaf}", j)
-                    for j, one in enumerate(("q", "k.linear", "v.linear"))
+                    f"{at}.y.attention.{one}.{leaf}": _third(f"{there}.attention.self_attn.in_proj_{leaf}", j)
+                    for j, one in enumerate(("q", "k", "v"))
                 },
-                f"{at}.attention.mixed.linear.{leaf}": compare.Part(f"{there}.attention.self_attn.out_proj.{leaf}"),
-                f"{at}.attention.mixed.{leaf}": compare.Part(f"{there}.attention.norm1.{leaf}"),
-                f"{at}.attention.up.linear.{leaf}": compare.Part(f"{there}.attention.linear1.{leaf}"),
-                f"{at}.attention.y.linear.{leaf}": compare.Part(f"{there}.attention.linear2.{leaf}"),
-                f"{at}.attention.y.{leaf}": compare.Part(f"{there}.attention.norm2.{leaf}"),
+                f"{at}.y.attention.mixed.linear.{leaf}": compare.Part(f"{there}.attention.self_attn.out_proj.{leaf}"),
+                f"{at}.y.attention.mixed.layer_norm.{leaf}": compare.Part(f"{there}.attention.norm1.{leaf}"),
+                f"{at}.y.attention.up.{leaf}": compare.Part(f"{there}.attention.linear1.{leaf}"),
+                f"{at}.y.attention.y.linear.{leaf}": compare.Part(f"{there}.attention.linear2.{leaf}"),
+                f"{at}.y.attention.y.layer_norm.{leaf}": compare.Part(f"{there}.attention.norm2.{leaf}"),
             }
-        mapping[f"{at}.cross.y.linear.weight"] = compare.Part(f"{there}.cross.weight", _field_last(FIELD, EMBEDDED))
-        mapping[f"{at}.cross.y.linear.bias"] = compare.Part(f"{there}.cross.bias")
+        mapping[f"{at}.y.cross.y.weight"] = compare.Part(f"{there}.cross.weight", _field_last(FIELD, EMBEDDED))
+        mapping[f"{at}.y.cross.y.bias"] = compare.Part(f"{there}.cross.bias")
     dims: dict[str, float] = {
         "dense": DENSE,
         "feature": FEATURE,

@@ -36,23 +36,23 @@ def _sentences() -> tuple[Tensor, Tensor, Tensor]:
 
 
 BERT = {
-    "embedding.token.weight": "bert.embeddings.word_embeddings.weight",
-    "embedding.place.weight": "bert.embeddings.position_embeddings.weight",
-    "embedding.type.weight": "bert.embeddings.token_type_embeddings.weight",
+    "e.token.weight": "bert.embeddings.word_embeddings.weight",
+    "e.place.weight": "bert.embeddings.position_embeddings.weight",
+    "e.type.weight": "bert.embeddings.token_type_embeddings.weight",
     "logits.bias": "cls.predictions.bias",
     **_many(
         {
-            "embedding.y": "bert.embeddings.LayerNorm",
+            "e.y": "bert.embeddings.LayerNorm",
             "restored.linear": "cls.predictions.transform.dense",
-            "restored": "cls.predictions.transform.LayerNorm",
-            "x.{}.mixer.q": "bert.encoder.layer.{}.attention.self.query",
-            "x.{}.mixer.k": "bert.encoder.layer.{}.attention.self.key",
-            "x.{}.mixer.v": "bert.encoder.layer.{}.attention.self.value",
-            "x.{}.mixer.out": "bert.encoder.layer.{}.attention.output.dense",
-            "x.{}.mixed": "bert.encoder.layer.{}.attention.output.LayerNorm",
-            "x.{}.mlp.up": "bert.encoder.layer.{}.intermediate.dense",
-            "x.{}.mlp.down": "bert.encoder.layer.{}.output.dense",
-            "x.{}.y": "bert.encoder.layer.{}.output.LayerNorm",
+            "restored.layer_norm": "cls.predictions.transform.LayerNorm",
+            "x.{}.mixed.mixer.q": "bert.encoder.layer.{}.attention.self.query",
+            "x.{}.mixed.mixer.k": "bert.encoder.layer.{}.attention.self.key",
+            "x.{}.mixed.mixer.v": "bert.encoder.layer.{}.attention.self.value",
+            "x.{}.mixed.mixer.out": "bert.encoder.layer.{}.attention.output.dense",
+            "x.{}.mixed.layer_norm": "bert.encoder.layer.{}.attention.output.LayerNorm",
+            "x.{}.y.mlp.up": "bert.encoder.layer.{}.intermediate.dense",
+            "x.{}.y.mlp.down": "bert.encoder.layer.{}.output.dense",
+            "x.{}.y.layer_norm": "bert.encoder.layer.{}.output.LayerNorm",
         }
     ),
 }
@@ -88,15 +88,15 @@ DISTILBERT = {
         {
             "x.input": "distilbert.embeddings.LayerNorm",
             "restored.linear": "vocab_transform",
-            "restored": "vocab_layer_norm",
-            "x.{}.mixer.q": "distilbert.transformer.layer.{}.attention.q_lin",
-            "x.{}.mixer.k": "distilbert.transformer.layer.{}.attention.k_lin",
-            "x.{}.mixer.v": "distilbert.transformer.layer.{}.attention.v_lin",
-            "x.{}.mixer.out": "distilbert.transformer.layer.{}.attention.out_lin",
-            "x.{}.mixed": "distilbert.transformer.layer.{}.sa_layer_norm",
-            "x.{}.mlp.up": "distilbert.transformer.layer.{}.ffn.lin1",
-            "x.{}.mlp.down": "distilbert.transformer.layer.{}.ffn.lin2",
-            "x.{}.y": "distilbert.transformer.layer.{}.output_layer_norm",
+            "restored.layer_norm": "vocab_layer_norm",
+            "x.{}.mixed.mixer.q": "distilbert.transformer.layer.{}.attention.q_lin",
+            "x.{}.mixed.mixer.k": "distilbert.transformer.layer.{}.attention.k_lin",
+            "x.{}.mixed.mixer.v": "distilbert.transformer.layer.{}.attention.v_lin",
+            "x.{}.mixed.mixer.out": "distilbert.transformer.layer.{}.attention.out_lin",
+            "x.{}.mixed.layer_norm": "distilbert.transformer.layer.{}.sa_layer_norm",
+            "x.{}.y.mlp.up": "distilbert.transformer.layer.{}.ffn.lin1",
+            "x.{}.y.mlp.down": "distilbert.transformer.layer.{}.ffn.lin2",
+            "x.{}.y.layer_norm": "distilbert.transformer.layer.{}.output_layer_norm",
         }
     ),
 }
@@ -127,24 +127,24 @@ def test_distilbert_agrees_with_transformers(via: str) -> None:
 
 _LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"
 ALBERT = {
-    "embedding.token.weight": "albert.embeddings.word_embeddings.weight",
-    "embedding.place.weight": "albert.embeddings.position_embeddings.weight",
-    "embedding.type.weight": "albert.embeddings.token_type_embeddings.weight",
+    "e.token.weight": "albert.embeddings.word_embeddings.weight",
+    "e.place.weight": "albert.embeddings.position_embeddings.weight",
+    "e.type.weight": "albert.embeddings.token_type_embeddings.weight",
     "logits.bias": "predictions.bias",
     **_many(
         {
-            "embedding.y": "albert.embeddings.LayerNorm",
+            "e.y": "albert.embeddings.LayerNorm",
             "wide": "albert.encoder.embedding_hidden_mapping_in",
             "restored.linear": "predictions.dense",
-            "restored": "predictions.LayerNorm",
-            "x.0.mixer.q": f"{_LAYER}.attention.query",
-            "x.0.mixer.k": f"{_LAYER}.attention.key",
-            "x.0.mixer.v": f"{_LAYER}.attention.value",
-            "x.0.mixer.out": f"{_LAYER}.attention.dense",
-            "x.0.mixed": f"{_LAYER}.attention.LayerNorm",
-            "x.0.mlp.up": f"{_LAYER}.ffn",
-            "x.0.mlp.down": f"{_LAYER}.ffn_output",
-            "x.0.y": f"{_LAYER}.full_layer_layer_norm",
+            "restored.layer_norm": "predictions.LayerNorm",
+            "x.0.mixed.mixer.q": f"{_LAYER}.attention.query",
+            "x.0.mixed.mixer.k": f"{_LAYER}.attention.key",
+            "x.0.mixed.mixer.v": f"{_LAYER}.attention.value",
+            "x.0.mixed.mixer.out": f"{_LAYER}.attention.dense",
+            "x.0.mixed.layer_norm": f"{_LAYER}.attention.LayerNorm",
+            "x.0.y.mlp.up": f"{_LAYER}.ffn",
+            "x.0.y.mlp.down": f"{_LAYER}.ffn_output",
+            "x.0.y.layer_norm": f"{_LAYER}.full_layer_layer_norm",
         }
     ),
 }

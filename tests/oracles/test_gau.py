@@ -71,15 +71,15 @@ MAPPING: dict[str, str | compare.Part] = {
     "e.weight": "embedding.weight",
     "scale": "scale",
     **{
-        f"x.{{}}.mixer.{part}.linear.{leaf}": _rows(f"layers.{{}}.up.{leaf}", start, size)
+        f"x.{{}}.y.mixer.{part}.{leaf}": _rows(f"layers.{{}}.up.{leaf}", start, size)
         for part, start, size in (("u", 0, 12), ("v", 12, 12), ("z", 24, KEY))
         for leaf in ("weight", "bias")
     },
-    **{f"x.{{}}.mixer.{part}_gain": _row("layers.{}.gamma", i) for i, part in enumerate("qk")},
-    **{f"x.{{}}.mixer.{part}_offset": _row("layers.{}.beta", i) for i, part in enumerate("qk")},
-    "x.{}.mixer.a": "layers.{}.a",
-    "x.{}.mixer.b": "layers.{}.b",
-    **{f"x.{{}}.mixer.y.{leaf}": f"layers.{{}}.down.{leaf}" for leaf in ("weight", "bias")},
+    **{f"x.{{}}.y.mixer.{part}_gain": _row("layers.{}.gamma", i) for i, part in enumerate("qk")},
+    **{f"x.{{}}.y.mixer.{part}_offset": _row("layers.{}.beta", i) for i, part in enumerate("qk")},
+    "x.{}.y.mixer.a": "layers.{}.a",
+    "x.{}.y.mixer.b": "layers.{}.b",
+    **{f"x.{{}}.y.mixer.y.{leaf}": f"layers.{{}}.down.{leaf}" for leaf in ("weight", "bias")},
     **{f"x.{{}}.y.layer_norm.{leaf}": f"layers.{{}}.norm.{leaf}" for leaf in ("weight", "bias")},
     **{f"logits.layer_norm.{leaf}": f"norm.{leaf}" for leaf in ("weight", "bias")},
 }

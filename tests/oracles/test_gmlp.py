@@ -54,14 +54,14 @@ class Whole(nn.Module):
 def _mapping(mixer: str) -> dict[str, str | compare.Part]:
     both: dict[str, str | compare.Part] = {
         "e.weight": "embedding.weight",
-        f"x.{{}}.{mixer}.weights": "layers.{}.spatial",
-        f"x.{{}}.{mixer}.offset": "layers.{}.offset",
+        f"x.{{}}.y.{mixer}.weights": "layers.{}.spatial",
+        f"x.{{}}.y.{mixer}.offset": "layers.{}.offset",
     }
     pairs = {
         "logits.layer_norm": "norm",
-        "x.{}.halves.z.layer_norm": "layers.{}.norm",
-        "x.{}.halves.z.linear": "layers.{}.up",
-        f"x.{{}}.{mixer}.{'read.input' if mixer == 'causal_mixer' else 'y.layer_norm'}": "layers.{}.inner",
+        "x.{}.u.z.layer_norm": "layers.{}.norm",
+        "x.{}.u.z.linear": "layers.{}.up",
+        f"x.{{}}.y.{mixer}.{'read.input' if mixer == 'causal_mixer' else 'y'}": "layers.{}.inner",
         "x.{}.y.linear": "layers.{}.down",
     }
     for ours, theirs in pairs.items():

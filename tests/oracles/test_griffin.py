@@ -11,17 +11,17 @@ VOCAB, MODEL, HEAD, LAYERS, WINDOW = 11, 16, 2, 4, 3
 
 HEADS: dict[str, str | compare.Part] = {
     "e.weight": "model.embed_tokens.weight",
-    "norm.scale": "model.final_norm.weight",
+    "logits.norm.scale": "model.final_norm.weight",
 }
 BLOCK: dict[str, str | compare.Part] = {
-    "norm.scale": "temporal_pre_norm.weight",
-    "norm_2.scale": "channel_pre_norm.weight",
-    "mlp.gate.weight": "mlp_block.gate_proj.weight",
-    "mlp.gate.bias": "mlp_block.gate_proj.bias",
-    "mlp.up.weight": "mlp_block.up_proj.weight",
-    "mlp.up.bias": "mlp_block.up_proj.bias",
-    "mlp.y.weight": "mlp_block.down_proj.weight",
-    "mlp.y.bias": "mlp_block.down_proj.bias",
+    "mixed.norm.scale": "temporal_pre_norm.weight",
+    "y.norm.scale": "channel_pre_norm.weight",
+    "y.mlp.gate.weight": "mlp_block.gate_proj.weight",
+    "y.mlp.gate.bias": "mlp_block.gate_proj.bias",
+    "y.mlp.up.weight": "mlp_block.up_proj.weight",
+    "y.mlp.up.bias": "mlp_block.up_proj.bias",
+    "y.mlp.y.weight": "mlp_block.down_proj.weight",
+    "y.mlp.y.bias": "mlp_block.down_proj.bias",
 }
 RECURRENT: dict[str, str | compare.Part] = {
     "x0.weight": "linear_x.weight",
@@ -31,10 +31,10 @@ RECURRENT: dict[str, str | compare.Part] = {
     # Their kernel has the newest input last.
     "conv.C": compare.Part("conv_1d.weight", lambda x: x[:, 0].flip(1).mT),
     "conv_bias": "conv_1d.bias",
-    "r.linear.weight": compare.transposed("rg_lru.recurrent_gate_weight"),
-    "r.linear.bias": "rg_lru.recurrent_gate_bias",
-    "i.linear.weight": compare.transposed("rg_lru.input_gate_weight"),
-    "i.linear.bias": "rg_lru.input_gate_bias",
+    "r.weight": compare.transposed("rg_lru.recurrent_gate_weight"),
+    "r.bias": "rg_lru.recurrent_gate_bias",
+    "i.weight": compare.transposed("rg_lru.input_gate_weight"),
+    "i.bias": "rg_lru.input_gate_bias",
     "Lambda": "rg_lru.recurrent_param",
     "y.weight": "linear_out.weight",
     "y.bias": "linear_out.bias",
@@ -52,7 +52,7 @@ def _mapping(pattern: str, recurrent: str) -> dict[str, compare.Part]:
     parts = dict(HEADS)
     for i in range(LAYERS):
         mixer = (recurrent, RECURRENT) if pattern[i % len(pattern)] == "r" else ("mixer", ATTENTION)
-        block = {**BLOCK, **{f"{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()}}
+        block = {**BLOCK, **{f"mixed.{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()}}
         parts |= {f"x.{i}.{key}": _below(f"model.layers.{i}", value) for key, value in block.items()}
     return compare.per_layer(parts, 1)
 

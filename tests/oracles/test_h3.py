@@ -56,13 +56,13 @@ def _attention(w: Weights, u: Tensor) -> Tensor:
 
 def _block(w: Weights, u: Tensor) -> Tensor:
     x = normed(w, "mixed.layer_norm", u)
-    u = u + (_attention(below(w, "attention."), x) if "attention.q.weight" in w else _h3(below(w, "mixer."), x))
-    return u + mapped(w, "mlp.down", F.gelu(mapped(w, "mlp.up", normed(w, "y.layer_norm", u)), approximate="tanh"))
+    u = u + (_attention(below(w, "mixed.attention."), x) if "mixed.attention.q.weight" in w else _h3(below(w, "mixed.mixer."), x))
+    return u + mapped(w, "y.mlp.down", F.gelu(mapped(w, "y.mlp.up", normed(w, "y.layer_norm", u)), approximate="tanh"))
 
 
 def _language_model(w: Weights, tokens: Tensor) -> Tensor:
     x = w["e.weight"][tokens]
-    for layer in ("first.0.", "first.1.", "x.0.attentive.", "x.0.y.0."):
+    for layer in ("first.0.", "first.1.", "x.0.y.input.", "x.0.y.0."):
         x = _block(below(w, layer), x)
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T
 

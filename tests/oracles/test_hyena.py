@@ -30,7 +30,7 @@ def _filter(w: Weights) -> Tensor:
     """h(t) = FFN(features of t) exp(-t |delta|): [length, channels]; the features are learned too."""
     z = torch.cat([w["time"], w["cosine"], w["sine"]], -1)
     for layer in ("z1", "z2", "z3"):
-        z = torch.sin(w["frequency"] * mapped(w, f"{layer}.linear", z))
+        z = torch.sin(w["frequency"] * mapped(w, f"{layer}", z))
     h = z @ w["h.weight"].T
     delta = torch.linspace(math.log(1e-2) / 1.5, math.log(1e-2) / 0.3, h.shape[1], dtype=h.dtype)
     return h * torch.exp(-torch.linspace(0, 1, len(h), dtype=h.dtype)[:, None] * delta.abs())
@@ -40,16 +40,16 @@ def _hyena(w: Weights, u: Tensor) -> Tensor:
     """y = x0 * (h * (v x1) + d v x1) of order 2."""
     x0, x1, v = (convolved(mapped(w, "conv.input", u), w["conv.C"]) + w["conv_bias"]).chunk(3, -1)
     v = v * x1
-    return mapped(w, "y", x0 * (by_fft(v, _filter(below(w, "filter."))[: u.shape[1]]) + w["long.D"] * v))
+    return mapped(w, "y", x0 * (by_fft(v, _filter(below(w, "long.C."))[: u.shape[1]]) + w["long.D"] * v))
 
 
 def _language_model(w: Weights, tokens: Tensor) -> Tensor:
     x = w["e.weight"][tokens]
     for layer in range(2):
         at = below(w, f"x.{layer}.")
-        x = x + _hyena(below(at, "mixer."), normed(at, "mixed.layer_norm", x))
-        up = mapped(at, "mlp.up", normed(at, "y.layer_norm", x))
-        x = x + mapped(at, "mlp.down", F.gelu(up, approximate="tanh"))
+        x = x + _hyena(below(at, "mixed.mixer."), normed(at, "mixed.layer_norm", x))
+        up = mapped(at, "y.mlp.up", normed(at, "y.layer_norm", x))
+        x = x + mapped(at, "y.mlp.down", F.gelu(up, approximate="tanh"))
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T
 
 
@@ -66,5 +66,5 @@ def test_hyena_is_a_long_convolution_between_gates(via: str, length: int) -> Non
 
 def test_the_features_of_hyena_start_as_waves() -> None:
     first = dict(compile(load("hyena.mixer", None, length=9, **DIMS)).named_parameters())
-    found = torch.cat([first[f"filter.{name}"] for name in ("time", "cosine", "sine")], -1)
+    found = torch.cat([first[f"long.C.{name}"] for name in ("time", "cosine", "sine")], -1)
     assert torch.allclose(found.double(), _features(9, 2), atol=1e-6)

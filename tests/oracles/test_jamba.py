@@ -18,39 +18,39 @@ def _half(name: str, which: int, dim: int) -> compare.Part:
 
 
 MAMBA: dict[str, str | compare.Part] = {
-    "mixer.x0.weight": _half("mamba.in_proj.weight", 0, 0),
-    "mixer.z.weight": _half("mamba.in_proj.weight", 1, 0),
+    "mixed.mixer.x0.weight": _half("mamba.in_proj.weight", 0, 0),
+    "mixed.mixer.z.weight": _half("mamba.in_proj.weight", 1, 0),
     # Their kernel has the newest input last.
-    "mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
-    "mixer.conv_bias": "mamba.conv1d.bias",
-    "mixer.low.linear.weight": _rows("mamba.x_proj.weight", 0, RANK),
-    "mixer.low.weight": "mamba.dt_layernorm.weight",
-    "mixer.s.B.linear.weight": _rows("mamba.x_proj.weight", RANK, RANK + STATE),
-    "mixer.s.B.rms_norm.weight": "mamba.b_layernorm.weight",
-    "mixer.s.C.linear.weight": _rows("mamba.x_proj.weight", RANK + STATE, RANK + 2 * STATE),
-    "mixer.s.C.weight": "mamba.c_layernorm.weight",
-    "mixer.dt.linear.weight": "mamba.dt_proj.weight",
-    "mixer.dt.linear.bias": "mamba.dt_proj.bias",
-    "mixer.A_log": "mamba.A_log",
-    "mixer.s.D": "mamba.D",
-    "mixer.y.weight": "mamba.out_proj.weight",
+    "mixed.mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
+    "mixed.mixer.conv_bias": "mamba.conv1d.bias",
+    "mixed.mixer.low.linear.weight": _rows("mamba.x_proj.weight", 0, RANK),
+    "mixed.mixer.low.rms_norm.weight": "mamba.dt_layernorm.weight",
+    "mixed.mixer.s.B.linear.weight": _rows("mamba.x_proj.weight", RANK, RANK + STATE),
+    "mixed.mixer.s.B.rms_norm.weight": "mamba.b_layernorm.weight",
+    "mixed.mixer.s.C.linear.weight": _rows("mamba.x_proj.weight", RANK + STATE, RANK + 2 * STATE),
+    "mixed.mixer.s.C.rms_norm.weight": "mamba.c_layernorm.weight",
+    "mixed.mixer.dt.weight": "mamba.dt_proj.weight",
+    "mixed.mixer.dt.bias": "mamba.dt_proj.bias",
+    "mixed.mixer.A_log": "mamba.A_log",
+    "mixed.mixer.s.D": "mamba.D",
+    "mixed.mixer.y.weight": "mamba.out_proj.weight",
 }
 ATTENTION: dict[str, str | compare.Part] = {
-    "attention_mixer.q.weight": "self_attn.q_proj.weight",
-    "attention_mixer.k.weight": "self_attn.k_proj.weight",
-    "attention_mixer.v.weight": "self_attn.v_proj.weight",
-    "attention_mixer.y.weight": "self_attn.o_proj.weight",
+    "mixed.attention_mixer.q.weight": "self_attn.q_proj.weight",
+    "mixed.attention_mixer.k.weight": "self_attn.k_proj.weight",
+    "mixed.attention_mixer.v.weight": "self_attn.v_proj.weight",
+    "mixed.attention_mixer.y.weight": "self_attn.o_proj.weight",
 }
 MLP: dict[str, str | compare.Part] = {
-    "mlp.gate.weight": "feed_forward.gate_proj.weight",
-    "mlp.up.weight": "feed_forward.up_proj.weight",
-    "mlp.down.weight": "feed_forward.down_proj.weight",
+    "y.mlp.gate.weight": "feed_forward.gate_proj.weight",
+    "y.mlp.up.weight": "feed_forward.up_proj.weight",
+    "y.mlp.down.weight": "feed_forward.down_proj.weight",
 }
 MIXTURE: dict[str, str | compare.Part] = {
-    "mixture.p.linear.weight": "feed_forward.router.weight",
-    "mixture.y.gate": _half("feed_forward.experts.gate_up_proj", 0, 1),
-    "mixture.y.up": _half("feed_forward.experts.gate_up_proj", 1, 1),
-    "mixture.y.down": "feed_forward.experts.down_proj",
+    "y.mixture.p.weight": "feed_forward.router.weight",
+    "y.mixture.y.gate": _half("feed_forward.experts.gate_up_proj", 0, 1),
+    "y.mixture.y.up": _half("feed_forward.experts.gate_up_proj", 1, 1),
+    "y.mixture.y.down": "feed_forward.experts.down_proj",
 }
 NORMS: dict[str, str | compare.Part] = {
     "mixed.rms_norm.weight": "input_layernorm.weight",
@@ -62,7 +62,7 @@ def _mapping() -> dict[str, compare.Part]:
     parts = {
         "e.weight": compare.Part("model.embed_tokens.weight"),
         "logits.rms_norm.weight": compare.Part("model.final_layernorm.weight"),
-        "logits.weight": compare.Part("lm_head.weight"),
+        "logits.linear.weight": compare.Part("lm_head.weight"),
     }
     for i in range(LAYERS):
         layer = NORMS | (ATTENTION if i % 8 == 4 else MAMBA) | (MIXTURE if i % 2 else MLP)

@@ -272,7 +272,7 @@ GATES = {
 def gate_names(prefix: str) -> dict[str, str | compare.Part]:
     pairs = {"delta": "Delta", "active": "L", "g": "g"}
     return {
-        f"{prefix}{ours}.linear.{leaf}": theirs + ("_bias" if leaf == "bias" else "")
+        f"{prefix}{ours}.{leaf}": theirs + ("_bias" if leaf == "bias" else "")
         for ours, theirs in pairs.items()
         for leaf in ("weight", "bias")
     }
@@ -280,15 +280,15 @@ def gate_names(prefix: str) -> dict[str, str | compare.Part]:
 
 OUTPUT = {"o": (N, N), "o_bias": (N,)}
 OUTPUT_NAMES: dict[str, str | compare.Part] = {
-    "o.linear.weight": "o",
-    "o.linear.bias": "o_bias",
+    "o.weight": "o",
+    "o.bias": "o_bias",
 }
 BANK = {"Delta": (N, N), "Delta_bias": (N,), "B": (POLES, N), "rate": (POLES, N), "W": (N, N)}
 BANK_NAMES: dict[str, str | compare.Part] = {
-    "bank.delta.linear.weight": "Delta",
-    "bank.delta.linear.bias": "Delta_bias",
-    "bank.b.linear.weight": "B",
-    "bank.rate": "rate",
+    "b.delta.weight": "Delta",
+    "b.delta.bias": "Delta_bias",
+    "b.b.weight": "B",
+    "b.rate": "rate",
     "x.weight": "W",
 }
 ATTENTION = {
@@ -309,18 +309,18 @@ DIRECT = {
     "d_bias": (N,),
 }
 DIRECT_NAMES: dict[str, str | compare.Part] = {
-    "read.q.weight": "Q",
-    "read.sought.linear.weight": compare.transposed("K"),
-    "read.y.linear.weight": "V",
-    "read.y.weight": "O",
-    "gates.delta.linear.weight": "Delta",
-    "gates.delta.linear.bias": "Delta_bias",
-    "gates.b.linear.weight": "b",
-    "gates.c.weight": "c",
-    "gates.beta.linear.weight": "beta",
-    "gates.beta.linear.bias": "beta_bias",
-    "d.linear.weight": "d",
-    "d.linear.bias": "d_bias",
+    "y.q.weight": "Q",
+    "y.sought.weight": compare.transposed("K"),
+    "y.y.linear_2.weight": "V",
+    "y.y.linear.weight": "O",
+    "a.delta.weight": "Delta",
+    "a.delta.bias": "Delta_bias",
+    "a.b.weight": "b",
+    "a.c.weight": "c",
+    "a.beta.weight": "beta",
+    "a.beta.bias": "beta_bias",
+    "d.weight": "d",
+    "d.bias": "d_bias",
 }
 HEAD_DIMS: dict[str, float] = {"head": HEADS, "key": KEY, "value": VALUE, "slot": M}
 DIRECT_DIMS: dict[str, float] = {**HEAD_DIMS, "pole": POLES, "length": L}
@@ -329,14 +329,14 @@ RUNGS = {
     "one_pole": Rung(one_pole, {"g": (N,), "p": (N,)}, {"g": "g", "p": "p"}),
     "integrator": Rung(integrator),
     "gated_memory": Rung(gated_memory),
-    "gated_rnn": Rung(gated_rnn, GATES, gate_names("gates.")),
+    "gated_rnn": Rung(gated_rnn, GATES, gate_names("g.")),
     "channel_mixing_rnn": Rung(
-        channel_mixing_rnn, {**GATES, "W": (N, N)}, {**gate_names("gates."), "memory.input.weight": "W"}
+        channel_mixing_rnn, {**GATES, "W": (N, N)}, {**gate_names("g."), "memory.input.weight": "W"}
     ),
     "output_gated_rnn": Rung(
         output_gated_rnn,
         {**GATES, **OUTPUT, "W": (N, N)},
-        {**gate_names("memory.gates."), **OUTPUT_NAMES, "memory.memory.input.weight": "W"},
+        {**gate_names("y.g."), **OUTPUT_NAMES, "y.memory.input.weight": "W"},
         skip=True,
     ),
     "state_expansion": Rung(
@@ -352,9 +352,9 @@ RUNGS = {
         {
             **BANK_NAMES,
             **OUTPUT_NAMES,
-            "detected.linear.weight": "C",
+            "detected.weight": "C",
             "threshold": "b",
-            "y.linear.weight": "back",
+            "y.weight": "back",
         },
         {"pole": POLES, "perceptron": 5},
         skip=True,
@@ -406,7 +406,7 @@ def test_a_rung_computes_what_the_slides_say(via: str, name: str) -> None:
     }
     for key, part in rung.ours.items():
         part = compare.Part(part) if isinstance(part, str) else part
-        mapping[f"x.{{}}.mixer.{key}"] = compare.Part(f"{{}}.{part.name}", part.view)
+        mapping[f"x.{{}}.y.mixer.{key}"] = compare.Part(f"{{}}.{part.name}", part.view)
     weights = weights_of(rung)
     compare.same(ours, lambda x: model(rung, weights, x), weights, compare.per_layer(mapping, LAYERS), x)
     compare.stepwise(ours, x, 4)

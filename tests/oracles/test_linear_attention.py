@@ -24,7 +24,7 @@ class Oracle:
     shapes: dict[str, list[int]]
     parts: dict[str, str]
     dims: dict[str, float]
-    mlp: tuple[str, str, str] = ("mlp.gate", "mlp.up", "mlp.down")
+    mlp: tuple[str, str, str] = ("y.mlp.gate", "y.mlp.up", "y.mlp.down")
     embedding: float = 1.0
 
 
@@ -117,13 +117,13 @@ ORACLES = {
         {
             "conv.input.weight": "qkv",
             "conv.C": "taps",
-            "beta.linear.weight": "beta",
-            "dt.linear.weight": "dt",
-            "dt.linear.bias": "dt_bias",
+            "beta.weight": "beta",
+            "dt.weight": "dt",
+            "dt.bias": "dt_bias",
             "A_log": "A_log",
             "y.rms_norm.weight": "o_norm",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "key": 4, "value": 6},
     ),
@@ -139,9 +139,9 @@ ORACLES = {
         {
             "conv.input.weight": "qkv",
             "conv.C": "taps",
-            "beta.linear.weight": "beta",
+            "beta.weight": "beta",
             "y.rms_norm.weight": "o_norm",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"key": 4},
     ),
@@ -163,11 +163,11 @@ ORACLES = {
             "k.weight": "k",
             "v.weight": "v",
             "low.weight": "low",
-            "fade.linear.weight": "fade",
-            "fade.linear.bias": "fade_bias",
+            "fade.weight": "fade",
+            "fade.bias": "fade_bias",
             "y.rms_norm.weight": "o_norm",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "rank": 3},
     ),
@@ -175,14 +175,14 @@ ORACLES = {
         _retnet,
         {"q": [MODEL, MODEL], "k": [MODEL, MODEL], "v": [10, MODEL], "gate": [10, MODEL], "out": [MODEL, 10]},
         {
-            "q.linear.weight": "q",
-            "k.linear.weight": "k",
+            "q.weight": "q",
+            "k.weight": "k",
             "v.weight": "v",
             "gate.weight": "gate",
-            "y.weight": "out",
+            "y.linear.weight": "out",
         },
         {"head": 2, "width": 10},
-        ("mlp.gate", "mlp.up", "mlp.y"),
+        ("y.mlp.gate", "y.mlp.up", "y.mlp.y"),
         MODEL**0.5,
     ),
 }
@@ -208,11 +208,11 @@ def _model(oracle: Oracle, weights: dict[str, Tensor], tokens: Tensor) -> Tensor
 
 
 def _mapping(oracle: Oracle) -> dict[str, compare.Part]:
-    block = {f"mixer.{ours}": theirs for ours, theirs in oracle.parts.items()}
+    block = {f"mixed.mixer.{ours}": theirs for ours, theirs in oracle.parts.items()}
     block |= {"mixed.rms_norm.weight": "norm1", "y.rms_norm.weight": "norm2"}
     block |= {f"{ours}.weight": f"mlp.{part}" for ours, part in zip(oracle.mlp, ("gate", "up", "down"), strict=True)}
     parts: dict[str, str | compare.Part] = {f"x.{{}}.{ours}": f"{{}}.{theirs}" for ours, theirs in block.items()}
-    parts |= {"e.weight": "embed", "logits.rms_norm.weight": "norm", "logits.weight": "head"}
+    parts |= {"e.weight": "embed", "logits.rms_norm.weight": "norm", "logits.linear.weight": "head"}
     return compare.per_layer(parts, LAYERS)
 
 
@@ -244,14 +244,14 @@ def _linear_attention(w: dict[str, Tensor], tokens: Tensor) -> Tensor:
 
 
 LINEAR = {
-    "mixer.q.linear": "q",
-    "mixer.k.linear": "k",
-    "mixer.v": "v",
-    "mixer.y": "out",
-    "mlp.up": "up",
-    "mlp.y": "down",
-    "mixed": "norm1",
-    "y": "norm2",
+    "mixed.mixer.q": "q",
+    "mixed.mixer.k": "k",
+    "mixed.mixer.v": "v",
+    "mixed.mixer.y": "out",
+    "y.mlp.up": "up",
+    "y.mlp.y": "down",
+    "mixed.layer_norm": "norm1",
+    "y.layer_norm": "norm2",
 }
 
 
@@ -266,7 +266,7 @@ def test_the_first_linear_attention_agrees_with_its_equations(via: str) -> None:
         shapes[f"{i}.down"] = [MODEL, HIDDEN]
     parts: dict[str, str | compare.Part] = {"e.weight": "embed"}
     parts |= {"logits.layer_norm.weight": "norm", "logits.layer_norm.bias": "norm_bias"}
-    parts |= {"logits.weight": "head", "logits.bias": "head_bias"}
+    parts |= {"logits.linear.weight": "head", "logits.linear.bias": "head_bias"}
     parts |= {f"x.{{}}.{ours}.weight": f"{{}}.{theirs}" for ours, theirs in LINEAR.items()}
     parts |= {f"x.{{}}.{ours}.bias": f"{{}}.{theirs}_bias" for ours, theirs in LINEAR.items()}
     spec = load("linear_attention", vocab=VOCAB, model=MODEL, layers=LAYERS, head=2, hidden=HIDDEN)

@@ -32,9 +32,9 @@ def _classifier(w: Weights, pixels: Tensor) -> Tensor:
     x = mapped(w, "x.input", pixels)
     for layer in range(2):
         at = below(w, f"x.{layer}.")
-        u, at = normed(at, "y.layer_norm", x, eps=1e-6), below(at, "mixer.")
+        u, at = normed(at, "y.layer_norm", x, eps=1e-6), below(at, "y.mixer.")
         y = F.gelu(_lru(at, u), approximate="tanh")
-        x = x + mapped(at, "out.linear", y) * torch.sigmoid(mapped(at, "gate.linear", y))
+        x = x + mapped(at, "out", y) * torch.sigmoid(mapped(at, "gate", y))
     mean = torch.stack([x[:, : t + 1].mean(1) for t in range(x.shape[1])], 1)
     return mapped(w, "logits", mean)
 

@@ -19,17 +19,17 @@ MAMBA2: dict[str, str | compare.Part] = {
     "e.weight": "backbone.embeddings.weight",
     "logits.rms_norm.weight": "backbone.norm_f.weight",
     "x.{}.y.rms_norm.weight": "backbone.layers.{}.norm.weight",
-    "x.{}.mixer.z.weight": _rows(0, INNER),
-    "x.{}.mixer.conv.input.weight": _rows(INNER, INNER + CHANNELS),
-    "x.{}.mixer.dt.linear.weight": _rows(INNER + CHANNELS, INNER + CHANNELS + HEADS),
-    "x.{}.mixer.dt.linear.bias": "backbone.layers.{}.mixer.dt_bias",
+    "x.{}.y.mixer.z.weight": _rows(0, INNER),
+    "x.{}.y.mixer.conv.input.weight": _rows(INNER, INNER + CHANNELS),
+    "x.{}.y.mixer.dt.weight": _rows(INNER + CHANNELS, INNER + CHANNELS + HEADS),
+    "x.{}.y.mixer.dt.bias": "backbone.layers.{}.mixer.dt_bias",
     # Their kernel has the newest input last.
-    "x.{}.mixer.conv.C": compare.Part("backbone.layers.{}.mixer.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
-    "x.{}.mixer.conv_bias": "backbone.layers.{}.mixer.conv1d.bias",
-    "x.{}.mixer.A_log": "backbone.layers.{}.mixer.A_log",
-    "x.{}.mixer.s.D": "backbone.layers.{}.mixer.D",
-    "x.{}.mixer.gain": "backbone.layers.{}.mixer.norm.weight",
-    "x.{}.mixer.y.weight": "backbone.layers.{}.mixer.out_proj.weight",
+    "x.{}.y.mixer.conv.C": compare.Part("backbone.layers.{}.mixer.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
+    "x.{}.y.mixer.conv_bias": "backbone.layers.{}.mixer.conv1d.bias",
+    "x.{}.y.mixer.A_log": "backbone.layers.{}.mixer.A_log",
+    "x.{}.y.mixer.s.D": "backbone.layers.{}.mixer.D",
+    "x.{}.y.mixer.gain": "backbone.layers.{}.mixer.norm.weight",
+    "x.{}.y.mixer.y.weight": "backbone.layers.{}.mixer.out_proj.weight",
 }
 
 

@@ -43,6 +43,6 @@ def test_embeddings_are_compressed_by_one_matrix(via: str) -> None:
         past = torch.cat([x.new_zeros(2, 3, 5), x], 1).unfold(1, 4, 1).flip(-1)
         return torch.einsum("fm,btdm->btdf", w, past)
 
-    parts = compare.per_layer({"y.weight": "w"}, 1)
+    parts = compare.per_layer({"y.linear.weight": "w"}, 1)
     compare.same(recent, last, {"w": w}, parts, x[:, :, 0])
     compare.stepwise(recent, x[:, :, 0], 3)

@@ -13,21 +13,21 @@ VOCAB, MODEL, HEAD, LAYERS, HIDDEN = 11, 16, 2, 2, 64
 XLSTM: dict[str, str | compare.Part] = {
     "e.weight": "backbone.embeddings.weight",
     "logits.rms_norm.weight": "backbone.out_norm.weight",
-    "logits.weight": "lm_head.weight",
+    "logits.linear.weight": "lm_head.weight",
     "x.{}.mixed.rms_norm.weight": "backbone.blocks.{}.norm_mlstm.weight",
     "x.{}.y.rms_norm.weight": "backbone.blocks.{}.norm_ffn.weight",
-    **{f"x.{{}}.mixer.{name}.weight": f"backbone.blocks.{{}}.mlstm_layer.{name}.weight" for name in "qkv"},
-    "x.{}.mixer.o.weight": "backbone.blocks.{}.mlstm_layer.ogate_preact.weight",
+    **{f"x.{{}}.mixed.mixer.{name}.weight": f"backbone.blocks.{{}}.mlstm_layer.{name}.weight" for name in "qkv"},
+    "x.{}.mixed.mixer.o.weight": "backbone.blocks.{}.mlstm_layer.ogate_preact.weight",
     **{
-        f"x.{{}}.mixer.{name}.linear.{leaf}": f"backbone.blocks.{{}}.mlstm_layer.{name}gate_preact.{leaf}"
+        f"x.{{}}.mixed.mixer.{name}.{leaf}": f"backbone.blocks.{{}}.mlstm_layer.{name}gate_preact.{leaf}"
         for name in "if"
         for leaf in ("weight", "bias")
     },
-    "x.{}.mixer.y.group_norm.weight": "backbone.blocks.{}.mlstm_layer.multihead_norm.weight",
-    "x.{}.mixer.y.weight": "backbone.blocks.{}.mlstm_layer.out_proj.weight",
-    "x.{}.mlp.gate.weight": "backbone.blocks.{}.ffn.proj_up_gate.weight",
-    "x.{}.mlp.up.weight": "backbone.blocks.{}.ffn.proj_up.weight",
-    "x.{}.mlp.down.weight": "backbone.blocks.{}.ffn.proj_down.weight",
+    "x.{}.mixed.mixer.y.group_norm.weight": "backbone.blocks.{}.mlstm_layer.multihead_norm.weight",
+    "x.{}.mixed.mixer.y.linear.weight": "backbone.blocks.{}.mlstm_layer.out_proj.weight",
+    "x.{}.y.mlp.gate.weight": "backbone.blocks.{}.ffn.proj_up_gate.weight",
+    "x.{}.y.mlp.up.weight": "backbone.blocks.{}.ffn.proj_up.weight",
+    "x.{}.y.mlp.down.weight": "backbone.blocks.{}.ffn.proj_down.weight",
 }
 
 

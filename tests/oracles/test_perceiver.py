@@ -28,16 +28,16 @@ def _config(**more: Any) -> PerceiverConfig:
 
 def _layer(ours: str, theirs: str, mlp: str) -> dict[str, str | compare.Part]:
     pairs = {
-        "q": "attention.self.query",
+        "q" if mlp == "mlp" else "q.linear": "attention.self.query",
         "k": "attention.self.key",
         "v": "attention.self.value",
-        "mixed.linear" if mlp == "mlp" else "mixed": "attention.output.dense",
+        "mixed": "attention.output.dense",
     }
     norms = {"asking": "attention.self.layernorm1", "given": "attention.self.layernorm2"}
     if mlp == "mlp":
-        pairs |= {"mlp.up": "mlp.dense1", "mlp.down": "mlp.dense2", "y.layer_norm": "layernorm"}
+        pairs |= {"y.mlp.up": "mlp.dense1", "y.mlp.down": "mlp.dense2", "y.layer_norm": "layernorm"}
     else:
-        pairs |= {"up": "mlp.dense1", "y.linear": "mlp.dense2", "up.layer_norm": "layernorm"}
+        pairs |= {"up.linear": "mlp.dense1", "y": "mlp.dense2", "up.layer_norm": "layernorm"}
         norms = {"q.layer_norm": "attention.self.layernorm1", "given": "attention.self.layernorm2"}
     if ours.endswith("{}"):
         norms = {"given": "attention.self.layernorm1"}
@@ -51,10 +51,10 @@ IO: dict[str, str | compare.Part] = {
     "place.weight": "perceiver.input_preprocessor.position_embeddings.weight",
     "latents": "perceiver.embeddings.latents",
     "query.weight": "perceiver.decoder.output_position_encodings.position_embeddings",
-    "logits.bias": "embedding_decoder.bias",
-    **_layer("read", "perceiver.encoder.cross_attention", "mlp"),
+    "logits.linear.bias": "embedding_decoder.bias",
+    **_layer("z.input", "perceiver.encoder.cross_attention", "mlp"),
     **_layer("z.0.y.{}", "perceiver.encoder.self_attends.{}", "mlp"),
-    **_layer("tell", "perceiver.decoder.decoding_cross_attention", "out"),
+    **_layer("logits.tell", "perceiver.decoder.decoding_cross_attention", "out"),
 }
 
 
@@ -113,11 +113,11 @@ class Perceiver(nn.Module):
 
 CLASSIFIER: dict[str, str | compare.Part] = {
     "latents": "latents",
-    **_layer("first.read", "first", "mlp"),
-    **_layer("z.1.read", "again", "mlp"),
-    **_layer("z.0.tower.y.{}", "tower.{}", "mlp"),
+    **_layer("z.input.y", "first", "mlp"),
+    **_layer("z.1.y", "again", "mlp"),
+    **_layer("z.0.y.y.{}", "tower.{}", "mlp"),
     **{f"logits.layer_norm.{leaf}": f"norm.{leaf}" for leaf in ("weight", "bias")},
-    **{f"logits.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")},
+    **{f"logits.linear.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")},
 }
 
 

@@ -17,6 +17,11 @@ from tests.oracles import compare
 from tests.oracles.test_transformer import GPT2, LLAMA
 
 VOCAB, LAYERS, TIME = 11, 2, 9
+_TURNED = {
+    f"x.{{}}.mixed.mixer.{key[-8]}.linear.weight" if key.endswith(("q.weight", "k.weight")) else key: part
+    for key, part in LLAMA.items()
+}
+"""Where queries and keys are turned by a component, the projection is one call of two."""
 Turn = Callable[[Tensor], Tensor]
 """[batch, head, time, key] turned."""
 
@@ -55,10 +60,10 @@ def _halves(part: compare.Part, heads: int) -> compare.Part:
 def test_rope_agrees_with_transformers(via: str) -> None:
     theirs = _llama(4, 2, 4)
     ours, x = compare.Model(load("rope", vocab=VOCAB, model=16, layers=LAYERS, kv=2, group=2, hidden=12), via), _x()
-    mapping = compare.per_layer(LLAMA, LAYERS)
+    mapping = compare.per_layer(_TURNED, LAYERS)
     for i in range(LAYERS):
         for name, heads in (("q", 4), ("k", 2)):
-            ours_name = f"x.{i}.mixer.{name}.linear.weight"
+            ours_name = f"x.{i}.mixed.mixer.{name}.linear.weight"
             mapping[ours_name] = _halves(mapping[ours_name], heads)
     compare.same(ours, lambda x: theirs(x).logits, dict(theirs.named_parameters()), mapping, x)
     compare.stepwise(ours, x, 4)
@@ -73,9 +78,7 @@ def test_amplitude_decay_agrees_with_the_biases_of_transformers(via: str) -> Non
     theirs = _llama(4, 4, 3)
     ours, x = compare.Model(load("amplitude_decay", vocab=VOCAB, model=12, layers=LAYERS, head=4, hidden=12), via), _x()
     future = torch.full((TIME, TIME), -1e30, dtype=torch.float64).triu(1)
-    mapping = compare.per_layer(
-        {k.replace(".linear", "") if ".mixer." in k else k: v for k, v in LLAMA.items()}, LAYERS
-    )
+    mapping = compare.per_layer(LLAMA, LAYERS)
 
     def run(x: Tensor) -> Tensor:
         bias: Tensor = build_mpt_alibi_tensor(4, TIME)  # type: ignore[no-untyped-call]
@@ -140,7 +143,7 @@ def test_a_blend_of_uniform_and_warped_turns_agrees_with_transformers(via: str, 
             logits: Tensor = theirs(x).logits
         return logits
 
-    compare.same(ours, run, dict(theirs.named_parameters()), compare.per_layer(LLAMA, LAYERS), x)
+    compare.same(ours, run, dict(theirs.named_parameters()), compare.per_layer(_TURNED, LAYERS), x)
     compare.stepwise(ours, x, 4)
 
 
@@ -175,8 +178,8 @@ def test_quaternions_agree_with_complex_matrices(via: str) -> None:
     ours, x = compare.Model(spec, via), _x()
     weights: dict[str, Tensor] = dict(theirs.named_parameters())
     generator = torch.Generator().manual_seed(3)
-    names = {"x.{}.mixer.tilt": "{}.tilt", "x.{}.mixer.heading": "{}.heading"}
-    mapping = compare.per_layer({**LLAMA, **names}, LAYERS)
+    names = {"x.{}.mixed.mixer.tilt": "{}.tilt", "x.{}.mixed.mixer.heading": "{}.heading"}
+    mapping = compare.per_layer({**_TURNED, **names}, LAYERS)
     for layer in range(LAYERS):
         for name in ("tilt", "heading"):
             weights[f"{layer}.{name}"] = torch.randn(2, dtype=torch.float64, generator=generator).requires_grad_()
@@ -226,11 +229,11 @@ def _shapes(layer: Mapping[str, list[int]], free: int) -> dict[str, list[int]]:
 OURS = {
     "e.weight": "embed",
     "logits.rms_norm.weight": "norm",
-    "logits.weight": "head",
-    "x.{}.mixer.v.weight": "{}.v",
-    "x.{}.mlp.gate.weight": "{}.gate",
-    "x.{}.mlp.up.weight": "{}.up",
-    "x.{}.mlp.down.weight": "{}.down",
+    "logits.linear.weight": "head",
+    "x.{}.mixed.mixer.v.weight": "{}.v",
+    "x.{}.y.mlp.gate.weight": "{}.gate",
+    "x.{}.y.mlp.up.weight": "{}.up",
+    "x.{}.y.mlp.down.weight": "{}.down",
 }
 
 
@@ -265,15 +268,15 @@ def _wrope(w: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
 WROPE = OURS | {
     "x.{}.mixed.rms_norm.weight": "{}.norm1",
     "x.{}.y.rms_norm.weight": "{}.norm2",
-    "x.{}.mixer.q.weight": "{}.q",
-    "x.{}.mixer.k.weight": "{}.k",
-    "x.{}.mixer.dt.linear.weight": "{}.dt",
-    "x.{}.mixer.dt.linear.bias": "{}.dt_bias",
-    "x.{}.mixer.A_log": "{}.A_log",
-    "x.{}.mixer.memory.D": "{}.D",
-    "x.{}.mixer.gate.weight": "{}.z",
-    "x.{}.mixer.out.rms_norm.weight": "{}.y_norm",
-    "x.{}.mixer.out.weight": "{}.o",
+    "x.{}.mixed.mixer.q.weight": "{}.q",
+    "x.{}.mixed.mixer.k.weight": "{}.k",
+    "x.{}.mixed.mixer.dt.weight": "{}.dt",
+    "x.{}.mixed.mixer.dt.bias": "{}.dt_bias",
+    "x.{}.mixed.mixer.A_log": "{}.A_log",
+    "x.{}.mixed.mixer.memory.D": "{}.D",
+    "x.{}.mixed.mixer.gate.weight": "{}.z",
+    "x.{}.mixed.mixer.out.rms_norm.weight": "{}.y_norm",
+    "x.{}.mixed.mixer.out.linear.weight": "{}.o",
 }
 
 
@@ -308,11 +311,11 @@ def _trape(w: Mapping[str, Tensor], tokens: Tensor, length: float) -> Tensor:
 
 
 TRAPE = OURS | {
-    "x.{}.whole.y.rms_norm.weight": "{}.norm1",
-    "x.{}.whole_2.y.rms_norm.weight": "{}.norm2",
-    "x.{}.mixer.q.weight": "{}.q",
-    "x.{}.mixer.k.weight": "{}.k",
-    "x.{}.mixer.out.weight": "{}.o",
+    "x.{}.mixed.whole.y.weight": "{}.norm1",
+    "x.{}.y.whole.y.weight": "{}.norm2",
+    "x.{}.mixed.mixer.q.weight": "{}.q",
+    "x.{}.mixed.mixer.k.weight": "{}.k",
+    "x.{}.mixed.mixer.out.weight": "{}.o",
 }
 
 

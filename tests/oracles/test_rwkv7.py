@@ -98,7 +98,7 @@ HEAD: dict[str, str | compare.Part] = {
     "x0.layer_norm.bias": "blocks.0.ln0.bias",
     "logits.layer_norm.weight": "ln_out.weight",
     "logits.layer_norm.bias": "ln_out.bias",
-    "logits.weight": "head.weight",
+    "logits.linear.weight": "head.weight",
 }
 MEMORY: dict[str, str] = {
     **{f"mu_{letter}": f"att.x_{letter}" for letter in "rwkag"},
@@ -109,38 +109,38 @@ MEMORY: dict[str, str] = {
     "r_k": "att.r_k",
     "r.weight": "att.receptance.weight",
     "k0.weight": "att.key.weight",
-    "low_w.linear.weight": "att.w1 transposed",
-    "w.linear.weight": "att.w2 transposed",
+    "low_w.weight": "att.w1 transposed",
+    "w.weight": "att.w2 transposed",
     "low_a.weight": "att.a1 transposed",
-    "a.linear.weight": "att.a2 transposed",
-    "low_g.linear.weight": "att.g1 transposed",
+    "a.weight": "att.a2 transposed",
+    "low_g.weight": "att.g1 transposed",
     "g.weight": "att.g2 transposed",
     "y.group_norm.weight": "att.ln_x.weight",
     "y.group_norm.bias": "att.ln_x.bias",
-    "y.weight": "att.output.weight",
+    "y.linear.weight": "att.output.weight",
 }
 MIXER: dict[str, str] = {
-    **{f"memory.{key}": value for key, value in MEMORY.items()},
+    **{f"y.{key}": value for key, value in MEMORY.items()},
     "mu_v": "att.x_v",
     "own.weight": "att.value.weight",
     "v0": "att.v0",
     "low.weight": "att.v1 transposed",
-    "share.linear.weight": "att.v2 transposed",
+    "share.weight": "att.v2 transposed",
 }
 CHANNEL: dict[str, str] = {"mu_k": "ffn.x_k", "k.weight": "ffn.key.weight", "y.weight": "ffn.value.weight"}
 NORM = {"y.layer_norm.weight": "ln2.weight", "y.layer_norm.bias": "ln2.bias"}
 BLOCK: dict[str, str] = {
-    **{f"mixer.{key}": value for key, value in MIXER.items()},
-    **{f"channel_mixer.{key}": value for key, value in CHANNEL.items()},
+    **{f"mixed.mixer.{key}": value for key, value in MIXER.items()},
+    **{f"y.channel_mixer.{key}": value for key, value in CHANNEL.items()},
     "mixed.layer_norm.weight": "ln1.weight",
     "mixed.layer_norm.bias": "ln1.bias",
     **NORM,
 }
 FIRST: dict[str, str] = {
-    **{f"first_mixer.memory.{key}": value for key, value in MEMORY.items()},
-    "first_mixer.mu_v": "att.x_v",
-    "first_mixer.v.weight": "att.value.weight",
-    **{f"channel_mixer.{key}": value for key, value in CHANNEL.items()},
+    **{f"read.first_mixer.y.{key}": value for key, value in MEMORY.items()},
+    "read.first_mixer.mu_v": "att.x_v",
+    "read.first_mixer.v.weight": "att.value.weight",
+    **{f"y.channel_mixer.{key}": value for key, value in CHANNEL.items()},
     "read.layer_norm.weight": "ln1.weight",
     "read.layer_norm.bias": "ln1.bias",
     **NORM,
@@ -152,7 +152,7 @@ def _mapping() -> dict[str, compare.Part]:
         name, _, transposed = name.partition(" ")
         return compare.transposed(name) if transposed else compare.Part(name)
 
-    parts = compare.per_layer(HEAD, 1) | {f"first.{key}": part(f"blocks.0.{name}") for key, name in FIRST.items()}
+    parts = compare.per_layer(HEAD, 1) | {f"x0.first.{key}": part(f"blocks.0.{name}") for key, name in FIRST.items()}
     return parts | {
         f"x.{i}.{key}": part(f"blocks.{i + 1}.{name}") for i in range(LAYERS - 1) for key, name in BLOCK.items()
     }

@@ -25,7 +25,7 @@ def _pair(w: Weights, name: str) -> Tensor:
 
 
 def _glu(w: Weights, y: Tensor) -> Tensor:
-    return torch.sigmoid(mapped(w, "gate.linear", y)) * mapped(w, "out.linear", y)
+    return torch.sigmoid(mapped(w, "gate", y)) * mapped(w, "out", y)
 
 
 def s4d_kernel(w: Weights, time: int) -> Tensor:
@@ -66,8 +66,8 @@ def s4_kernel(w: Weights, time: int) -> Tensor:
 def _dss(w: Weights, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Lambda [state], Delta Lambda [channels, state], where Delta is another for the imaginary part, and W."""
     mode = torch.complex(real, w["frequency"])
-    dt = w["kernel.log_dt_real"].exp()[:, None], w["kernel.log_dt_imag"].exp()[:, None]
-    return mode, torch.complex(dt[0] * mode.real, dt[1] * mode.imag), _pair(w, "kernel.w")
+    dt = w["z.log_dt_real"].exp()[:, None], w["z.log_dt_imag"].exp()[:, None]
+    return mode, torch.complex(dt[0] * mode.real, dt[1] * mode.imag), _pair(w, "z.w")
 
 
 def dss_kernel(w: Weights, time: int) -> Tensor:
@@ -100,18 +100,18 @@ def _mixer(kernel: Kernel) -> Mixer:
 
 
 def _dss_mixer(kernel: Kernel) -> Mixer:
-    return lambda w, u: mapped(w, "mixed.y", F.gelu(by_fft(u, kernel(w, u.shape[1])) + w["mixed.skip"] * u))
+    return lambda w, u: mapped(w, "y.y", F.gelu(by_fft(u, kernel(w, u.shape[1])) + w["y.skip"] * u))
 
 
 def _gss(w: Weights, tokens: Tensor) -> Tensor:
     x = w["e.weight"][tokens]
     for layer in range(2):
         at = below(w, f"x.{layer}.")
-        u, at = normed(at, "y.layer_norm", x), below(at, "mixer.")
-        narrow = normed(at, "y.layer_norm", F.gelu(u @ at["narrow.linear.weight"].T))
-        ssm = below(at, "ssm.")
+        u, at = normed(at, "y.layer_norm", x), below(at, "y.mixer.")
+        narrow = normed(at, "y.layer_norm", F.gelu(u @ at["narrow.weight"].T))
+        ssm = below(at, "y.ssm.")
         y = by_fft(narrow, gss_kernel(ssm, u.shape[1])) + ssm["skip"] * narrow
-        x = x + (F.gelu(u @ at["v.linear.weight"].T) * (y @ at["y.linear.weight"].T)) @ at["y.weight"].T
+        x = x + (F.gelu(u @ at["v.weight"].T) * (y @ at["y.linear_2.weight"].T)) @ at["y.linear.weight"].T
     return normed(w, "logits.layer_norm", x) @ w["e.weight"].T
 
 
@@ -120,7 +120,7 @@ def _classifier(w: Weights, pixels: Tensor, mixer: Mixer) -> Tensor:
     x = mapped(w, "x.input", pixels)
     for layer in range(2):
         at = below(w, f"x.{layer}.")
-        x = normed(at, "y", x + mixer(below(at, "mixer."), x))
+        x = normed(at, "y.layer_norm", x + mixer(below(at, "y.mixer."), x))
     mean = torch.stack([x[:, : t + 1].mean(1) for t in range(x.shape[1])], 1)
     return mapped(w, "logits", mean)
 
@@ -130,11 +130,11 @@ def _language_model(w: Weights, tokens: Tensor) -> Tensor:
     mixer = _mixer(s4_kernel)
     for layer in range(2):
         at = below(w, f"x.{layer}.")
-        x = x + mixer(below(at, "mixer."), normed(at, "first.layer_norm", x))
-        x = x + mixer(below(at, "mixer_2."), normed(at, "second.layer_norm", x))
-        up = mapped(at, "mlp.up", normed(at, "y.layer_norm", x))
-        x = x + mapped(at, "mlp.down", F.gelu(up))
-    return normed(w, "logits.layer_norm", x) @ w["e.weight"].T + w["logits.bias"]
+        x = x + mixer(below(at, "first.mixer."), normed(at, "first.layer_norm", x))
+        x = x + mixer(below(at, "second.mixer."), normed(at, "second.layer_norm", x))
+        up = mapped(at, "y.mlp.up", normed(at, "y.layer_norm", x))
+        x = x + mapped(at, "y.mlp.down", F.gelu(up))
+    return normed(w, "logits.layer_norm", x) @ w["e.weight"].T + w["logits.linear.bias"]
 
 
 def _same(name: str, theirs: Mixer, via: str, x: Tensor, **dims: float) -> None:

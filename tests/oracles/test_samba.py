@@ -69,32 +69,32 @@ def _rows(start: int, stop: int) -> compare.Part:
 
 
 RECURRENT: dict[str, str | compare.Part] = {
-    "mixer.x0.weight": compare.Part("mixer.in_proj.weight", lambda x: x.chunk(2)[0]),
-    "mixer.z.weight": compare.Part("mixer.in_proj.weight", lambda x: x.chunk(2)[1]),
+    "mixed.mixer.x0.weight": compare.Part("mixer.in_proj.weight", lambda x: x.chunk(2)[0]),
+    "mixed.mixer.z.weight": compare.Part("mixer.in_proj.weight", lambda x: x.chunk(2)[1]),
     # Their kernel has the newest input last.
-    "mixer.conv.C": compare.Part("mixer.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
-    "mixer.conv_bias": "mixer.conv1d.bias",
-    "mixer.low.weight": _rows(0, RANK),
-    "mixer.s.B.linear.weight": _rows(RANK, RANK + STATE),
-    "mixer.s.C.weight": _rows(RANK + STATE, RANK + 2 * STATE),
-    "mixer.dt.linear.weight": "mixer.dt_proj.weight",
-    "mixer.dt.linear.bias": "mixer.dt_proj.bias",
-    "mixer.A_log": "mixer.A_log",
-    "mixer.s.D": "mixer.D",
-    "mixer.y.weight": "mixer.out_proj.weight",
+    "mixed.mixer.conv.C": compare.Part("mixer.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
+    "mixed.mixer.conv_bias": "mixer.conv1d.bias",
+    "mixed.mixer.low.weight": _rows(0, RANK),
+    "mixed.mixer.s.B.weight": _rows(RANK, RANK + STATE),
+    "mixed.mixer.s.C.weight": _rows(RANK + STATE, RANK + 2 * STATE),
+    "mixed.mixer.dt.weight": "mixer.dt_proj.weight",
+    "mixed.mixer.dt.bias": "mixer.dt_proj.bias",
+    "mixed.mixer.A_log": "mixer.A_log",
+    "mixed.mixer.s.D": "mixer.D",
+    "mixed.mixer.y.weight": "mixer.out_proj.weight",
 }
 ATTENTION: dict[str, str | compare.Part] = {
-    "attention_mixer.q.linear.weight": "mixer.q_proj.weight",
-    "attention_mixer.k.linear.weight": "mixer.k_proj.weight",
-    "attention_mixer.v.weight": "mixer.v_proj.weight",
-    "attention_mixer.y.weight": "mixer.o_proj.weight",
+    "mixed.attention_mixer.q.weight": "mixer.q_proj.weight",
+    "mixed.attention_mixer.k.weight": "mixer.k_proj.weight",
+    "mixed.attention_mixer.v.weight": "mixer.v_proj.weight",
+    "mixed.attention_mixer.y.weight": "mixer.o_proj.weight",
 }
 BOTH: dict[str, str | compare.Part] = {
     "mixed.rms_norm.weight": "first.weight",
     "y.rms_norm.weight": "second.weight",
-    "mlp.gate.weight": "mlp.gate_proj.weight",
-    "mlp.up.weight": "mlp.up_proj.weight",
-    "mlp.y.weight": "mlp.down_proj.weight",
+    "y.mlp.gate.weight": "mlp.gate_proj.weight",
+    "y.mlp.up.weight": "mlp.up_proj.weight",
+    "y.mlp.y.weight": "mlp.down_proj.weight",
 }
 
 

@@ -9,16 +9,16 @@ from tests.oracles import compare
 MISTRAL: dict[str, str | compare.Part] = {
     "e.weight": "model.embed_tokens.weight",
     "logits.rms_norm.weight": "model.norm.weight",
-    "logits.weight": "lm_head.weight",
+    "logits.linear.weight": "lm_head.weight",
     "x.{}.mixed.rms_norm.weight": "model.layers.{}.input_layernorm.weight",
-    "x.{}.mixer.attention.q.linear.weight": "model.layers.{}.self_attn.q_proj.weight",
-    "x.{}.mixer.attention.k.linear.weight": "model.layers.{}.self_attn.k_proj.weight",
-    "x.{}.mixer.attention.v.weight": "model.layers.{}.self_attn.v_proj.weight",
-    "x.{}.mixer.attention.out.weight": "model.layers.{}.self_attn.o_proj.weight",
+    "x.{}.mixed.mixer.out.q.weight": "model.layers.{}.self_attn.q_proj.weight",
+    "x.{}.mixed.mixer.out.k.weight": "model.layers.{}.self_attn.k_proj.weight",
+    "x.{}.mixed.mixer.out.v.weight": "model.layers.{}.self_attn.v_proj.weight",
+    "x.{}.mixed.mixer.out.out.weight": "model.layers.{}.self_attn.o_proj.weight",
     "x.{}.y.rms_norm.weight": "model.layers.{}.post_attention_layernorm.weight",
-    "x.{}.mlp.gate.weight": "model.layers.{}.mlp.gate_proj.weight",
-    "x.{}.mlp.up.weight": "model.layers.{}.mlp.up_proj.weight",
-    "x.{}.mlp.down.weight": "model.layers.{}.mlp.down_proj.weight",
+    "x.{}.y.mlp.gate.weight": "model.layers.{}.mlp.gate_proj.weight",
+    "x.{}.y.mlp.up.weight": "model.layers.{}.mlp.up_proj.weight",
+    "x.{}.y.mlp.down.weight": "model.layers.{}.mlp.down_proj.weight",
 }
 
 

@@ -55,16 +55,16 @@ def _slstm(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
 SLSTM = {
     "e.weight": "embed",
     "logits.layer_norm.weight": "norm",
-    "logits.weight": "head",
+    "logits.linear.weight": "head",
     "x.{}.mixed.layer_norm.weight": "{}.norm1",
     "x.{}.y.layer_norm.weight": "{}.norm2",
-    "x.{}.mixer.conv.C": "{}.taps",
-    "x.{}.mixer.conv_bias": "{}.conv_bias",
-    "x.{}.mixer.y.group_norm.weight": "{}.group",
-    **{f"x.{{}}.mixer.W_{gate}.weight": f"{{}}.W_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mixer.R_{gate}.weight": f"{{}}.R_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mixer.R_{gate}.bias": f"{{}}.b_{gate}" for gate in "ifzo"},
-    **{f"x.{{}}.mlp.{name}.weight": f"{{}}.{name}" for name in ("gate", "up", "down")},
+    "x.{}.mixed.mixer.conv.C": "{}.taps",
+    "x.{}.mixed.mixer.conv_bias": "{}.conv_bias",
+    "x.{}.mixed.mixer.y.weight": "{}.group",
+    **{f"x.{{}}.mixed.mixer.W_{gate}.weight": f"{{}}.W_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.mixed.mixer.R_{gate}.weight": f"{{}}.R_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.mixed.mixer.R_{gate}.bias": f"{{}}.b_{gate}" for gate in "ifzo"},
+    **{f"x.{{}}.y.mlp.{name}.weight": f"{{}}.{name}" for name in ("gate", "up", "down")},
 }
 
 

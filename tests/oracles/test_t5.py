@@ -30,31 +30,31 @@ def _attention(ours: str, theirs: str) -> dict[str, str]:
 def _mlp(index: int) -> dict[str, str]:
     return {
         "y.rms_norm.weight": f"layer.{index}.layer_norm.weight",
-        "mlp.up.linear.weight": f"layer.{index}.DenseReluDense.wi.weight",
-        "mlp.y.weight": f"layer.{index}.DenseReluDense.wo.weight",
+        "y.mlp.up.weight": f"layer.{index}.DenseReluDense.wi.weight",
+        "y.mlp.y.weight": f"layer.{index}.DenseReluDense.wo.weight",
     }
 
 
 ENCODER = {
     "mixed.rms_norm.weight": "layer.0.layer_norm.weight",
-    **_attention("self_attention", "layer.0.SelfAttention"),
+    **_attention("mixed.self_attention", "layer.0.SelfAttention"),
     **_mlp(1),
 }
 DECODER = {
     "mixed.rms_norm.weight": "layer.0.layer_norm.weight",
-    **_attention("mixer", "layer.0.SelfAttention"),
+    **_attention("mixed.mixer", "layer.0.SelfAttention"),
     "seen.rms_norm.weight": "layer.1.layer_norm.weight",
-    **_attention("cross_attention", "layer.1.EncDecAttention"),
+    **_attention("seen.cross_attention", "layer.1.EncDecAttention"),
     **_mlp(2),
 }
 T5: dict[str, str | compare.Part] = {
     "embedding.e.weight": "shared.weight",
     "encoder_bias.bias.weight": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-    "decoder_bias.bias.weight": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-    "encoder.y.weight": "encoder.final_layer_norm.weight",
-    "decoder.logits.rms_norm.weight": "decoder.final_layer_norm.weight",
-    **{f"encoder.x.{{}}.{ours}": f"encoder.block.{{}}.{theirs}" for ours, theirs in ENCODER.items()},
-    **{f"decoder.x.{{}}.{ours}": f"decoder.block.{{}}.{theirs}" for ours, theirs in DECODER.items()},
+    "decoder_bias.bias.embed.weight": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+    "logits.encoder.y.weight": "encoder.final_layer_norm.weight",
+    "logits.decoder.logits.rms_norm.weight": "decoder.final_layer_norm.weight",
+    **{f"logits.encoder.x.{{}}.{ours}": f"encoder.block.{{}}.{theirs}" for ours, theirs in ENCODER.items()},
+    **{f"logits.decoder.x.{{}}.{ours}": f"decoder.block.{{}}.{theirs}" for ours, theirs in DECODER.items()},
 }
 
 

@@ -10,16 +10,16 @@ from tests.oracles import compare
 LLAMA = {
     "e.weight": "model.embed_tokens.weight",
     "logits.rms_norm.weight": "model.norm.weight",
-    "logits.weight": "lm_head.weight",
+    "logits.linear.weight": "lm_head.weight",
     "x.{}.mixed.rms_norm.weight": "model.layers.{}.input_layernorm.weight",
-    "x.{}.mixer.q.linear.weight": "model.layers.{}.self_attn.q_proj.weight",
-    "x.{}.mixer.k.linear.weight": "model.layers.{}.self_attn.k_proj.weight",
-    "x.{}.mixer.v.weight": "model.layers.{}.self_attn.v_proj.weight",
-    "x.{}.mixer.out.weight": "model.layers.{}.self_attn.o_proj.weight",
+    "x.{}.mixed.mixer.q.weight": "model.layers.{}.self_attn.q_proj.weight",
+    "x.{}.mixed.mixer.k.weight": "model.layers.{}.self_attn.k_proj.weight",
+    "x.{}.mixed.mixer.v.weight": "model.layers.{}.self_attn.v_proj.weight",
+    "x.{}.mixed.mixer.out.weight": "model.layers.{}.self_attn.o_proj.weight",
     "x.{}.y.rms_norm.weight": "model.layers.{}.post_attention_layernorm.weight",
-    "x.{}.mlp.gate.weight": "model.layers.{}.mlp.gate_proj.weight",
-    "x.{}.mlp.up.weight": "model.layers.{}.mlp.up_proj.weight",
-    "x.{}.mlp.down.weight": "model.layers.{}.mlp.down_proj.weight",
+    "x.{}.y.mlp.gate.weight": "model.layers.{}.mlp.gate_proj.weight",
+    "x.{}.y.mlp.up.weight": "model.layers.{}.mlp.up_proj.weight",
+    "x.{}.y.mlp.down.weight": "model.layers.{}.mlp.down_proj.weight",
 }
 
 
@@ -56,18 +56,18 @@ GPT2: dict[str, str | compare.Part] = {
     "x.{}.mixed.layer_norm.weight": "transformer.h.{}.ln_1.weight",
     "x.{}.mixed.layer_norm.bias": "transformer.h.{}.ln_1.bias",
     **{
-        f"x.{{}}.mixer.{part}.{leaf}": _third(f"transformer.h.{{}}.attn.c_attn.{leaf}", i)
+        f"x.{{}}.mixed.mixer.{part}.{leaf}": _third(f"transformer.h.{{}}.attn.c_attn.{leaf}", i)
         for i, part in enumerate("qkv")
         for leaf in ("weight", "bias")
     },
-    "x.{}.mixer.out.weight": compare.transposed("transformer.h.{}.attn.c_proj.weight"),
-    "x.{}.mixer.out.bias": "transformer.h.{}.attn.c_proj.bias",
+    "x.{}.mixed.mixer.out.weight": compare.transposed("transformer.h.{}.attn.c_proj.weight"),
+    "x.{}.mixed.mixer.out.bias": "transformer.h.{}.attn.c_proj.bias",
     "x.{}.y.layer_norm.weight": "transformer.h.{}.ln_2.weight",
     "x.{}.y.layer_norm.bias": "transformer.h.{}.ln_2.bias",
-    "x.{}.mlp.up.weight": compare.transposed("transformer.h.{}.mlp.c_fc.weight"),
-    "x.{}.mlp.up.bias": "transformer.h.{}.mlp.c_fc.bias",
-    "x.{}.mlp.down.weight": compare.transposed("transformer.h.{}.mlp.c_proj.weight"),
-    "x.{}.mlp.down.bias": "transformer.h.{}.mlp.c_proj.bias",
+    "x.{}.y.mlp.up.weight": compare.transposed("transformer.h.{}.mlp.c_fc.weight"),
+    "x.{}.y.mlp.up.bias": "transformer.h.{}.mlp.c_fc.bias",
+    "x.{}.y.mlp.down.weight": compare.transposed("transformer.h.{}.mlp.c_proj.weight"),
+    "x.{}.y.mlp.down.bias": "transformer.h.{}.mlp.c_proj.bias",
 }
 
 

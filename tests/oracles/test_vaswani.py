@@ -65,8 +65,8 @@ def _rest(at: str, there: str, norms: tuple[str, ...]) -> dict[str, compare.Part
     parts: dict[str, compare.Part] = {}
     for leaf in ("weight", "bias"):
         parts |= {f"{at}.{norm}.{leaf}": compare.Part(f"{there}.norms.{i}.{leaf}") for i, norm in enumerate(norms)}
-        parts[f"{at}.mlp.up.linear.{leaf}"] = compare.Part(f"{there}.up.{leaf}")
-        parts[f"{at}.mlp.y.{leaf}"] = compare.Part(f"{there}.down.{leaf}")
+        parts[f"{at}.y.mlp.up.{leaf}"] = compare.Part(f"{there}.up.{leaf}")
+        parts[f"{at}.y.mlp.y.{leaf}"] = compare.Part(f"{there}.down.{leaf}")
     return parts
 
 
@@ -75,11 +75,11 @@ def test_the_first_transformer_is_as_its_paper_has_it(via: str) -> None:
     theirs: Any = compare.built(_Transformer)
     mapping = {"embedding.e.weight": compare.Part("table.weight")}
     for i in range(LAYERS):
-        at, there = f"encoder.x.{i}", f"encoder.{i}"
-        mapping |= {**_heads(f"{at}.self_attention", f"{there}.heads.0"), **_rest(at, there, ("mixed", "y"))}
-        at, there = f"decoder.x.{i}", f"decoder.{i}"
-        mapping |= {**_heads(f"{at}.mixer", f"{there}.heads.0"), **_heads(f"{at}.cross_attention", f"{there}.heads.1")}
-        mapping |= _rest(at, there, ("mixed", "seen", "y"))
+        at, there = f"logits.encoder.x.{i}", f"encoder.{i}"
+        mapping |= {**_heads(f"{at}.mixed.self_attention", f"{there}.heads.0"), **_rest(at, there, ("mixed.layer_norm", "y.layer_norm"))}
+        at, there = f"logits.decoder.x.{i}", f"decoder.{i}"
+        mapping |= {**_heads(f"{at}.mixed.mixer", f"{there}.heads.0"), **_heads(f"{at}.seen.cross_attention", f"{there}.heads.1")}
+        mapping |= _rest(at, there, ("mixed.layer_norm", "seen.layer_norm", "y.layer_norm"))
     spec = load("vaswani", vocab=VOCAB, model=MODEL, layers=LAYERS, head=HEAD, hidden=HIDDEN)
     ours = compare.Model(spec, via)
     target, source = compare.tokens(VOCAB, time=9), compare.tokens(VOCAB, time=13, seed=1)

@@ -20,26 +20,26 @@ def _every_second(start: int) -> compare.Part:
 
 BLOCK: dict[str, str | compare.Part] = {
     "y.rms_norm.weight": "input_layernorm.weight",
-    "mixer.x0.weight": _every_second(0),
-    "mixer.z.weight": _every_second(1),
+    "y.mixer.x0.weight": _every_second(0),
+    "y.mixer.z.weight": _every_second(1),
     # Their kernel has the newest input last.
-    "mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
-    "mixer.conv_bias": "mamba.conv1d.bias",
-    "mixer.low.weight": _rows("mamba.x_proj_weight", 0, RANK),
-    "mixer.s.B.linear.weight": _rows("mamba.x_proj_weight", RANK, RANK + STATE),
-    "mixer.s.C.weight": _rows("mamba.x_proj_weight", RANK + STATE, RANK + 2 * STATE),
-    "mixer.dt.linear.weight": "mamba.dt_proj_weight",
-    "mixer.dt.linear.bias": "mamba.dt_proj_bias",
-    "mixer.A_log": "mamba.A_log",
-    "mixer.s.D": "mamba.D",
-    "mixer.y.weight": "mamba.out_proj.weight",
+    "y.mixer.conv.C": compare.Part("mamba.conv1d.weight", lambda x: x[:, 0].flip(1).mT),
+    "y.mixer.conv_bias": "mamba.conv1d.bias",
+    "y.mixer.low.weight": _rows("mamba.x_proj_weight", 0, RANK),
+    "y.mixer.s.B.weight": _rows("mamba.x_proj_weight", RANK, RANK + STATE),
+    "y.mixer.s.C.weight": _rows("mamba.x_proj_weight", RANK + STATE, RANK + 2 * STATE),
+    "y.mixer.dt.weight": "mamba.dt_proj_weight",
+    "y.mixer.dt.bias": "mamba.dt_proj_bias",
+    "y.mixer.A_log": "mamba.A_log",
+    "y.mixer.s.D": "mamba.D",
+    "y.mixer.y.weight": "mamba.out_proj.weight",
 }
 SHARED = {
     "mixed.rms_norm.weight": "input_layernorm.weight",
-    **{f"attention_mixer.{one}.weight": f"self_attn.{one}_proj.weight" for one in "qkv"},
-    "attention_mixer.y.weight": "self_attn.o_proj.weight",
+    **{f"mixed.attention_mixer.{one}.weight": f"self_attn.{one}_proj.weight" for one in "qkv"},
+    "mixed.attention_mixer.y.weight": "self_attn.o_proj.weight",
     "y.rms_norm.weight": "pre_ff_layernorm.weight",
-    **{f"mlp.{one}.weight": f"feed_forward.{one}_proj.weight" for one in ("gate", "up", "down")},
+    **{f"y.mlp.{one}.weight": f"feed_forward.{one}_proj.weight" for one in ("gate", "up", "down")},
 }
 
 
@@ -56,7 +56,7 @@ def _mapping() -> dict[str, compare.Part]:
             part = compare.Part(part) if isinstance(part, str) else part
             parts[f"{at}.{ours}"] = compare.Part(f"{below}.{part.name}", part.view)
         if hybrid:
-            parts[f"{at}.seen.weight"] = compare.Part(f"model.layers.{i}.linear.weight")
+            parts[f"{at}.seen.linear.weight"] = compare.Part(f"model.layers.{i}.linear.weight")
     return parts
 
 
@@ -84,6 +84,6 @@ def test_zamba_agrees_with_transformers(via: str) -> None:
 def test_calls_that_share_weights_remember_apart() -> None:
     model = compare.Model(load("zamba", vocab=11, model=16, layers=LAYERS, head=2, state=STATE, rank=RANK), "compiled")
     _, state = model.fill()(compare.tokens(11, time=5))
-    first, second = state["x0.2.shared.attention_mixer.read"], state["x.4.shared.attention_mixer.read"]
+    first, second = state["x0.2.seen.shared.mixed.attention_mixer.read"], state["x.4.seen.shared.mixed.attention_mixer.read"]
     assert first.shape == second.shape == (2, 5, 2, 16)
     assert (first - second).abs().min() > 0
