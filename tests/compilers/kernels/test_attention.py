@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ssir.compilers.kernels import native
-from ssir.compilers.kernels.attention import attention, attention_step, masked_attention, plain
+from ssir.compilers.kernels.attention import attention, attention_step, plain
 
 from .checks import check, close
 
@@ -43,8 +43,6 @@ def test_attention_agrees_with_its_equation(way: str, dtype: torch.dtype, sizes:
 def test_a_step_is_the_last_row_of_a_sequence(way: str, sizes: tuple[int, ...]) -> None:
     q, k, v = _given(*sizes).values()
     close("y", attention_step(q[:, -1], k, v, 0.3), plain(q, k, v, 0.3)[:, -1], 1e-5)
-    there = torch.ones(1, q.shape[1], k.shape[1], dtype=torch.bool).tril()
-    close("y", masked_attention(q, k, v, 0.3, there), plain(q, k, v, 0.3), 1e-5)
 
 
 def test_parts_of_one_projection_are_taken_as_they_lie(way: str) -> None:
