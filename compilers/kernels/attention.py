@@ -42,6 +42,11 @@ def attention(
     q, k, v = _alike(q, k, v)
     if native.tracing():
         return _by_torch(q, k, v, scale, first, last)
+    if q.is_cpu and native.available() and not _native(q, k, v, scale):
+        fitted = _fitted(q, k, v, scale)
+        if fitted is not None:
+            y = attention(*fitted, scale, first, last, size)
+            return y[..., : v.shape[-1]].to(v.dtype)
     if not q.is_cpu and first is None and last is None and q.shape[1] == k.shape[1]:
         return _by_torch(q, k, v, scale, None, None)
     given = _Given(scale, size, first, last)
@@ -55,6 +60,8 @@ def attention_step(q: Tensor, k: Tensor, v: Tensor, scale: float, first: Tensor 
     q, k, v = _alike(q, k, v)
     recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if recorded or not _native(q, k, v, scale):
+        if first is None and not recorded:
+            return _by_torch(q.unsqueeze(1), k, v, scale, None, None).squeeze(1)
         return attention(q.unsqueeze(1), k, v, scale, None if first is None else first.unsqueeze(1)).squeeze(1)
     batch, heads, group, width = q.shape
     entries, wide = k.shape[1], v.shape[3]
@@ -82,13 +89,12 @@ def attend_whole(
     groups it may be 1. document: the first and last entry of the document of each step, [B,T] each. Returns [B,T,H,G,V].
     """
     given = [x for x in (q, k, v, bias, keep) if x is not None]
-    ends = () if document is None else document
-    batch = max(x.shape[0] for x in (*given, *ends))
-    steps = max(x.shape[1] for x in (*given, *ends))
+    given += [] if document is None else list(document)
+    batch, steps = max(x.shape[0] for x in given), max(x.shape[1] for x in given)
     if max(k.shape[1], v.shape[1]) > 1:  # a sequence of its own for every step
         q, k, v = (_each(x, batch, steps) for x in (q, k, v))
         bias, keep = (None if x is None else _each(x, batch, steps) for x in (bias, keep))
-        within = None if document is None else (_each(ends[0], batch, steps), _each(ends[1], batch, steps))
+        within = None if document is None else (_each(document[0], batch, steps), _each(document[1], batch, steps))
         apart: Tensor = attend_whole(q, k, v, scale, bias, keep, within)
         apart = apart.unflatten(0, (batch, steps)).squeeze(2)
         return apart
@@ -120,15 +126,23 @@ def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q.to(dtype), k.to(dtype), v.to(dtype)
 
 
+def _fitted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What native code takes in place of these: widths filled up with zeros, float32 for halves. None if there is no such thing."""
+    dtype = state_type(q.dtype)
+    q, k, v = (F.pad(x, (0, -x.shape[-1] % LANES)).to(dtype) for x in (q, k, v))
+    return (q, k, v) if _native(q, k, v, scale) else None
+
+
 def _by_torch(q: Tensor, k: Tensor, v: Tensor, scale: float, first: Tensor | None, last: Tensor | None) -> Tensor:
     """PyTorch's attention, where a compiler watches or only causality hides entries; with runs it makes a mask."""
     causal = first is None and last is None and q.shape[1] == k.shape[1]
+    alone = first is None and last is None and q.shape[1] == 1  # a step, which sees all
     y: Tensor = F.scaled_dot_product_attention(
         q.flatten(2, 3).transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        attn_mask=None if causal else _visible(q.shape[1], k.shape[1], first, last, q.device).unsqueeze(1),
-        is_causal=causal,
+        attn_mask=None if causal or alone else _visible(q.shape[1], k.shape[1], first, last, q.device).unsqueeze(1),
+        is_causal=causal and not alone,
         scale=scale,
         enable_gqa=q.shape[3] > 1,
     )
@@ -182,6 +196,11 @@ class _Given:
     first: Tensor | None
     last: Tensor | None
 
+    def fused(self, q: Tensor, k: Tensor, *others: Tensor) -> bool:
+        """Whether PyTorch's attention will do: only causality hides entries, and nothing is there that would show through."""
+        plain = self.first is None and self.last is None and q.shape[1] == k.shape[1]
+        return plain and q.numel() > 0 and all(bool(x.isfinite().all()) for x in (q, k, *others))
+
     def ends(self, batch: int, steps: int) -> tuple[Tensor | None, Tensor | None]:
         """first and last as native code takes them: [B,T]."""
         first, last = (
@@ -198,11 +217,13 @@ def _sizes(q: Tensor, k: Tensor, v: Tensor, group: int) -> tuple[int, ...]:
 
 def _forward(
     given: _Given, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The result, and the logarithms of the sums under it: [B,H*G,T], or [B,H,G,T] from PyTorch."""
+) -> tuple[Tensor, Tensor | None]:
+    """The result, and from native code the logarithms of the sums under it: [B,H*G,T]."""
     if bias is not None or keep is not None or not _native(q, k, v, given.scale):
         with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
-            return blocks.forward(given, q, k, v, bias, keep)
+            if bias is None and keep is None and given.fused(q, k, v):
+                return _by_torch(q, k, v, given.scale, None, None), None
+            return blocks.forward(given, q, k, v, bias, keep), None
     batch, time, heads, group, width = q.shape
     entries = k.shape[1]
     y = q.new_empty(batch, time, heads, group, v.shape[3])
@@ -252,9 +273,15 @@ class _Recorded(torch.autograd.Function):
                 return (plain(q, k, v, given.scale, given.first, given.last, bias, keep),)
 
             return None, *twin_gradients(twin, (q, k, v, bias), ctx.needs_input_grad[1:5], (grad,)), None
-        if lse.dim() == 4:
+        if lse is None:
             with torch.autocast(q.device.type, enabled=False):
-                found = blocks.backward(given, q, k, v, bias, keep, y, lse, grad, ctx.needs_input_grad[4])
+                if bias is None and keep is None and given.fused(q, k, v, grad):
+
+                    def again(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+                        return (_by_torch(q, k, v, given.scale, None, None),)
+
+                    return None, *twin_gradients(again, (q, k, v), ctx.needs_input_grad[1:4], (grad,)), None, None
+                found = blocks.backward(given, q, k, v, bias, keep, y, grad, ctx.needs_input_grad[4])
             return None, *found, None
         return None, *_backward(given, q, k, v, y, lse, grad), None, None
 

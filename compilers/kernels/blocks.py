@@ -17,7 +17,8 @@ from torch import Tensor
 from .support import state_type
 
 LOW = -1e9  # the score of an entry that is not kept
-_SCORES = 2**22  # about so many are in memory at once
+_SCORES = {"cpu": 2**18}  # about so many are in memory at once: what a cache holds
+_MANY = 2**24
 
 
 class Runs(Protocol):
@@ -34,17 +35,17 @@ class Runs(Protocol):
 
 
 class _Block(NamedTuple):
-    """Some queries, the entries that they may see, and which of them each does: [B or 1,1,1,queries,entries]; None: all."""
+    """Some queries, the entries that some of them see, and which of these each does not: [B or 1,1,1,queries,entries]; None: none."""
 
     steps: slice
     entries: slice
-    visible: Tensor | None
+    hidden: Tensor | None
 
 
 def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
     time, entries = q.shape[1], k.shape[1]
     size = entries if runs.size is None else min(runs.size, entries)
-    rows = max(16, min(1024, _SCORES // max(1, q[:, 0, ..., 0].numel() * size)))
+    rows = max(16, min(1024, _SCORES.get(q.device.type, _MANY) // max(1, q[:, 0, ..., 0].numel() * size)))
     index = torch.arange(entries, device=q.device)
     own = torch.arange(entries - time, entries, device=q.device)[None]
     for start in range(0, time, rows):
@@ -62,28 +63,26 @@ def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
             low = low if first is None else max(low, int(first.min()))
             all_seen = int(last.min()) >= high - 1 and (first is None or int(first.max()) <= low)
         low = min(low, high)
-        visible = None
+        hidden = None
         if not all_seen:
-            visible = index[low:high] <= last.unsqueeze(-1)
-            visible = visible if first is None else visible & (index[low:high] >= first.unsqueeze(-1))
-            visible = visible[:, None, None]
-        yield _Block(steps, slice(low, high), visible)
+            hidden = index[low:high] > last.unsqueeze(-1)
+            hidden = hidden if first is None else hidden | (index[low:high] < first.unsqueeze(-1))
+            hidden = hidden[:, None, None]
+        yield _Block(steps, slice(low, high), hidden)
 
 
-def _scores(runs: Runs, block: _Block, q: Tensor, k: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
-    """[B,H,G,queries,entries]; -inf for what is not seen."""
-    asked = q[:, block.steps].permute(0, 2, 3, 1, 4)
+def _weights(runs: Runs, block: _Block, q: Tensor, k: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+    """[B,H,G,queries,entries]; zero for what is hidden."""
+    asked = (q[:, block.steps] * runs.scale).permute(0, 2, 3, 1, 4)
     scores = asked.flatten(2, 3) @ k[:, block.entries].permute(0, 2, 3, 1)
-    scores = scores.unflatten(2, asked.shape[2:4]).to(state_type(q.dtype)) * runs.scale
+    scores = scores.unflatten(2, asked.shape[2:4]).to(state_type(q.dtype))
     if bias is not None:
         scores = scores + _part(bias, block)
     if keep is not None:
         scores = scores.masked_fill(~_part(keep, block), LOW)
-    if block.visible is not None:
-        scores = scores.masked_fill(~block.visible, -torch.inf)
-    if keep is not None:  # where nothing is kept, so that sums of exponentials are told apart from 1
-        scores = torch.where(scores.amax(-1, keepdim=True) <= LOW, scores - LOW, scores)
-    return scores
+    if block.hidden is None:
+        return torch.softmax(scores, -1)
+    return torch.softmax(scores.masked_fill(block.hidden, -torch.inf), -1).masked_fill(block.hidden, 0)
 
 
 def _part(x: Tensor, block: _Block) -> Tensor:
@@ -92,42 +91,29 @@ def _part(x: Tensor, block: _Block) -> Tensor:
     return (x[:, block.steps] if x.shape[1] > 1 else x).permute(0, 2, 3, 1, 4)
 
 
-def _product(a: Tensor, b: Tensor, visible: Tensor | None) -> Tensor:
-    """a [...,rows,inner] b [...,inner,columns], where what is not visible [...,rows,inner] has no part."""
-    if visible is None or (b.is_cpu and bool(b.isfinite().all())):
+def _product(a: Tensor, b: Tensor, hidden: Tensor | None) -> Tensor:
+    """a [...,rows,inner] b [...,inner,columns], where what is hidden [...,rows,inner] has no part."""
+    if hidden is None or (b.is_cpu and bool(b.isfinite().all())):
         return a @ b
     bad = ~b.isfinite()
-    met = visible.to(a.dtype) @ bad.to(a.dtype)
+    met = (~hidden).to(a.dtype) @ bad.to(a.dtype)
     return (a @ b.masked_fill(bad, 0)).masked_fill(met > 0, torch.nan)
 
 
-def _flat(visible: Tensor | None, group: int) -> Tensor | None:
+def _flat(hidden: Tensor | None, group: int) -> Tensor | None:
     """[B or 1,1,group*queries,entries]."""
-    return None if visible is None else visible.expand(-1, -1, group, -1, -1).flatten(2, 3)
+    return None if hidden is None else hidden.expand(-1, -1, group, -1, -1).flatten(2, 3)
 
 
-def forward(
-    runs: Runs, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The result [B,T,H,G,V], and the logarithms of the sums under it [B,H,G,T]."""
-    batch, time, heads, group = q.shape[:4]
-    y = q.new_empty(batch, time, heads, group, v.shape[3])
-    lse = q.new_empty(batch, heads, group, time, dtype=state_type(q.dtype))
+def forward(runs: Runs, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+    """[B,T,H,G,V]"""
+    group = q.shape[3]
+    y = q.new_empty(*q.shape[:4], v.shape[3])
     for block in _blocks(runs, q, k):
-        scores = _scores(runs, block, q, k, bias, keep)
-        log_sum = torch.logsumexp(scores, -1)
-        weights = _weights(scores, log_sum, block.visible)
-        mixed = _product(
-            weights.to(v.dtype).flatten(2, 3), v[:, block.entries].transpose(1, 2), _flat(block.visible, group)
-        )
+        weights = _weights(runs, block, q, k, bias, keep).to(v.dtype).flatten(2, 3)
+        mixed = _product(weights, v[:, block.entries].transpose(1, 2), _flat(block.hidden, group))
         y[:, block.steps] = mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
-        lse[..., block.steps] = log_sum
-    return y, lse
-
-
-def _weights(scores: Tensor, log_sum: Tensor, visible: Tensor | None) -> Tensor:
-    weights = torch.exp(scores - log_sum.unsqueeze(-1))
-    return weights if visible is None else weights.masked_fill(~visible, 0)
+    return y
 
 
 def backward(
@@ -138,7 +124,6 @@ def backward(
     bias: Tensor | None,
     keep: Tensor | None,
     y: Tensor,
-    lse: Tensor,
     grad: Tensor,
     wants_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -150,14 +135,14 @@ def backward(
     for block in _blocks(runs, q, k):
         asked, up, out = (x[:, block.steps].permute(0, 2, 3, 1, 4).flatten(2, 3) for x in (q, grad, y))
         keys, values = (x[:, block.entries].transpose(1, 2) for x in (k, v))
-        weights = _weights(_scores(runs, block, q, k, bias, keep), lse[..., block.steps], block.visible).flatten(2, 3)
-        seen = _flat(block.visible, group)
-        seen_by = None if seen is None else seen.mT
-        dv[:, block.entries] += _product(weights.to(v.dtype).mT, up, seen_by).transpose(1, 2)
+        weights = _weights(runs, block, q, k, bias, keep).flatten(2, 3)
+        hidden = _flat(block.hidden, group)
+        hidden_from = None if hidden is None else hidden.mT
+        dv[:, block.entries] += _product(weights.to(v.dtype).mT, up, hidden_from).transpose(1, 2)
         slope = (up @ values.mT).to(kind) - (up * out).to(kind).sum(-1, keepdim=True)
         slope = weights * slope
-        if seen is not None:
-            slope = slope.masked_fill(~seen, 0)
+        if hidden is not None:
+            slope = slope.masked_fill(hidden, 0)
         if d_bias is not None or keep is not None:
             apart = slope.unflatten(2, (group, -1))
             if keep is not None:
@@ -167,6 +152,6 @@ def backward(
                 part = _part(d_bias, block)
                 part += apart.sum_to_size(part.shape)
         slope = (slope * runs.scale).to(q.dtype)
-        dq[:, block.steps] = _product(slope, keys, seen).unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
-        dk[:, block.entries] += _product(slope.mT, asked, seen_by).transpose(1, 2)
+        dq[:, block.steps] = _product(slope, keys, hidden).unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
+        dk[:, block.entries] += _product(slope.mT, asked, hidden_from).transpose(1, 2)
     return dq, dk.to(k.dtype), dv.to(v.dtype), d_bias

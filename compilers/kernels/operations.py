@@ -17,8 +17,8 @@ from torch import Tensor
 from .attention import attend_whole as attend_whole
 from .attention import attention, attention_step
 from .clock import Time
-from .runs import seen
 from .pointwise import turn_by
+from .runs import seen
 from .support import state_type
 
 

@@ -36,9 +36,10 @@ def _seen(time: Time, entries: int, size: int | None) -> tuple[Tensor | None, Te
 
 def documents(time: Time) -> tuple[Tensor, Tensor] | None:
     """The first and the last step of the document of each step of a sequence, [batch,steps] each; None if there is but one."""
-    if time.reset is None:
+    reset = time.reset
+    if reset is None:
         return None
-    ends: tuple[Tensor, Tensor] = time.once("documents", lambda: _documents(time.reset))
+    ends: tuple[Tensor, Tensor] = time.once("documents", lambda: _documents(reset))
     return ends
 
 
