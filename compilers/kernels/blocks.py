@@ -9,6 +9,7 @@ q: [B,T,H,G,K]; k: [B,N,H,K]; v: [B,N,H,V]; bias, keep: [B,T,H,G,N], 1 where the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from typing import NamedTuple, Protocol
 
 import torch
@@ -44,8 +45,10 @@ class _Block(NamedTuple):
 
 def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
     time, entries = q.shape[1], k.shape[1]
-    size = entries if runs.size is None else min(runs.size, entries)
-    rows = max(16, min(1024, _SCORES.get(q.device.type, _MANY) // max(1, q[:, 0, ..., 0].numel() * size)))
+    room = _SCORES.get(q.device.type, _MANY) // max(1, q.shape[0] * q.shape[2] * q.shape[3])
+    size = min(runs.size or entries, entries)
+    most = room // max(1, entries) if size == entries else (isqrt(size * size + 4 * room) - size) // 2
+    rows = max(16, min(1024, most))
     index = torch.arange(entries, device=q.device)
     own = torch.arange(entries - time, entries, device=q.device)[None]
     for start in range(0, time, rows):

@@ -6,7 +6,8 @@ and what is made of the entries is made once a document. Entries of other docume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -88,8 +89,8 @@ def _by_document(x: Tensor, first: Tensor, last: Tensor, how: str, dim: int, oth
     """x [batch or 1, *axes] reduced, for each step: [batch, steps, *axes without the entries]; other dims become 1."""
     wide = x.to(state_type(x.dtype))
     if others:
-        reduce = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax, "min": torch.amin}[how]
-        wide = reduce(wide, tuple(others), keepdim=True)
+        reduce = {"sum": Tensor.sum, "mean": Tensor.mean, "max": Tensor.amax, "min": Tensor.amin}
+        wide = cast(Callable[..., Tensor], reduce[how])(wide, tuple(others), keepdim=True)
     wide = wide.movedim(dim, 1)
     wide = wide.expand(first.shape[0], *wide.shape[1:])
     lead = (*first.shape, *[1] * (wide.dim() - 2))
