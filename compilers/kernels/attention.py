@@ -1,56 +1,77 @@
-"""softmax(scale q k^T) v: over a sequence, every query sees its own entry and those before it; in a step, one query sees all.
+"""softmax(scale q k^T) v, where every query sees a run of the entries: those up to its own, those of a window, those of a document.
 
-Compiled C on the CPU, which is faster than PyTorch's attention there: it looks at no block of entries that causality hides, and
-takes queries, keys and values as they lie. Elsewhere it is PyTorch's.
+The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
+sees are skipped, so that a window costs what it holds, and what a query does not see has no part in its result, be it NaN.
+
+Compiled C on the CPU, which is faster than PyTorch's attention there and takes queries, keys and values as they lie; block by block
+in PyTorch elsewhere, and PyTorch's own where only causality hides entries on another device.
 """
 
 import functools
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .support import twin_gradients
+from . import blocks, native
+from .support import data_type, state_type, twin_gradients
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,
 WIDEST = 256  # and at most this
 BLOCK = 64
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal attention over as many entries as there are queries.
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    first: Tensor | None = None,
+    last: Tensor | None = None,
+    size: int | None = None,
+) -> Tensor:
+    """Attention to the entries from first to last: by default from the oldest to the query's own, queries being the newest entries.
 
-    q: [B,T,H,G,K]; k: [B,T,H,K]; v: [B,T,H,V]. Returns [B,T,H,G,V].
+    q: [B,T,H,G,K]; k: [B,N,H,K]; v: [B,N,H,V]; first, last: [B or 1,T]. Where nothing is seen the result is zero. ``size`` promises
+    that no query sees more entries than so many, its own being the last. Returns [B,T,H,G,V].
     """
-    if not _native(q, k, v, scale):
-        return _by_torch(q, k, v, scale, True, None)
+    q, k, v = _alike(q, k, v)
+    if native.tracing():
+        return _by_torch(q, k, v, scale, first, last)
+    if q.is_cpu and native.available() and not _native(q, k, v, scale):
+        fitted = _fitted(q, k, v, scale)
+        if fitted is not None:
+            y = attention(*fitted, scale, first, last, size)
+            return y[..., : v.shape[-1]].to(v.dtype)
+    if not q.is_cpu and first is None and last is None and q.shape[1] == k.shape[1]:
+        return _by_torch(q, k, v, scale, None, None)
+    given = _Given(scale, size, first, last)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return _causal(q, k, v, scale)
-    return _forward(q, k, v, scale)[0]
+        return _recorded(given, q, k, v, None, None)
+    return _forward(given, q, k, v, None, None)[0]
 
 
-def attention_step(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """One query against all entries: q [B,H,G,K]; k [B,N,H,K]; v [B,N,H,V]. Returns [B,H,G,V]."""
+def attention_step(q: Tensor, k: Tensor, v: Tensor, scale: float, first: Tensor | None = None) -> Tensor:
+    """One query against the entries from first [B or 1] on: q [B,H,G,K]; k [B,N,H,K]; v [B,N,H,V]. Returns [B,H,G,V]."""
+    q, k, v = _alike(q, k, v)
     recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if recorded or not _native(q, k, v, scale):
-        return _by_torch(q.unsqueeze(1), k, v, scale, False, None).squeeze(1)
+        if first is None and not recorded:
+            return _by_torch(q.unsqueeze(1), k, v, scale, None, None).squeeze(1)
+        return attention(q.unsqueeze(1), k, v, scale, None if first is None else first.unsqueeze(1)).squeeze(1)
     batch, heads, group, width = q.shape
     entries, wide = k.shape[1], v.shape[3]
     q, k, v = q.contiguous(), _last(k), _last(v)
     y = q.new_empty(batch, heads, group, wide)
     scores = q.new_empty(batch * heads * group * (entries + LANES))
-    sizes = batch, entries, heads, group, width, wide
-    native.call("attention_step", q.dtype, q, k, v, y, scores, _bits(scale), *sizes, *k.stride()[:3], *v.stride()[:3])
+    start = None if first is None else first.expand(batch).contiguous()
+    sizes = batch, entries, heads, group, width, wide, *k.stride()[:3], *v.stride()[:3]
+    native.call("attention_step", q.dtype, q, k, v, start, y, scores, _bits(scale), *sizes)
     return y
-
-
-def masked_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, there: Tensor) -> Tensor:
-    """Attention to the entries that are there: q [B,T,H,G,K]; k [B,N,H,K]; v [B,N,H,V]; there [B or 1,T,N] bool."""
-    return _by_torch(q, k, v, scale, False, there.unsqueeze(1))
 
 
 def attend_whole(
@@ -60,46 +81,37 @@ def attend_whole(
     scale: float,
     bias: Tensor | None,
     keep: Tensor | None,
-    there: Tensor | None,
+    document: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """softmax(scale q k^T + bias) v over all entries: those that are there, and very low scores for those that are not kept.
+    """softmax(scale q k^T + bias) v over all entries, or those of a document, with very low scores for those that are not kept.
 
-    q: [B,T,H,G,K]; k: [B,T,N,H,K]; v: [B,T,N,H,V]; bias and keep: [B,T,H,G,N]; there: [B,T,N]; where one does not vary over
-    batch, steps, heads or groups it may be 1. Returns [B,T,H,G,V].
+    q: [B,T,H,G,K]; k: [B,T,N,H,K]; v: [B,T,N,H,V]; bias and keep: [B,T,H,G,N]; where one does not vary over batch, steps, heads or
+    groups it may be 1. document: the first and last entry of the document of each step, [B,T] each. Returns [B,T,H,G,V].
     """
-    given = [x for x in (q, k, v, bias, keep, there) if x is not None]
+    given = [x for x in (q, k, v, bias, keep) if x is not None]
+    given += [] if document is None else list(document)
     batch, steps = max(x.shape[0] for x in given), max(x.shape[1] for x in given)
     if max(k.shape[1], v.shape[1]) > 1:  # a sequence of its own for every step
-        each = [None if x is None else _each(x, batch, steps) for x in (q, k, v, bias, keep, there)]
-        q, k, v = (x for x in each[:3] if x is not None)
-        found: Tensor = attend_whole(q, k, v, scale, *each[3:])
-        found = found.unflatten(0, (batch, steps)).squeeze(2)
-        return found
-    mask = None if bias is None else bias.to(q.dtype)
-    zero = torch.zeros((), dtype=q.dtype, device=q.device)
-    never = torch.full_like(zero, -torch.inf)
-    if keep is not None:
-        # Where nothing is kept all weigh the same, whatever the queries ask.
-        some = (keep if there is None else keep & there[:, :, None, None]).any(-1, keepdim=True)
-        q = torch.where(some, q, zero)
-        mask = torch.where(some, torch.where(keep, zero if mask is None else mask, never), zero)
-    if there is not None:
-        mask = torch.where(there[:, :, None, None], zero if mask is None else mask, never)
-    steps = max(q.shape[1], 1 if mask is None else mask.shape[1])
-    group = q.shape[3]
-    if mask is not None:
-        if mask.shape[1] * mask.shape[3] > 1:
-            mask = mask.expand(-1, steps, -1, group, -1)
-        mask = mask.transpose(1, 2).flatten(2, 3)
-    y: Tensor = F.scaled_dot_product_attention(
-        q.expand(batch, steps, -1, -1, -1).transpose(1, 2).flatten(2, 3),
-        k[:, 0].expand(batch, -1, -1, -1).transpose(1, 2),
-        v[:, 0].expand(batch, -1, -1, -1).transpose(1, 2),
-        attn_mask=mask,
-        scale=scale,
-    )
-    apart: Tensor = y.unflatten(2, (steps, group)).transpose(1, 2)
-    return apart
+        q, k, v = (_each(x, batch, steps) for x in (q, k, v))
+        bias, keep = (None if x is None else _each(x, batch, steps) for x in (bias, keep))
+        within = None if document is None else (_each(document[0], batch, steps), _each(document[1], batch, steps))
+        apart: Tensor = attend_whole(q, k, v, scale, bias, keep, within)
+        apart = apart.unflatten(0, (batch, steps)).squeeze(2)
+        return apart
+    if document is None:
+        steps = max(x.shape[1] for x in (q, bias, keep) if x is not None)
+    q = q.expand(batch, steps, -1, -1, -1)
+    k, v = (x[:, 0].expand(batch, -1, -1, -1) for x in (k, v))
+    first, last = (None, torch.full((1, steps), k.shape[1] - 1, device=q.device)) if document is None else document
+    q, k, v = _alike(q, k, v)
+    if bias is None and keep is None:
+        return attention(q, k, v, scale, first, last)
+    if native.tracing():
+        return plain(q, k, v, scale, first, last, bias, keep)
+    how = _Given(scale, None, first, last)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, bias)):
+        return _recorded(how, q, k, v, bias, keep)
+    return _forward(how, q, k, v, bias, keep)[0]
 
 
 def _each(x: Tensor, batch: int, steps: int) -> Tensor:
@@ -107,17 +119,42 @@ def _each(x: Tensor, batch: int, steps: int) -> Tensor:
     return x.expand(batch, steps, *x.shape[2:]).flatten(0, 1).unsqueeze(1)
 
 
-def _by_torch(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, mask: Tensor | None) -> Tensor:
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if q.dtype == k.dtype == v.dtype:
+        return q, k, v
+    dtype = data_type(q, k, v)
+    return q.to(dtype), k.to(dtype), v.to(dtype)
+
+
+def _fitted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What native code takes in place of these: widths filled up with zeros, float32 for halves. None if there is no such thing."""
+    dtype = state_type(q.dtype)
+    q, k, v = (F.pad(x, (0, -x.shape[-1] % LANES)).to(dtype) for x in (q, k, v))
+    return (q, k, v) if _native(q, k, v, scale) else None
+
+
+def _by_torch(q: Tensor, k: Tensor, v: Tensor, scale: float, first: Tensor | None, last: Tensor | None) -> Tensor:
+    """PyTorch's attention, where a compiler watches or only causality hides entries; with runs it makes a mask."""
+    causal = first is None and last is None and q.shape[1] == k.shape[1]
+    alone = first is None and last is None and q.shape[1] == 1  # a step, which sees all
     y: Tensor = F.scaled_dot_product_attention(
         q.flatten(2, 3).transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=causal,
+        attn_mask=None if causal or alone else _visible(q.shape[1], k.shape[1], first, last, q.device).unsqueeze(1),
+        is_causal=causal and not alone,
         scale=scale,
         enable_gqa=q.shape[3] > 1,
     )
     return y.transpose(1, 2).reshape(*q.shape[:4], v.shape[-1])
+
+
+def _visible(steps: int, entries: int, first: Tensor | None, last: Tensor | None, device: torch.device) -> Tensor:
+    """[B or 1,T,N]: which entries each query sees."""
+    index = torch.arange(entries, device=device)
+    own = torch.arange(entries - steps, entries, device=device)[None] if last is None else last
+    seen = index <= own.unsqueeze(-1)
+    return seen if first is None else seen & (index >= first.unsqueeze(-1))
 
 
 def _native(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
@@ -150,54 +187,127 @@ def _bits(x: float) -> int:
     return bits
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What of an attention has no gradient."""
+
+    scale: float
+    size: int | None
+    first: Tensor | None
+    last: Tensor | None
+
+    def fused(self, q: Tensor, k: Tensor, *others: Tensor) -> bool:
+        """Whether PyTorch's attention will do: only causality hides entries, and nothing is there that would show through."""
+        plain = self.first is None and self.last is None and q.shape[1] == k.shape[1]
+        return plain and q.numel() > 0 and all(bool(x.isfinite().all()) for x in (q, k, *others))
+
+    def ends(self, batch: int, steps: int) -> tuple[Tensor | None, Tensor | None]:
+        """first and last as native code takes them: [B,T]."""
+        first, last = (
+            None if x is None else x.to(torch.long).expand(batch, steps).contiguous() for x in (self.first, self.last)
+        )
+        return first, last
+
+
 def _sizes(q: Tensor, k: Tensor, v: Tensor, group: int) -> tuple[int, ...]:
-    batch, time, heads, width = k.shape
-    return batch, time, heads, group, width, v.shape[3], *q.stride()[:3], *k.stride()[:3], *v.stride()[:3]
+    """q: [B,T,H*G,K]; k: [B,N,H,K]; v: [B,N,H,V]."""
+    lead = q.shape[0], q.shape[1], k.shape[1], k.shape[2], group, k.shape[3], v.shape[3]
+    return *lead, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3]
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The result, and the logarithms of the sums under it: [B,H*G,T]."""
+def _forward(
+    given: _Given, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The result, and from native code the logarithms of the sums under it: [B,H*G,T]."""
+    if bias is not None or keep is not None or not _native(q, k, v, given.scale):
+        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+            if bias is None and keep is None and given.fused(q, k, v):
+                return _by_torch(q, k, v, given.scale, None, None), None
+            return blocks.forward(given, q, k, v, bias, keep), None
     batch, time, heads, group, width = q.shape
+    entries = k.shape[1]
     y = q.new_empty(batch, time, heads, group, v.shape[3])
     lse = q.new_empty(batch, heads * group, time)
-    packed = q.new_empty(batch * heads * width * (time + BLOCK))
+    packed = q.new_empty(batch * heads * width * (entries + BLOCK))
     q, k, v = _heads(q), _last(k), _last(v)
-    native.call("attention_forward", q.dtype, q, k, v, y, lse, packed, _bits(scale), *_sizes(q, k, v, group))
+    ends = given.ends(batch, time)
+    sizes = _sizes(q, k, v, group)
+    native.call("attention_forward", q.dtype, q, k, v, *ends, y, lse, packed, _bits(given.scale), *sizes)
     return y, lse
 
 
-class _Causal(torch.autograd.Function):
+def _backward(
+    given: _Given, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, time, heads, group, width = q.shape
+    entries, wide = k.shape[1], v.shape[3]
+    dq = q.new_zeros(batch, time, heads, group, width)
+    dk = q.new_empty(batch, entries, heads, group, width)
+    dv = q.new_empty(batch, entries, heads, group, wide)
+    q, k, v, grad = _heads(q), _last(k), _last(v), grad.contiguous()
+    ends = given.ends(batch, time)
+    sizes = _sizes(q, k, v, group)
+    native.call("attention_backward", q.dtype, q, k, v, *ends, y, lse, grad, dq, dk, dv, _bits(given.scale), *sizes)
+    dk, dv = ((x.sum(3) if group > 1 else x.squeeze(3)) for x in (dk, dv))
+    return dq, dk, dv
+
+
+class _Recorded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        y, lse = _forward(q, k, v, scale)
-        ctx.save_for_backward(q, k, v, y, lse)
-        ctx.scale = scale
+    def forward(
+        ctx: Any, given: _Given, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None
+    ) -> Tensor:
+        y, lse = _forward(given, q, k, v, bias, keep)
+        ctx.save_for_backward(q, k, v, bias, keep, y, lse)
+        ctx.given = given
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, y, lse = ctx.saved_tensors
+        given: _Given = ctx.given
+        q, k, v, bias, keep, y, lse = ctx.saved_tensors
+        grad = grad.to(q.dtype)
         if torch.is_grad_enabled():
 
-            def twin(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-                return (plain(q, k, v, ctx.scale),)
+            def twin(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+                return (plain(q, k, v, given.scale, given.first, given.last, bias, keep),)
 
-            return *twin_gradients(twin, (q, k, v), ctx.needs_input_grad[:3], (grad,)), None
-        batch, time, heads, group, width = q.shape
-        dq = q.new_zeros(batch, time, heads, group, width)
-        dk = q.new_empty(batch, time, heads, group, width)
-        dv = q.new_empty(batch, time, heads, group, v.shape[3])
-        q, k, v, grad = _heads(q), _last(k), _last(v), grad.contiguous()
-        sizes = _sizes(q, k, v, group)
-        native.call("attention_backward", q.dtype, q, k, v, y, lse, grad, dq, dk, dv, _bits(ctx.scale), *sizes)
-        return dq, *((x.sum(3) if group > 1 else x.squeeze(3)) for x in (dk, dv)), None
+            return None, *twin_gradients(twin, (q, k, v, bias), ctx.needs_input_grad[1:5], (grad,)), None
+        if lse is None:
+            with torch.autocast(q.device.type, enabled=False):
+                if bias is None and keep is None and given.fused(q, k, v, grad):
+
+                    def again(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+                        return (_by_torch(q, k, v, given.scale, None, None),)
+
+                    return None, *twin_gradients(again, (q, k, v), ctx.needs_input_grad[1:4], (grad,)), None, None
+                found = blocks.backward(given, q, k, v, bias, keep, y, grad, ctx.needs_input_grad[4])
+            return None, *found, None
+        return None, *_backward(given, q, k, v, y, lse, grad), None, None
 
 
-_causal = cast(Callable[[Tensor, Tensor, Tensor, float], Tensor], _Causal.apply)
+_recorded = cast(
+    Callable[[_Given, Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor],
+    _Recorded.apply,
+)
 
 
-def plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """`attention`, as in the equation."""
-    scores = torch.einsum("bthgk,bnhk->bhgtn", q, k) * scale
-    hidden = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).triu(1)
-    return torch.einsum("bhgtn,bnhv->bthgv", torch.softmax(scores.masked_fill(hidden, -torch.inf), -1), v)
+def plain(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    first: Tensor | None = None,
+    last: Tensor | None = None,
+    bias: Tensor | None = None,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """`attention` and `attend_whole`, as in the equation."""
+    scores = torch.einsum("bthgk,bnhk->bthgn", q, k).to(state_type(q.dtype)) * scale
+    if bias is not None:
+        scores = scores + bias
+    if keep is not None:
+        scores = torch.where(keep, scores, torch.full((), blocks.LOW, dtype=scores.dtype, device=scores.device))
+    hidden = ~_visible(q.shape[1], k.shape[1], first, last, q.device)[:, :, None, None]
+    weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), -1).masked_fill(hidden, 0)
+    return torch.einsum("bthgn,bnhv->bthgv", weights.to(v.dtype), v)

@@ -134,8 +134,10 @@ class Time:
     def _together(self) -> Tensor | None:
         if self.outer is not None:
             whole, t = self.outer
-            mask = whole.together()
-            return None if mask is None else mask[:, t]
+            if whole.reset is None:
+                return None
+            document = whole.once("document", lambda: whole.reset.cumsum(1))  # type: ignore[union-attr]
+            return document[:, t, None] == document  # type: ignore[no-any-return]
         if self.reset is None:
             return None
         document = self.reset.cumsum(1)

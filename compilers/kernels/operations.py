@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import attend_whole as attend_whole
-from .attention import attention, attention_step, masked_attention
+from .attention import attention, attention_step
 from .clock import Time
 from .pointwise import turn_by
+from .runs import seen
 from .support import state_type
 
 
@@ -154,9 +155,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int 
     q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
     Returns [batch, (steps,) heads, group, V].
     """
-    there = time.visible(k.shape[1], size)
+    first, last = seen(time, k.shape[1], size)
     if time.steps is not None:
-        return attention(q, k, v, scale) if there is None else masked_attention(q, k, v, scale, there)
-    if there is None:
-        return attention_step(q, k, v, scale)
-    return masked_attention(q.unsqueeze(1), k, v, scale, there.unsqueeze(1)).squeeze(1)
+        return attention(q, k, v, scale, first, last, size)
+    if last is None:
+        return attention_step(q, k, v, scale, first)
+    assert first is not None
+    return attention(q.unsqueeze(1), k, v, scale, first.unsqueeze(1), last.unsqueeze(1)).squeeze(1)

@@ -15,6 +15,7 @@ from ssir.compilers.forms import Match
 from ssir.errors import SSIRError
 from ssir.ir.graph import WHOLE, Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.slots import absent, gaps
 from ssir.passes.facts import facts
 from ssir.registry import registry
 
@@ -303,7 +304,7 @@ def entries(e: Emitter, axis: str) -> str:
 def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) -> str | None:
     """The mask of the slots of ``over`` that are there, fitted to ``wanted``; None if all are."""
     masks = []
-    for axis, lag in node.type.absent:
+    for axis, lag in absent(node.type, gaps(e.graph)).items():
         if axis not in over:
             continue
         size = node.type.axis(axis).size
@@ -322,6 +323,16 @@ def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) ->
     return f"{e.function('operations', 'both')}({', '.join(masks)})" if len(masks) > 1 else masks[0] if masks else None
 
 
+def whole_axis(e: Emitter, node: Node, over: Sequence[str]) -> str | None:
+    """The axis of ``over`` along which a whole sequence lies."""
+    lags = absent(node.type, gaps(e.graph))
+    return next((axis for axis in over if lags.get(axis) == WHOLE), None)
+
+
+def _whole_dims(own: Sequence[str], over: Sequence[str], axis: str) -> str:
+    return f"{own.index(axis) - len(own)}, {dims(own, [name for name in over if name != axis])}"
+
+
 def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
     """A value with absent slots of ``over`` zero, its axes in its own order."""
     node = e.node(name)
@@ -337,8 +348,12 @@ def cleared(e: Emitter, name: str, over: Sequence[str]) -> str:
 def _reduce(e: Emitter, node: Node) -> str:
     source = e.node(node.inputs[0])
     over, own = node.attrs["over"], source.type.names
-    mask = there(e, source, over, own)
     text = e.number(source.name)
+    whole = whole_axis(e, source, over)
+    if whole is not None:
+        reduced = e.function("documents", "reduced")
+        return e.let(node.name, f'{reduced}({text}, time, "{node.op}", {_whole_dims(own, over, whole)})')
+    mask = there(e, source, over, own)
     places = dims(own, over)
     if node.op == "mean" and mask:
         return e.let(node.name, f"{e.function('operations', 'masked_mean')}({text}, {places}, {mask})")
@@ -351,6 +366,10 @@ def _reduce(e: Emitter, node: Node) -> str:
 
 def _softmax(e: Emitter, node: Node) -> str:
     source = e.node(node.inputs[0])
+    whole = whole_axis(e, source, node.attrs["over"])
+    if whole is not None:
+        where = _whole_dims(source.type.names, node.attrs["over"], whole)
+        return e.let(node.name, f"{e.function('documents', 'normalised')}({e.number(source.name)}, time, {where})")
     mask = there(e, source, node.attrs["over"], source.type.names)
     places = dims(source.type.names, node.attrs["over"])
     tail = f", {mask}" if mask else ""
@@ -363,21 +382,25 @@ def contraction(
     right: tuple[str, Sequence[str], int],
     over: Sequence[str],
     wanted: Sequence[str],
+    by: str | None = None,
 ) -> str:
-    """The expression of a sum of products: operands as (text, axes, number of axes in front)."""
+    """The expression of a sum of products: operands as (text, axes, number of axes in front); ``by`` a function like einsum."""
     (a, a_names, a_lead), (b, b_names, b_lead) = left, right
-    letters = dict(zip(dict.fromkeys((*a_names, *b_names)), ascii_lowercase[4:], strict=False))
-    lead = max(a_lead, b_lead)
-
-    def spell(names: Sequence[str], n: int) -> str:
-        front = "ab"[2 - n :] if lead == 2 else "a"[:n]
-        return front + "".join(letters[name] for name in names)
-
     rest = {name for name in (*a_names, *b_names) if name not in over}
-    if rest == set(a_names) - set(over) == set(b_names) - set(over) and a_lead == b_lead:
+    if by is None and rest == set(a_names) - set(over) == set(b_names) - set(over) and a_lead == b_lead:
         a, b = (fit(text, names, [*wanted, *over], n) for text, names, n in (left, right))
         return f"({a} * {b}).sum({shape([-i for i in range(len(over), 0, -1)])})"
-    return f'torch.einsum("{spell(a_names, a_lead)},{spell(b_names, b_lead)}->{spell(wanted, lead)}", {a}, {b})'
+    one, other, result = spelled(((a_names, a_lead), (b_names, b_lead), (wanted, max(a_lead, b_lead))))
+    if by is None:
+        return f'torch.einsum("{one},{other}->{result}", {a}, {b})'
+    return f'{by}("{one},{other}->{result}", {a}, {b})'
+
+
+def spelled(parts: Sequence[tuple[Sequence[str], int]]) -> list[str]:
+    """Axes and the number of those in front, as the letters of an einsum."""
+    letters = dict(zip(dict.fromkeys(name for names, _ in parts for name in names), ascii_lowercase[4:], strict=False))
+    lead = max(n for _, n in parts)
+    return [("ab"[2 - n :] if lead == 2 else "a"[:n]) + "".join(letters[name] for name in names) for names, n in parts]
 
 
 def alike(e: Emitter, left: tuple[str, str], right: tuple[str, str]) -> tuple[str, str]:
@@ -394,11 +417,16 @@ def alike(e: Emitter, left: tuple[str, str], right: tuple[str, str]) -> tuple[st
 def _dot(e: Emitter, node: Node) -> str:
     over = node.attrs["over"]
     sides = []
+    found = (whole_axis(e, e.node(name), over) for name in node.inputs)
+    whole = next((axis for axis in found if axis is not None), None)
+    weighed = all(axis in e.unit.entries for axis in over) and any(  # by weights that are zero where nothing is
+        e.node(name).op == "softmax" and set(over) <= set(e.node(name).attrs["over"]) for name in node.inputs
+    )
     for name in node.inputs:
         own = e.node(name).type.names
         if e.node(name).op == "const":
             raise SSIRError(f"`{node.name}` contracts a number")
-        text = cleared(e, name, over)
+        text = e.value(name) if whole is not None or weighed else cleared(e, name, over)
         if e.node(name).type.dtype in ("int", "bool"):
             text = e.number(name)
         if e.mode != "constant" and e.is_constant(name) and any(axis in e.unit.entries for axis in own):
@@ -411,7 +439,17 @@ def _dot(e: Emitter, node: Node) -> str:
         both = f"torch.promote_types({texts[0]}.dtype, {texts[1]}.dtype)"
         texts = (f"{texts[0]}.to({both})", f"{texts[1]}.to({both})")
     left, right = ((text, *side[1:]) for text, side in zip(texts, sides, strict=True))
-    return e.let(node.name, contraction(e, left, right, over, node.type.names))
+    if whole is not None:
+        wanted, lead = node.type.names, max(left[2], right[2])
+        one, other, result, slot = spelled(((left[1], left[2]), (right[1], right[2]), (wanted, lead), ([whole], 0)))
+        text = f'"{one}", "{other}", "{result}", "{slot}", time'
+        return e.let(node.name, f"{e.function('documents', 'dot')}({left[0]}, {right[0]}, {text})")
+    return e.let(node.name, contraction(e, left, right, over, node.type.names, masking(e, over)))
+
+
+def masking(e: Emitter, over: Sequence[str]) -> str | None:
+    """What multiplies where entries are masked by zeros."""
+    return e.function("product", "product") if any(axis in e.unit.entries for axis in over) else None
 
 
 def _linear(e: Emitter, node: Node) -> str:
@@ -623,6 +661,13 @@ def _select(e: Emitter, node: Node) -> str:
     source, index = (e.node(name) for name in node.inputs)
     own, axis = source.type.names, node.attrs["axis"]
     place = own.index(axis) - len(own)
+    if whole_axis(e, source, [axis]) is not None:
+        x = fit(e.value(source.name), own, [*node.type.names, axis], e.lead(source.name))
+        if index.op in ("const", "layer"):
+            i = literal(index) if index.op == "const" else "self.layer"
+        else:
+            i = fit(_index(e, index.name), index.type.names, node.type.names, e.lead(index.name))
+        return e.let(node.name, f"{e.function('documents', 'selected')}({x}, {i}, time)")
     x = cleared(e, source.name, [axis])
     if index.op in ("const", "layer"):
         at = literal(index) if index.op == "const" else "run.layer"

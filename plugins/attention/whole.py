@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ssir.compilers.torch import ops
 from ssir.compilers.torch.emit import Emitter
-from ssir.ir.graph import Graph, Node
+from ssir.ir.graph import WHOLE, Graph, Node
 from ssir.plugins.attention.forms import grouped
 
 _LOW = -1e9  # the softmax of scores of which one is so low has no trace of it
@@ -72,10 +72,10 @@ class WholeAttention:
         for text in texts[len(scores.bias) : len(scores.bias) + len(scores.less)]:
             bias += f" - {text}"
         keep = " & ".join(texts[len(scores.bias) + len(scores.less) :])
-        mask = ops.there(e, softmax, [slot], [slot])
+        within = f"{e.function('runs', 'documents')}(time)" if (slot, WHOLE) in softmax.type.absent else None
         y = e.let(
             f"{node.name}_read",
-            f"{e.function('operations', 'attend_whole')}({asked}, {there}, {given}, {scores.scale!r}, {bias or None}, {keep or None}, {mask})",
+            f"{e.function('operations', 'attend_whole')}({asked}, {there}, {given}, {scores.scale!r}, {bias or None}, {keep or None}, {within})",
         )
         whole = [*heads, *group, *values]
         if any(len(names) != 1 for names in (heads, group, values)):

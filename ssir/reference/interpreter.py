@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ssir.ir.graph import Graph, Node, Type, owners
+from ssir.ir.slots import gaps
 from ssir.reference.ops import Step, evaluate, fit, present, zeroed
 
 State = dict[str, Tensor]
@@ -97,6 +99,10 @@ class _Frame:
     layer: int
     batch: int
     frames: dict[tuple[str, int], _Frame] = field(default_factory=dict)
+
+    @cached_property
+    def gaps(self) -> Mapping[str, int]:
+        return gaps(self.graph)
 
     def child(self, stack: Node, layer: int) -> _Frame:
         key = (stack.name, layer)
@@ -211,7 +217,7 @@ class _Step:
         self.values: dict[str, Tensor] = {}
         self.fresh: State = {}
         self.layers: dict[str, list[_Step]] = {}
-        self.moment_of_ops = Step(moment.position, frame.layer, self.dtype, moment.slots >= 0)
+        self.moment_of_ops = Step(moment.position, frame.layer, self.dtype, moment.slots >= 0, frame.gaps)
 
     def value(self, name: str) -> Tensor:
         """[batch or 1, *axes]."""

@@ -6,25 +6,27 @@ Written to be read beside ssir.ir.graph, not to be fast; nothing here is used by
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
 from torch import Tensor
 
 from ssir.ir.graph import WHOLE, Node, Type
+from ssir.ir.slots import absent
 from ssir.registry import registry
 
 
 @dataclass(frozen=True)
 class Step:
     """What an operation may know of the moment: ``position`` [batch], ``layer``, and which slots of a whole sequence belong to
-    the document of the moment: ``document`` [batch, slots]."""
+    the document of the moment: ``document`` [batch, slots]; ``gaps``: along which axes slots may be absent, with their lags."""
 
     position: Tensor
     layer: int
     dtype: torch.dtype
     document: Tensor
+    gaps: Mapping[str, int] = field(default_factory=dict)
 
 
 Operands = Sequence[Tensor]
@@ -51,7 +53,7 @@ def present(step: Step, lag: int, slots: int) -> Tensor:
 def mask(step: Step, x: Tensor, type: Type, over: Sequence[str]) -> Tensor | None:
     """Where x is there, as far as the axes ``over`` say; None if all is."""
     found = None
-    for name, lag in type.absent:
+    for name, lag in absent(type, step.gaps).items():
         if name in over:
             at = type.names.index(name) + 1
             one = fit(present(step, lag, x.shape[at]), [name], type.names)
