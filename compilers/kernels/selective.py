@@ -84,7 +84,8 @@ def selective_scan(
     else:
         reset = reset.contiguous() if reset is not None else None
         run = _step if u.shape[1] == 1 and not recorded(*tensors) else _native
-        y, last = run(*(tensor.contiguous() for tensor in tensors), reset, before)
+        g, L, u, b, c, h0 = (tensor.contiguous() for tensor in tensors)
+        y, last = run(g, L, u, b, c, h0, reset, before)
     return y if wide else y.to(dtype), last
 
 
