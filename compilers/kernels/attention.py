@@ -24,6 +24,17 @@ LANES = 16  # widths of keys and values are multiples of it, in native code,
 WIDEST = 256  # and at most this
 BLOCK = 64
 
+_LAID = (
+    "q{B:qb,T:qt,H*G:qh,K:1} k{B:kb,T:kt,H:kh,K:1} v{B:vb,T:vt,H:vh,V:1}",
+    "scale B T H G K<=256 V<=256 qb qt qh kb kt kh vb vt vh",
+)
+native.declare(
+    f"attention_forward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) packed(B,H,K,T+64) {_LAID[1]}",
+    f"attention_backward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) grad(B,T,H*G,V) dq(B,T,H*G,K) dk(B,T,H*G,K) dv(B,T,H*G,V) {_LAID[1]}",
+    "attention_step q(B,H,G,K) k{B:kb,N:kn,H:kh,K:1} v{B:vb,N:vn,H:vh,V:1} y(B,H,G,V) scores(B*H*G,N+16) scale"
+    " B N H G K<=256 V<=256 kb kn kh vb vn vh",
+)
+
 
 def attention(
     q: Tensor,

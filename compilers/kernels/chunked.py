@@ -9,19 +9,24 @@ blocks of s steps make one of 2s, where a pair (i in the second, j in the first)
 end of the first) + (sum from the start of the second to i). Gates are only ever added, never subtracted, so one very
 negative gate spoils no other sum, no exponent is positive unless a gate is, and a reset is one more gate: -inf.
 
+A product over a chunk meets every step with every other, and NaN times the zero of a mask is NaN. So what is not finite is taken out
+before (`contained`), and the results that it would have reached are made NaN.
+
 Shapes: B batch, N chunks, G groups of heads with the same q and k, R heads in a group, C steps in a chunk, K keys,
 V values.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .operators import operator
 from .pointwise import turn_by
-from .support import data_type, state_type
+from .support import data_type, finite, reached, state_type
 
 CHUNK = 64
 
@@ -36,13 +41,15 @@ def scalar_decay(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     read: Read = "after",
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """S[t] = exp(g[t]) S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t].
 
     q, k: [B,T,G,K], where G divides H; v: [B,T,H,V]; g: [B,T,H], or [H] where it is constant, or None for no decay, at
-    most 0; h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least.
+    most 0; h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least;
+    ``wide``: y too.
     """
-    return _decay(q, k, v, g, h0, reset, read, by_key=False)
+    return _decay(q, k, v, g, h0, reset, read, False, wide)
 
 
 def key_decay(
@@ -53,11 +60,47 @@ def key_decay(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     read: Read = "after",
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """S[t] = diag(exp(g[t])) S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t]; as `scalar_decay` with g: [B,T,H,K] or [H,K]."""
-    return _decay(q, k, v, g, h0, reset, read, by_key=g is not None)
+    return _decay(q, k, v, g, h0, reset, read, g is not None, wide)
 
 
+def _turned_shapes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    angle: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: str = "after",
+    wide: bool = False,
+) -> tuple[Tensor, Tensor]:
+    return _shapes(q, k, v, g, h0, reset, read, False, wide)
+
+
+def _shapes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    read: str,
+    by_key: bool,
+    wide: bool,
+) -> tuple[Tensor, Tensor]:
+    kind = state_type(data_type(q, k, v, g, h0))
+    y = v.new_empty(v.shape, dtype=kind if wide else data_type(q, k, v, g))
+    return y, v.new_empty(v.shape[0], v.shape[2], k.shape[3], v.shape[3], dtype=kind)
+
+
+@operator(
+    "turned_decay(Tensor q, Tensor k, Tensor v, Tensor angle, Tensor? g=None, Tensor? h0=None, Tensor? reset=None,"
+    " str read='after', bool wide=False) -> (Tensor, Tensor)",
+    _turned_shapes,
+)
 def turned_decay(
     q: Tensor,
     k: Tensor,
@@ -67,6 +110,7 @@ def turned_decay(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     read: Read = "after",
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """S[t] = exp(g[t]) R(angle[t]) S[t-1] + k[t] v[t]^T, where R turns neighbouring pairs of keys; as `scalar_decay` with angle:
     [B,T,G,K/2], G of size 1 where it is one for all.
@@ -74,20 +118,34 @@ def turned_decay(
     In a frame that turns along, q and k are turned back by all angles so far, and S only decays.
     """
     dtype, kind = data_type(q, k, v, g), state_type(data_type(q, k, v, g, h0))
+    if v.numel() == 0:
+        return _decay(q, k, v, g, h0, reset, read, False, wide)
+    q, k = q.to(kind), k.to(kind)
+    if not finite(angle):
+        # One that is not finite would spoil all that follow; it stands for what enters with it.
+        k = torch.where(angle.isfinite().all(-1, keepdim=True), k, math.nan)
+        angle = torch.where(angle.isfinite(), angle, 0)
     whole = angle.to(torch.float64).cumsum(1)  # only differences matter, so that whole turns may go
     turned = (whole - 2 * math.pi * (whole.detach() / (2 * math.pi)).round()).to(kind)
     c, s = turned.cos(), turned.sin()
-    k = turn_by(k.to(kind), c, -s, False)
+    k = turn_by(k, c, -s, False)
     if read == "before":
         c0, s0 = (F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0), value=start) for x, start in ((c, 1.0), (s, 0.0)))
-        q = turn_by(q.to(kind), c0, -s0, False)
+        q = turn_by(q, c0, -s0, False)
     else:
-        q = turn_by(q.to(kind), c, -s, False)
-    y, last = _decay(q, k, v, g, h0, reset, read, by_key=False)
-    last = turn_by(last.mT, c[:, -1, :, None], s[:, -1, :, None], False).mT
-    return y.to(dtype), last
+        q = turn_by(q, c, -s, False)
+    y, last = _decay(q, k, v, g, h0, reset, read, False, True)
+    heads = 1 if c.shape[2] == 1 else v.shape[2] // c.shape[2]
+    c, s = (x[:, -1].repeat_interleave(heads, 1)[:, :, None] for x in (c, s))
+    last = turn_by(last.mT, c, s, False).mT
+    return y if wide else y.to(dtype), last
 
 
+@operator(
+    "decay(Tensor q, Tensor k, Tensor v, Tensor? g, Tensor? h0, Tensor? reset, str read, bool by_key, bool wide)"
+    " -> (Tensor, Tensor)",
+    _shapes,
+)
 def _decay(
     q: Tensor,
     k: Tensor,
@@ -97,14 +155,87 @@ def _decay(
     reset: Tensor | None,
     read: Read,
     by_key: bool,
+    wide: bool,
 ) -> tuple[Tensor, Tensor]:
     dtype = data_type(q, k, v, g)
     kind = state_type(data_type(q, k, v, g, h0))
     q, k, v = q.to(kind), k.to(kind), v.to(kind)
+    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
+    g = None if g is None else g.to(kind)
+    if v.numel() == 0:
+        y = v
+    elif v.shape[1] == 1:
+        if reset is not None:
+            state = torch.where(reset[..., None, None], 0, state)
+        y, state = _step(q, k, v, g, state, read, by_key)
+    else:
+
+        def run(q: Tensor, keys: Sequence[Tensor], v: Tensor, g: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+            return _whole(q, keys[0], v, g, state, reset, read, by_key)
+
+        y, state = contained(run, q, (k,), v, g, state, reset, read)
+    return y if wide else y.to(dtype), state
+
+
+Run = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
+
+
+def contained(
+    run: Run,
+    q: Tensor,
+    keys: Sequence[Tensor],
+    v: Tensor,
+    g: Tensor | None,
+    state: Tensor,
+    reset: Tensor | None,
+    read: Read,
+) -> tuple[Tensor, Tensor]:
+    """run(q, keys, v, g, state), where nothing that is not finite gets into another document, or back in time.
+
+    keys: [B,T,G,K] each; else as in `scalar_decay`. A key or a gate that is not finite spoils all values of its head, a value itself.
+    """
+    y, last = run(q, keys, v, g, state)
+    if finite(y, last):
+        return y, last
     batch, time, heads = v.shape[:3]
-    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
+
+    def spread(bad: Tensor) -> Tensor:
+        """[B,T,G or 1] as [B,T,H,1]."""
+        return bad.repeat_interleave(heads // bad.shape[2], 2)[..., None]
+
+    entering = ~v.isfinite()
+    for x in keys:
+        entering = entering | spread(~x.isfinite().all(-1))
     if g is not None:
-        g = g.to(kind)
+        bad = ~(g < math.inf)
+        whole = bad.expand(batch, time, *(bad.shape[2:] if bad.dim() > 2 else bad.shape))
+        entering = entering | whole.reshape(batch, time, whole.shape[2], -1).any(-1, keepdim=True)
+        g = torch.where(bad, 0, g)
+    start = ~state.isfinite().all(-2)
+    after = seen = reached(entering, reset, start)
+    if read == "before":
+        seen = torch.cat([start[:, None], after[:, :-1]], 1)
+        seen = seen if reset is None else seen & ~reset[..., None, None]
+    seen = seen | spread(~q.isfinite().all(-1))
+    y, last = run(_cleared(q), [_cleared(x) for x in keys], _cleared(v), g, _cleared(state))
+    return torch.where(seen, math.nan, y), torch.where(after[:, -1, :, None], math.nan, last)
+
+
+def _cleared(x: Tensor) -> Tensor:
+    return torch.where(x.isfinite(), x, 0)
+
+
+def _whole(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    state: Tensor,
+    reset: Tensor | None,
+    read: Read,
+    by_key: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, time, heads = v.shape[:3]
     if reset is not None:
         # Memory that is cleared before a step is memory that decays to nothing in it.
         g = v.new_zeros(heads) if g is None else g
@@ -112,24 +243,19 @@ def _decay(
         g = torch.where(cut, -math.inf, g)
         if read == "before":
             q = torch.where(reset[..., None, None], 0, q)
-    constant = g is not None and g.dim() == (2 if by_key else 1)
-    if time == 1:
-        y, state = _step(q, k, v, g, state, read, by_key)
-    elif g is not None and constant:
-        # A chunk that is filled up with empty steps must not decay in them, so the rest has gates of its own.
-        whole = time - time % CHUNK
-        rest = g.expand(batch, time - whole, *g.shape)
-        ys = []
-        if whole:
-            y, state = _chunks(q[:, :whole], k[:, :whole], v[:, :whole], g, state, read, by_key)
-            ys.append(y)
-        if time > whole:
-            y, state = _chunks(q[:, whole:], k[:, whole:], v[:, whole:], rest, state, read, by_key)
-            ys.append(y)
-        y = torch.cat(ys, 1)
-    else:
-        y, state = _chunks(q, k, v, g, state, read, by_key)
-    return y.to(dtype), state
+    if g is None or g.dim() > (2 if by_key else 1):
+        return _chunks(q, k, v, g, state, read, by_key)
+    # A chunk that is filled up with empty steps must not decay in them, so the rest has gates of its own.
+    whole = time - time % CHUNK
+    rest = g.expand(batch, time - whole, *g.shape)
+    ys = []
+    if whole:
+        y, state = _chunks(q[:, :whole], k[:, :whole], v[:, :whole], g, state, read, by_key)
+        ys.append(y)
+    if time > whole:
+        y, state = _chunks(q[:, whole:], k[:, whole:], v[:, whole:], rest, state, read, by_key)
+        ys.append(y)
+    return torch.cat(ys, 1), state
 
 
 def _step(

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native
 from .linear import linear
+from .operators import operator
+from .support import data_type
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -39,13 +42,44 @@ def experts(
 
     chosen: [*lead, expert], 1 at k experts outside of which the weights are zero; None: all are run.
     """
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, up, down = x.to(kind), up.to(kind), down.to(kind)
+        gate = None if gate is None else gate.to(kind)
+    return _experts(x, weights, chosen, k, gate, up, down, name)
+
+
+def _shapes(
+    x: Tensor,
+    weights: Tensor,
+    chosen: Tensor | None,
+    k: int,
+    gate: Tensor | None,
+    up: Tensor,
+    down: Tensor,
+    name: str,
+) -> Tensor:
+    lead = torch.broadcast_shapes(x.shape[:-1], weights.shape[:-1])
+    return x.new_empty(*lead, down.shape[1], dtype=data_type(x, weights, down))
+
+
+@operator(
+    "experts(Tensor x, Tensor weights, Tensor? chosen, int k, Tensor? gate, Tensor up, Tensor down, str name) -> Tensor",
+    _shapes,
+)
+def _experts(
+    x: Tensor, weights: Tensor, chosen: Tensor | None, k: int, gate: Tensor | None, up: Tensor, down: Tensor, name: str
+) -> Tensor:
     lead = torch.broadcast_shapes(x.shape[:-1], weights.shape[:-1])
     x, weights = (a.expand(*lead, a.shape[-1]).reshape(-1, a.shape[-1]) for a in (x, weights))
-    if chosen is None:
+    if x.shape[0] == 0:
+        y = x.new_zeros(0, down.shape[1], dtype=data_type(x, weights, down))
+    elif chosen is None:
         y = _all(x, weights, gate, up, down, name)
     else:
         index = chosen.expand(*lead, chosen.shape[-1]).reshape(weights.shape).topk(k, -1).indices
-        run = by_expert if x.device.type == "cpu" or x.shape[0] > _FEW else by_token
+        many = x.device.type == "cpu" or x.shape[0] > _FEW
+        run = by_expert if many and not native.transformed() else by_token
         y = run(x, weights.gather(-1, index), index, gate, up, down, name)
     return y.reshape(*lead, y.shape[-1])
 
@@ -80,7 +114,7 @@ def by_token(
     hidden = _ACTIVATIONS[name](hidden)
     if gate is not None:
         hidden = hidden * torch.einsum("ni,nkhi->nkh", x, up[index])
-    return torch.einsum("nk,nkh,nkoh->no", weights, hidden, down[index])
+    return (weights[..., None] * torch.einsum("nkh,nkoh->nko", hidden, down[index])).sum(1)
 
 
 def _all(x: Tensor, weights: Tensor, gate: Tensor | None, up: Tensor, down: Tensor, name: str) -> Tensor:

@@ -85,14 +85,14 @@ void fir_backward(int64_t x_, int64_t w_, int64_t history_, int64_t reach_, int6
             for (int64_t s = 1 - taps; s < time; s++) {
                 int64_t in_history = (i * (taps - 1) + taps - 1 + s) * width + d0, in_x = (i * time + s) * width + d0;
                 const REAL *grads[MOST];
-                for (int64_t j = 0; j < taps; j++) {
-                    int64_t t = s + j;
-                    int reached = t >= 0 && t < time && reach[i * time + t] > j;
-                    grads[j] = reached ? grad + (i * time + t) * width + d0 : none;
-                }
+                int64_t far = 0; /* steps that s reaches before the end or a reset: beyond, even NaN must not count */
+                for (; far < taps && s + far < time && (s + far < 0 || reach[i * time + s + far] > far); far++)
+                    grads[far] = s + far < 0 ? none : grad + (i * time + s + far) * width + d0;
+                if (s + far <= 0) far = 0;
                 const REAL *from = s < 0 ? history + in_history : x + in_x;
                 REAL *to = s < 0 ? dhistory + in_history : dx + in_x;
-                switch (taps) {
+                switch (far) {
+                    case 0: memset(to, 0, (size_t)size * sizeof(REAL)); break;
                     case 1: backward_row(from, grads, weights, sums, to, size, 1); break;
                     case 2: backward_row(from, grads, weights, sums, to, size, 2); break;
                     case 3: backward_row(from, grads, weights, sums, to, size, 3); break;

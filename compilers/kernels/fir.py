@@ -1,36 +1,64 @@
 """Causal filters of finite length: y[t] = bias + sum_j w[j] x[t-j].
 
 Short filters are summed directly (as compiled C on the CPU), long ones go through the FFT. A reset cuts the sequence:
-no tap reaches across it. The FFT knows no cuts, so there every segment is a sequence of its own.
+no tap reaches across it. The FFT knows no cuts, so there every segment is a sequence of its own; and it mixes all
+steps, so that what is not finite is taken out before, and put back where it reaches.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, cast
+import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
-from .support import data_type, state_type, twin_gradients
+from .operators import operator
+from .support import Kept, Native, data_type, finite, reached, state_type
 
 NATIVE_TAPS = 8
 DIRECT_TAPS = 32  # from here on the FFT wins
 
+native.declare(
+    "fir_forward x(B,T,D) w(W,D) bias?(D) history(B,W-1,D) reset?:bool[B,T] y(B,T,D) reach:uint8[B,T] B T D W<=8",
+    "fir_backward x(B,T,D) w(W,D) history(B,W-1,D) reach:uint8[B,T] grad(B,T,D) dx(B,T,D) dw(B,W,D) dhistory(B,W-1,D)"
+    " B T D W<=8",
+)
 
+
+def _shapes(
+    x: Tensor,
+    w: Tensor,
+    history: Tensor | None = None,
+    reset: Tensor | None = None,
+    bias: Tensor | None = None,
+    wide: bool = False,
+) -> tuple[Tensor, Tensor]:
+    kind = state_type(data_type(x, w, bias, history))
+    y = x.new_empty(x.shape, dtype=kind if wide else data_type(x, w, bias))
+    return y, x.new_empty(x.shape[0], w.shape[0] - 1, *x.shape[2:], dtype=kind)
+
+
+@operator(
+    "fir(Tensor x, Tensor w, Tensor? history=None, Tensor? reset=None, Tensor? bias=None, bool wide=False)"
+    " -> (Tensor, Tensor)",
+    _shapes,
+)
 def fir(
     x: Tensor,
     w: Tensor,
     history: Tensor | None = None,
     reset: Tensor | None = None,
     bias: Tensor | None = None,
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """y[t] = bias + sum_j w[j] x[t-j].
 
     x: [B,T,*S]; w: [W,*S] with size 1 where it is shared, w[0] for the newest input; history: [B,W-1,*S], the inputs
     before x (default 0), oldest first; reset: [B,T] bool; bias: broadcasts to [*S].
-    Returns y [B,T,*S] and the new history, in which inputs before a reset are 0.
+    Returns y [B,T,*S] and the new history, in which inputs before a reset are 0; the latter in float32 at least, ``wide``: the
+    former too.
     """
     dtype = data_type(x, w, bias)
     kind = state_type(data_type(x, w, bias, history))
@@ -38,16 +66,18 @@ def fir(
     x, w = x.to(kind), w.to(kind)
     past = x.new_zeros(batch, taps - 1, *shape) if history is None else history.to(kind)
     bias = bias.to(kind) if bias is not None else None
+    if x.numel() == 0:
+        return x.to(kind if wide else dtype), past
     if x.shape[1] == 1:
         y, past = _step(x, w, bias, past, reset)
-        return y.to(dtype), past
+        return y if wide else y.to(dtype), past
     if taps <= NATIVE_TAPS and native.usable(x, w, past, reset, bias):
-        y = _native_fir(x, w, bias, past, reset)
-    elif taps <= DIRECT_TAPS or x.shape[1] <= DIRECT_TAPS:
+        y = _compiled(x, w, bias, past, reset)
+    elif taps <= DIRECT_TAPS or x.shape[1] <= DIRECT_TAPS or (reset is not None and native.transformed()):
         y = direct(x, w, bias, past, reset)
     else:
         y = by_fft(x, w, bias, past if history is not None else past[:, :0], reset)
-    return y.to(dtype), _remembered(x, past, reset)
+    return y if wide else y.to(dtype), _remembered(x, past, reset)
 
 
 def _step(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -86,11 +116,18 @@ def by_fft(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Te
     """Multiplication of spectra. `history` may be shorter than W-1."""
     before = history.shape[1]
     whole = torch.cat([history, x], 1)
-    if reset is None:
-        y = _convolve(whole, w)[:, before:]
-    else:
-        y = _convolve_segments(whole, w, F.pad(reset, (before, 0)))[:, before:]
+    cut = None if reset is None else F.pad(reset, (before, 0))
+    y = _convolve_all(whole, w, cut)[:, before:]
+    if not finite(y):
+        bad = ~whole.isfinite()
+        far = reached(bad, cut, steps=w.shape[0])[:, before:]
+        y = _convolve_all(torch.where(bad, 0, whole), w, cut)[:, before:]
+        y = torch.where(far, math.nan, y)
     return y if bias is None else y + bias
+
+
+def _convolve_all(x: Tensor, w: Tensor, cut: Tensor | None) -> Tensor:
+    return _convolve(x, w) if cut is None else _convolve_segments(x, w, cut)
 
 
 def _convolve(x: Tensor, w: Tensor) -> Tensor:
@@ -159,44 +196,38 @@ def _remembered(x: Tensor, history: Tensor, reset: Tensor | None) -> Tensor:
     return torch.where(alive.view(*alive.shape, *(1,) * (x.dim() - 2)), kept, 0)
 
 
-class _Fir(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, w, bias, history)
-        x, history, filters = x.contiguous(), history.contiguous(), _filters(x, w)
-        offset = bias.expand(x.shape[2:]).contiguous() if bias is not None else None
-        y = torch.empty_like(x)
-        reach = torch.empty(x.shape[:2], dtype=torch.uint8)
-        ctx.reset = reset.contiguous() if reset is not None else None
-        native.call("fir_forward", x.dtype, x, filters, offset, history, ctx.reset, y, reach, *_sizes(x, w))
-        ctx.reach = reach
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, bias, history = ctx.saved_tensors
-        reset = ctx.reset
-        if torch.is_grad_enabled():
-
-            def twin(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor) -> tuple[Tensor, ...]:
-                return (direct(x, w, bias, history, reset),)
-
-            return *twin_gradients(twin, (x, w, bias, history), ctx.needs_input_grad[:4], (grad,)), None
-        dbias = grad.sum((0, 1)).sum_to_size(bias.shape) if bias is not None else None
-        near, past, grad, filters = x.contiguous(), history.contiguous(), grad.contiguous(), _filters(x, w)
-        dx, dhistory = torch.empty_like(near), torch.empty_like(past)
-        dw = near.new_empty(x.shape[0], *filters.shape)
-        native.call("fir_backward", x.dtype, near, filters, past, ctx.reach, grad, dx, dw, dhistory, *_sizes(x, w))
-        return dx, dw.sum(0).sum_to_size(w.shape), dbias, dhistory, None
+def _compiled(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
+    filters = w.expand(w.shape[0], *x.shape[2:]).contiguous()
+    offset = None if bias is None else bias.expand(x.shape[2:]).contiguous()
+    reset = None if reset is None else reset.contiguous()
+    return _native(x.contiguous(), filters, offset, history.contiguous(), reset)[0]
 
 
-def _filters(x: Tensor, w: Tensor) -> Tensor:
-    return w.expand(w.shape[0], *x.shape[2:]).contiguous()
+def _forward(
+    keep: bool, x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None
+) -> tuple[tuple[Tensor, ...], Kept]:
+    y, reach = torch.empty_like(x), x.new_empty(x.shape[:2], dtype=torch.uint8)
+    native.call("fir_forward", x.dtype, x, w, bias, history, reset, y, reach, *_sizes(x, w))
+    return (y,), (reach,)
+
+
+def _backward(
+    inputs: Sequence[Tensor], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    x, w, bias, history, _ = inputs
+    (grad,) = grads
+    dx, dhistory = torch.empty_like(x), torch.empty_like(history)
+    dw = x.new_empty(x.shape[0], *w.shape)
+    native.call("fir_backward", x.dtype, x, w, history, *kept, grad, dx, dw, dhistory, *_sizes(x, w))
+    return dx, dw.sum(0), None if bias is None else grad.sum((0, 1)), dhistory, None
+
+
+def _twin(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> tuple[Tensor, ...]:
+    return (direct(x, w, bias, history, reset),)
 
 
 def _sizes(x: Tensor, w: Tensor) -> tuple[int, int, int, int]:
-    batch, time = x.shape[:2]
-    return batch, time, x[0, 0].numel(), w.shape[0]
+    return *x.shape[:2], math.prod(x.shape[2:]), w.shape[0]
 
 
-_native_fir = cast(Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor | None], Tensor], _Fir.apply)
+_native = Native(_forward, _backward, _twin)

@@ -12,7 +12,7 @@ Shapes: B batch, T time, E systems side by side (1 where they are alike), S stat
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import prod
+from math import nan, prod
 from typing import Protocol
 
 import torch
@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from . import native
 from .chunked import Read
-from .support import data_type, state_type
+from .operators import operator
+from .support import data_type, finite, reached, state_type, without_autocast
 
 CHUNK = 64
 
@@ -61,6 +63,8 @@ class System:
     def __init__(
         self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None, read: Read = "after", real: bool = False
     ) -> None:
+        self.given = (a, b, c)
+        self.real = real
         kind = state_type(data_type(a, b))
         if c is not None:
             c = c.real if real and not kind.is_complex and c.is_complex() else c
@@ -70,10 +74,12 @@ class System:
         self.halves = (
             real and kind.is_complex
         )  # the two parts of the state count as states of their own in what leaves it
-        self.powers = [_wide(self.a)]  # A^1, A^2, A^4, ...: squaring doubles the error of what it squares
+        self.powers: list[Tensor] = []  # A^1, A^2, A^4, ...: squaring doubles the error of what it squares
 
     def power(self, i: int) -> Tensor:
         """A^(2^i), in float64."""
+        if not self.powers:
+            self.powers.append(_wide(self.a))
         while len(self.powers) <= i:
             last = self.powers[-1]
             self.powers.append(last * last if last.dim() == 2 else last @ last)
@@ -125,9 +131,35 @@ class System:
 
         Returns y [B,T,E,O] and the last h [B,E,S], in float32 at least.
         """
+        if native.watched():
+            return _system(*self.given, x, h0, reset, *_split(clear), self.read, self.real, False)
+        with without_autocast():
+            return self._run(x, h0, reset, clear)
+
+    def _run(self, x: Tensor, h0: Tensor | None, reset: Tensor | None, clear: Tensor | float) -> tuple[Tensor, Tensor]:
+        assert self.c is not None
         x, h, cleared = self._given(x, x.shape[2], h0, clear)
+        if x.numel() == 0:
+            kind = data_type(x, self.c, h)
+            kind = kind.to_real() if self.halves else kind
+            return x.new_zeros(*x.shape[:3], self.c.shape[1], dtype=kind), h
         if reset is not None:
             return self._with_resets(x, h, reset, cleared)
+        y, last = self._whole(x, h)
+        if finite(y, last):
+            return y, last
+        # A product over a chunk meets every step with every other: what is not finite is taken out, and put back where it reaches.
+        entering, start = ~x.isfinite().all(-1), ~h.isfinite()
+        after = seen = reached(entering, None, start.any(-1))
+        if self.read == "before":
+            seen = torch.cat([start.any(-1)[:, None], after[:, :-1]], 1)
+        spoiled = after[:, -1, :, None]
+        if self.a.dim() == 2:
+            spoiled = reached(entering, None)[:, -1, :, None] | start
+        y, last = self._whole(torch.where(x.isfinite(), x, 0), torch.where(start, 0, h))
+        return torch.where(seen[..., None], nan, y), torch.where(spoiled, nan, last)
+
+    def _whole(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         whole = x.shape[1] // CHUNK * CHUNK
         ys = []
         if whole:
@@ -142,11 +174,23 @@ class System:
         self, u: Tensor, h0: Tensor | None = None, reset: Tensor | None = None, clear: Tensor | float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """h[t] = A h[t-1] + u[t], u: [B,T,E,S]. Returns h [B,T,E,S] and the last h [B,E,S], in float32 at least."""
+        if native.watched():
+            a, b, _ = self.given
+            return _system(a, b, None, u, h0, reset, *_split(clear), self.read, self.real, True)
+        with without_autocast():
+            return self._scan_all(u, h0, reset, clear)
+
+    def _scan_all(
+        self, u: Tensor, h0: Tensor | None, reset: Tensor | None, clear: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
         u, h, cleared = self._given(u, u.shape[2], h0, clear)
         u = u.to(h.dtype)
+        if u.numel() == 0:
+            return u, h
         alive = None
         if reset is not None:
             alive = ~reset[..., None, None]
+            h = torch.where(alive[:, 0], h, 0)  # what is cleared at once gets into no product, nor into its gradient
             u = torch.where(alive, u, u + self._move(0, cleared[None, None].to(h.dtype)))
         h = self._scan(u, h, alive, 0)
         return h, h[:, -1]
@@ -195,7 +239,7 @@ class System:
         )  # all that a chunk needs, found where no backward pass will look for it again
         for t in range(0, x.shape[1], CHUNK):
             pieces = (x[:, t : t + CHUNK], h, reset[:, t : t + CHUNK], clear)
-            if torch.is_grad_enabled() and x.shape[1] > CHUNK:
+            if torch.is_grad_enabled() and x.shape[1] > CHUNK and not native.transformed():
                 y, h = checkpoint(self._piece, *pieces, use_reentrant=False)
             else:
                 y, h = self._piece(*pieces)
@@ -205,7 +249,7 @@ class System:
     def _piece(self, x: Tensor, h: Tensor, reset: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
         assert self.b is not None and self.c is not None
         u = _each(self.b, x)
-        states, last = self.scan(u, h, reset, clear)
+        states, last = self._scan_all(u, h, reset, clear)
         if self.read == "before":
             states = torch.cat([h[:, None], states[:, :-1]], 1)
             states = torch.where(reset[..., None, None], clear, states)
@@ -255,6 +299,56 @@ def _wide(x: Tensor) -> Tensor:
 def _for_each(x: Tensor, a: Tensor) -> Tensor:
     """x [E,...] once for each system that a tells apart."""
     return x.expand(max(x.shape[0], a.shape[0]), -1, -1)
+
+
+def _split(clear: Tensor | float) -> tuple[Tensor | None, float]:
+    return (clear, 0.0) if isinstance(clear, Tensor) else (None, clear)
+
+
+def _shapes(
+    a: Tensor,
+    b: Tensor | None,
+    c: Tensor | None,
+    x: Tensor,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    clear: Tensor | None,
+    fill: float,
+    read: Read,
+    real: bool,
+    scan: bool,
+) -> tuple[Tensor, Tensor]:
+    system = System(a, b, c, read, real)
+    x, h, _ = system._given(x, x.shape[2], h0, fill if clear is None else clear)
+    last = x.new_empty(x.shape[0], x.shape[2], a.shape[1], dtype=h.dtype)
+    if scan:
+        return x.new_empty(x.shape, dtype=h.dtype), last
+    assert system.c is not None
+    kind = data_type(x, system.c, h)
+    return x.new_empty(*x.shape[:3], system.c.shape[1], dtype=kind.to_real() if system.halves else kind), last
+
+
+@operator(
+    "system(Tensor a, Tensor? b, Tensor? c, Tensor x, Tensor? h0, Tensor? reset, Tensor? clear, float fill, str read,"
+    " bool real, bool scan) -> (Tensor, Tensor)",
+    _shapes,
+)
+def _system(
+    a: Tensor,
+    b: Tensor | None,
+    c: Tensor | None,
+    x: Tensor,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    clear: Tensor | None,
+    fill: float,
+    read: Read,
+    real: bool,
+    scan: bool,
+) -> tuple[Tensor, Tensor]:
+    """``System.run`` or ``System.scan`` as a function of tensors."""
+    system = System(a, b, c, read, real)
+    return (system.scan if scan else system.run)(x, h0, reset, fill if clear is None else clear)
 
 
 def invariant(

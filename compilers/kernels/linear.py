@@ -9,14 +9,17 @@ make, and could go stale.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import native
+from .support import recorded, without_autocast
+
+native.declare("few_rows x(M,K) w[N,K] bias?[N] y(M,N) M K N", "transpose from[M,K] to[K,M] M K")
 
 # Where each way wins, by measurement: rows of x, and elements of w or multiply-adds.
 FEW_ROWS = 8
@@ -33,14 +36,12 @@ def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = x.numel() // w.shape[1]
     if not _few(rows, w) and not _large(rows, w):
         return F.linear(x, w, bias)
-    if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad)):
-        return _linear(x, w, bias)
-    return _product(x, w, bias)
+    return _linear(x, w, bias) if recorded(x, w, bias) else _product(x, w, bias)
 
 
 def _special(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
     """Whether anything but torch's own `linear` may run."""
-    if native.tracing() or torch.is_autocast_enabled("cpu"):
+    if native.tracing() or forward_ad._current_level >= 0 or torch._C._is_any_autocast_enabled():
         return False
     for tensor in (x, w, bias):
         if tensor is not None and (not native.plain(tensor) or tensor.dtype != torch.float32):
@@ -109,12 +110,13 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         dx = dw = dbias = None
-        if ctx.needs_input_grad[0]:
-            dx = linear(grad, w.t())
-        if ctx.needs_input_grad[1]:
-            dw = outer_sum(grad.flatten(0, -2), x.flatten(0, -2))
-        if ctx.needs_input_grad[2]:
-            dbias = grad.flatten(0, -2).sum(0)
+        with without_autocast():
+            if ctx.needs_input_grad[0]:
+                dx = linear(grad, w.t())
+            if ctx.needs_input_grad[1]:
+                dw = outer_sum(grad.flatten(0, -2), x.flatten(0, -2))
+            if ctx.needs_input_grad[2]:
+                dbias = grad.flatten(0, -2).sum(0)
         return dx, dw, dbias
 
 
@@ -125,4 +127,5 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     return _product(_transposed(left), right.t(), None)
 
 
-_linear = cast(Callable[[Tensor, Tensor, Tensor | None], Tensor], _Linear.apply)
+def _linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    return cast(Tensor, _Linear.apply(x, w, bias))  # type: ignore[no-untyped-call]

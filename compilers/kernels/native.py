@@ -21,6 +21,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from .signature import Signature
 
 REAL = {torch.float32: "float", torch.float64: "double"}
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
@@ -50,8 +53,8 @@ def reason() -> str:
 
 
 def usable(*tensors: Tensor | None) -> bool:
-    """Whether native code can take these tensors: plain CPU tensors of one real type (or bool), no tracing."""
-    if tracing():
+    """Whether native code can take these tensors: plain CPU tensors of one real type (or bool), nobody watching."""
+    if tracing() or forward_ad._current_level >= 0:
         return False
     dtype: torch.dtype | None = None
     for tensor in tensors:
@@ -75,13 +78,42 @@ def plain(tensor: Tensor) -> bool:
 
 def tracing() -> bool:
     """Whether a compiler or a function transform is watching, which cannot see into native code."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+    return watched() or transformed()
+
+
+def watched() -> bool:
+    """Whether somebody writes down what runs, to run it again on other sizes."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or any(map(torch._C._get_dispatch_mode, _TRACERS))
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+_TRACERS = (
+    torch._C._TorchDispatchModeKey.FAKE,
+    torch._C._TorchDispatchModeKey.PROXY,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+)
+
+
+def declare(*texts: str) -> None:
+    """Say what C functions take: nothing is called whose arguments are not as its signature says."""
+    for text in texts:
+        signature = Signature(text)
+        _signatures[signature.name] = signature
+
+
+_signatures: dict[str, Signature] = {}
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-    """Call C function `name`: contiguous tensors go as pointers, None as NULL, integers as they are."""
-    values = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
-    _function(dtype, name, len(values) + 1)(*values, torch.get_num_threads())
+    """Call C function `name` for numbers of `dtype`: tensors go as pointers, None as NULL, integers as they are.
+
+    Raises TypeError or ValueError where an argument is not as the signature says."""
+    values = _signatures[name].values(dtype, arguments, torch.get_num_threads())
+    _function(dtype, name, len(values))(*values)
 
 
 _failures: dict[torch.dtype, str] = {}

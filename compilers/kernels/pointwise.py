@@ -1,29 +1,34 @@
 """What stands between the products of a layer, in one pass over memory each: norms, rotations, gates.
 
-Compiled C on the CPU; elsewhere, and where a tensor is too small to be worth a call, PyTorch's own operations.
+Compiled C on the CPU; elsewhere, where somebody watches, and where a tensor is too small to be worth a call, PyTorch's own
+operations, whose types are those of x whatever autocast says.
 """
 
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
-from .support import twin_gradients
+from .support import Kept, Native, recorded
+
+native.declare(
+    "rms_norm_forward x(R,D) w?(D) y(R,D) scale[R] R D eps",
+    "rms_norm_backward x(R,D) w?(D) scale[R] grad(R,D) dx(R,D) dw?[threads,D] R D",
+    "turn x{rows:stride,outer*inner*half*2:1} c(turns,inner,half) s(turns,inner,half) y(rows,outer,inner,half,2)"
+    " rows stride outer inner half turns halves<=1 sign",
+    "gated_forward a{R:a_stride,D:1} b?{R:b_stride,D:1} y(R,D) R D a_stride b_stride kind<=2",
+    "gated_backward a{R:a_stride,D:1} b?{R:b_stride,D:1} grad(R,D) da(R,D) db?(R,D) R D a_stride b_stride kind<=2",
+)
 
 Gate = Literal["sigmoid", "silu", "gelu_tanh"]
 GATES: tuple[Gate, ...] = ("sigmoid", "silu", "gelu_tanh")
 SMALL = 1 << 12  # elements below which PyTorch's operations cost less than one call
-
-
-def _recorded(*tensors: Tensor | None) -> bool:
-    """Whether autograd is watching."""
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 # x / sqrt(mean(x^2) + eps) w
@@ -32,19 +37,24 @@ def _recorded(*tensors: Tensor | None) -> bool:
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight along the last axis; weight: of its size, or none."""
     weight = None if weight is None else weight.to(x.dtype)
-    if x.numel() == 0 or not native.usable(x, weight):
-        return F.rms_norm(x, x.shape[-1:], weight, eps)
-    if _recorded(x, weight):
-        return _native_norm(x, weight, eps)
-    return _normed(x.contiguous(), weight, eps)[0]
+    if not native.usable(x, weight) or x.numel() == 0:
+        return _plainly(F.rms_norm, x, x.shape[-1:], weight, eps)
+    return _native_norm(x.contiguous(), None if weight is None else weight.contiguous(), eps)[0]
 
 
-def _normed(x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+def _plainly(function: Callable[..., Tensor], *given: Any) -> Tensor:
+    """PyTorch's own, in the types of what is given."""
+    if not torch.is_autocast_enabled(given[0].device.type):
+        return function(*given)
+    with torch.autocast(given[0].device.type, enabled=False):
+        return function(*given)
+
+
+def _norm(keep: bool, x: Tensor, weight: Tensor | None, eps: float) -> tuple[tuple[Tensor, ...], Kept]:
     width = x.shape[-1]
     y, scale = torch.empty_like(x), x.new_empty(x.numel() // width)
-    weight = None if weight is None else weight.contiguous()
     native.call("rms_norm_forward", x.dtype, x, weight, y, scale, x.numel() // width, width, _bits(eps))
-    return y, scale
+    return (y,), (scale,)
 
 
 @functools.cache
@@ -54,34 +64,22 @@ def _bits(x: float) -> int:
     return bits
 
 
-class _RmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.eps = eps
-        y, ctx.scale = _normed(x.contiguous(), weight, eps)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-
-            def twin(x: Tensor, weight: Tensor | None) -> tuple[Tensor, ...]:
-                return (F.rms_norm(x, x.shape[-1:], weight, ctx.eps),)
-
-            return *twin_gradients(twin, (x, weight), ctx.needs_input_grad[:2], (grad,)), None
-        width = x.shape[-1]
-        near, grad = x.contiguous(), grad.contiguous()
-        dx = torch.empty_like(near)
-        shares = None if weight is None else x.new_zeros(torch.get_num_threads(), width)
-        weight = None if weight is None else weight.contiguous()
-        rows = x.numel() // width
-        native.call("rms_norm_backward", x.dtype, near, weight, ctx.scale, grad, dx, shares, rows, width)
-        return dx, None if shares is None else shares.sum(0), None
+def _norm_back(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    x, weight, _ = inputs
+    width = x.shape[-1]
+    dx = torch.empty_like(x)
+    shares = None if weight is None else x.new_zeros(torch.get_num_threads(), width)
+    native.call("rms_norm_backward", x.dtype, x, weight, *kept, *grads, dx, shares, x.numel() // width, width)
+    return dx, None if shares is None else shares.sum(0), None
 
 
-_native_norm = cast(Callable[[Tensor, Tensor | None, float], Tensor], _RmsNorm.apply)
+def _norm_twin(x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+    return (F.rms_norm(x, x.shape[-1:], weight, eps),)
+
+
+_native_norm = Native(_norm, _norm_back, _norm_twin)
 
 
 # Pairs of an axis turned.
@@ -94,13 +92,11 @@ def turn_by(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
     """
     c, s = c.to(x.dtype), s.to(x.dtype)
     sizes = None
-    if x.numel() >= SMALL and native.usable(x, c, s) and not _recorded(c, s):
+    if native.usable(x, c, s) and x.numel() >= SMALL and s.shape == c.shape and not recorded(c, s):
         sizes = _turns(x, c)
-    if sizes is None or s.shape != c.shape:
+    if sizes is None:
         return _turned(x, c, s, halves)
-    if _recorded(x):
-        return _native_turn(x, c, s, halves, sizes)
-    return _turn(x, c, s, halves, sizes, 1)
+    return _native_turn(x, c.contiguous(), s.contiguous(), halves, sizes)[0]
 
 
 def _turned(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
@@ -141,31 +137,29 @@ def _turn(x: Tensor, c: Tensor, s: Tensor, halves: bool, sizes: Sizes, sign: int
     rows, outer, inner, half, turns = sizes
     width = outer * inner * half * 2
     x, stride = _strided(x, width)
-    y = torch.empty(x.shape, dtype=x.dtype)
-    c, s = c.contiguous(), s.contiguous()
+    y = x.new_empty(x.shape)
     native.call("turn", x.dtype, x, c, s, y, rows, stride, outer, inner, half, turns, int(halves), sign)
     return y
 
 
-class _Turn(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, c: Tensor, s: Tensor, halves: bool, sizes: Sizes) -> Tensor:
-        ctx.save_for_backward(c, s)
-        ctx.halves, ctx.sizes = halves, sizes
-        return _turn(x, c, s, halves, sizes, 1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        c, s = ctx.saved_tensors
-        dx = (
-            turn_by(grad, c, -s, ctx.halves)
-            if torch.is_grad_enabled()
-            else _turn(grad, c, s, ctx.halves, ctx.sizes, -1)
-        )
-        return dx, None, None, None, None
+def _turn_forward(
+    keep: bool, x: Tensor, c: Tensor, s: Tensor, halves: bool, sizes: Sizes
+) -> tuple[tuple[Tensor, ...], Kept]:
+    return (_turn(x, c, s, halves, sizes, 1),), ()
 
 
-_native_turn = cast(Callable[[Tensor, Tensor, Tensor, bool, Sizes], Tensor], _Turn.apply)
+def _turn_back(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    _, c, s, halves, sizes = inputs
+    return _turn(grads[0], c, s, halves, sizes, -1), None, None, None, None
+
+
+def _turn_twin(x: Tensor, c: Tensor, s: Tensor, halves: bool, sizes: Sizes) -> tuple[Tensor, ...]:
+    return (_turned(x, c, s, halves),)
+
+
+_native_turn = Native(_turn_forward, _turn_back, _turn_twin)
 
 
 # gate(a) b
@@ -173,12 +167,9 @@ _native_turn = cast(Callable[[Tensor, Tensor, Tensor, bool, Sizes], Tensor], _Tu
 
 def gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     """gate(a) * b, or gate(a): gate is one of GATES."""
-    worth = a.numel() >= SMALL and (b is None or b.shape == a.shape)
-    if not worth or not native.usable(a, b):
+    if not native.usable(a, b) or a.numel() < SMALL or (b is not None and b.shape != a.shape):
         return _gated(a, b, gate)
-    if _recorded(a, b):
-        return _native_gate(a, b, gate)
-    return _apply(a, b, gate)
+    return _native_gate(a, b, gate)[0]
 
 
 def _gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
@@ -192,37 +183,29 @@ def _gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     return y if b is None else y * b
 
 
-def _apply(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
+def _gate(keep: bool, a: Tensor, b: Tensor | None, gate: Gate) -> tuple[tuple[Tensor, ...], Kept]:
     a, b, sizes = _both(a, b)
-    y = torch.empty(a.shape, dtype=a.dtype)
+    y = a.new_empty(a.shape)
     native.call("gated_forward", a.dtype, a, b, y, *sizes, GATES.index(gate))
-    return y
+    return (y,), ()
 
 
-class _Gated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
-        ctx.save_for_backward(a, b)
-        ctx.gate = gate
-        return _apply(a, b, gate)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b = ctx.saved_tensors
-        if torch.is_grad_enabled():
-
-            def twin(a: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
-                return (_gated(a, b, ctx.gate),)
-
-            return *twin_gradients(twin, (a, b), ctx.needs_input_grad[:2], (grad,)), None
-        a, b, sizes = _both(a, b)
-        da = torch.empty(a.shape, dtype=a.dtype)
-        db = None if b is None else torch.empty(a.shape, dtype=a.dtype)
-        native.call("gated_backward", a.dtype, a, b, grad.contiguous(), da, db, *sizes, GATES.index(ctx.gate))
-        return da, db, None
+def _gate_back(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    a, b, gate = inputs
+    a, b, sizes = _both(a, b)
+    da = a.new_empty(a.shape)
+    db = None if b is None else a.new_empty(a.shape)
+    native.call("gated_backward", a.dtype, a, b, *grads, da, db, *sizes, GATES.index(gate))
+    return da, db, None
 
 
-_native_gate = cast(Callable[[Tensor, Tensor | None, Gate], Tensor], _Gated.apply)
+def _gate_twin(a: Tensor, b: Tensor | None, gate: Gate) -> tuple[Tensor, ...]:
+    return (_gated(a, b, gate),)
+
+
+_native_gate = Native(_gate, _gate_back, _gate_twin)
 
 
 # Rows that lie apart, as the parts of a split do.

@@ -10,14 +10,38 @@ Shapes: B batch, N chunks, H heads, C steps in a chunk, K keys, V values.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .chunked import CHUNK, Read, pair_products, pair_sums, split
+from .chunked import CHUNK, Read, contained, pair_products, pair_sums, split
+from .operators import operator
 from .support import data_type, state_type
 
 
+def _shapes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    g: Tensor | None = None,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    read: str = "after",
+    wide: bool = False,
+) -> tuple[Tensor, Tensor]:
+    kind = state_type(data_type(q, k, v, a, b, g, h0))
+    y = v.new_empty(v.shape, dtype=kind if wide else data_type(q, k, v, a, b, g))
+    return y, v.new_empty(v.shape[0], v.shape[2], k.shape[3], v.shape[3], dtype=kind)
+
+
+@operator(
+    "rank_one(Tensor q, Tensor k, Tensor v, Tensor a, Tensor b, Tensor? g=None, Tensor? h0=None, Tensor? reset=None,"
+    " str read='after', bool wide=False) -> (Tensor, Tensor)",
+    _shapes,
+)
 def rank_one(
     q: Tensor,
     k: Tensor,
@@ -28,11 +52,13 @@ def rank_one(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     read: Read = "after",
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """S[t] = diag(exp(g[t])) S[t-1] + a[t] b[t]^T S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t] (read="before": q[t]^T S[t-1]).
 
     q, k, a, b: [B,T,H,K]; v: [B,T,H,V]; g: [B,T,H] or [B,T,H,K], None for no decay, B or T of size 1 where it is constant;
-    h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least.
+    h0: [B,H,K,V]; reset: [B,T] bool. Returns y [B,T,H,V] and the last S [B,H,K,V], that in float32 at least;
+    ``wide``: y too.
     """
     dtype = data_type(q, k, v, a, b, g)
     kind = state_type(data_type(q, k, v, a, b, g, h0))
@@ -42,16 +68,42 @@ def rank_one(
     if g is not None:
         g = g.to(kind) if g.dim() == 4 else g.to(kind)[..., None]
         g = g.expand(-1, time, *g.shape[2:])
+    if v.numel() == 0:
+        y = v
+    elif time == 1:
+        if reset is not None:
+            state = torch.where(reset[..., None, None], 0, state)
+        y, state = _step(q, k, v, a, b, g, state, read)
+    else:
+
+        def run(q: Tensor, keys: Sequence[Tensor], v: Tensor, g: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+            k, a, b = keys
+            return _whole(q, k, a, b, v, g, state, reset, read)
+
+        y, state = contained(run, q, (k, a, b), v, g, state, reset, read)
+    return y if wide else y.to(dtype), state
+
+
+def _whole(
+    q: Tensor,
+    k: Tensor,
+    a: Tensor,
+    b: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    state: Tensor,
+    reset: Tensor | None,
+    read: Read,
+) -> tuple[Tensor, Tensor]:
     if reset is not None:
         # Memory that is cleared before a step is memory that decays to nothing in it, and nothing of it is read.
         cut = reset[..., None, None]
         g = torch.where(cut, -math.inf, v.new_zeros(1) if g is None else g)
-        g = g.expand(-1, -1, heads, -1)
+        g = g.expand(-1, -1, v.shape[2], -1)
         b = torch.where(cut, 0, b)
         if read == "before":
             q = torch.where(cut, 0, q)
-    y, state = (_step if time == 1 else _chunks)(q, k, v, a, b, g, state, read)
-    return y.to(dtype), state
+    return _chunks(q, k, v, a, b, g, state, read)
 
 
 def _step(

@@ -7,17 +7,46 @@ Nothing here can run in parallel over time, so all that does not depend on h is 
 input's share of every preactivation, biases included.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import native
 from .linear import linear, outer_sum
-from .support import data_type, state_type, twin_gradients
+from .operators import operator
+from .support import Kept, Native, data_type, state_type
+
+native.declare(
+    "gated_cell_forward gates[B,T,4,H] R[4,H,H] h0[B,H] c0[B,H] reset?:bool[B,T] h[B,T,H] c[B,T,H] B T H",
+    "gated_cell_backward gates[B,T,4,H] recurrent[B,T,4,H] R[4,H,H] h[B,T,H] h0[B,H] c[B,T,H] c0[B,H] reset?:bool[B,T]"
+    " dh[B,T,H] dc[B,T,H] dh0[B,H] dc0[B,H] B T H",
+    "gated_average_forward gates[B,T,3,H] R[3,H,H] bn[H] h0[B,H] reset?:bool[B,T] h[B,T,H] B T H",
+    "gated_average_backward gates[B,T,3,H] recurrent[B,T,3,H] R[3,H,H] bn[H] h[B,T,H] h0[B,H] reset?:bool[B,T]"
+    " dh[B,T,H] dn[B,T,H] dh0[B,H] B T H",
+)
 
 
+def _cell_shapes(
+    gates: Tensor, R: Tensor, h0: Tensor | None = None, c0: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    kind = state_type(data_type(gates, R, h0, c0))
+    h, c = (gates.new_empty(*gates.shape[:2], gates.shape[3], dtype=kind) for _ in range(2))
+    return h, c
+
+
+def _average_shapes(
+    gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor | None = None, reset: Tensor | None = None
+) -> Tensor:
+    kind = state_type(data_type(gates, R, bn, h0))
+    return gates.new_empty(*gates.shape[:2], gates.shape[3], dtype=kind)
+
+
+@operator(
+    "gated_cell(Tensor gates, Tensor R, Tensor? h0=None, Tensor? c0=None, Tensor? reset=None) -> (Tensor, Tensor)",
+    _cell_shapes,
+)
 def gated_cell(
     gates: Tensor,
     R: Tensor,
@@ -34,11 +63,18 @@ def gated_cell(
     nothing = gates.new_zeros(gates.shape[0], gates.shape[3])
     h0 = nothing if h0 is None else h0.to(kind)
     c0 = nothing if c0 is None else c0.to(kind)
+    if gates.numel() == 0:
+        return gates[:, :, 0], gates[:, :, 0]
     if native.usable(gates, R, h0, c0, reset):
-        return _native_gated_cell(gates, R, h0, c0, reset)
+        given = (None if x is None else x.contiguous() for x in (gates, R, h0, c0, reset))
+        h, c = _native_cell(*given)
+        return h, c
     return gated_cell_loop(gates, R, h0, c0, reset)
 
 
+@operator(
+    "gated_average(Tensor gates, Tensor R, Tensor bn, Tensor? h0=None, Tensor? reset=None) -> Tensor", _average_shapes
+)
 def gated_average(
     gates: Tensor,
     R: Tensor,
@@ -53,8 +89,11 @@ def gated_average(
     kind = state_type(data_type(gates, R, bn, h0))
     gates, R, bn = gates.to(kind), R.to(kind), bn.to(kind)
     h0 = gates.new_zeros(gates.shape[0], gates.shape[3]) if h0 is None else h0.to(kind)
+    if gates.numel() == 0:
+        return gates[:, :, 0]
     if native.usable(gates, R, bn, h0, reset):
-        return _native_gated_average(gates, R, bn, h0, reset)
+        given = (None if x is None else x.contiguous() for x in (gates, R, bn, h0, reset))
+        return _native_average(*given)[0]
     return gated_average_loop(gates, R, bn, h0, reset)
 
 
@@ -88,66 +127,54 @@ def gated_average_loop(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: 
     return torch.stack(hs, 1)
 
 
-class _Cell(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        gates, R, h0, c0 = gates.contiguous(), R.contiguous(), h0.contiguous(), c0.contiguous()
-        ctx.reset = reset = reset.contiguous() if reset is not None else None
-        batch, time, _, width = gates.shape
-        h, c = gates.new_empty(2, batch, time, width).unbind()
-        native.call("gated_cell_forward", h.dtype, gates, R, h0, c0, reset, h, c, batch, time, width)
-        ctx.save_for_backward(gates, R, h0, c0, h, c)
-        return h, c
-
-    @staticmethod
-    def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor | None, ...]:
-        gates, R, h0, c0, h, c = ctx.saved_tensors
-        reset = ctx.reset
-        if torch.is_grad_enabled():
-
-            def twin(gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, ...]:
-                return gated_cell_loop(gates, R, h0, c0, reset)
-
-            return *twin_gradients(twin, (gates, R, h0, c0), ctx.needs_input_grad[:4], (dh, dc)), None
-        last = _last(h, h0, reset)
-        delta = linear(last, R.flatten(0, 1)).view(gates.shape)
-        dh, dc, dh0, dc0 = dh.contiguous(), dc.contiguous(), torch.zeros_like(h0), torch.zeros_like(c0)
-        tensors = (gates, delta, R, h, h0, c, c0, reset, dh, dc, dh0, dc0)
-        native.call("gated_cell_backward", h.dtype, *tensors, *h.shape)
-        dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
-        return delta, dR, dh0, dc0, None
+def _cell_forward(
+    keep: bool, gates: Tensor, R: Tensor, h0: Tensor, c0: Tensor, reset: Tensor | None
+) -> tuple[tuple[Tensor, ...], Kept]:
+    batch, time, _, width = gates.shape
+    h, c = gates.new_empty(batch, time, width), gates.new_empty(batch, time, width)
+    native.call("gated_cell_forward", h.dtype, gates, R, h0, c0, reset, h, c, batch, time, width)
+    return (h, c), ()
 
 
-class _Average(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
-        gates, R, bn, h0 = gates.contiguous(), R.contiguous(), bn.contiguous(), h0.contiguous()
-        ctx.reset = reset = reset.contiguous() if reset is not None else None
-        batch, time, _, width = gates.shape
-        h = gates.new_empty(batch, time, width)
-        native.call("gated_average_forward", h.dtype, gates, R, bn, h0, reset, h, batch, time, width)
-        ctx.save_for_backward(gates, R, bn, h0, h)
-        return h
+def _cell_backward(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    gates, R, h0, c0, reset = inputs
+    h, c = results
+    last = _last(h, h0, reset)
+    delta = linear(last, R.flatten(0, 1)).view(gates.shape)
+    dh0, dc0 = torch.zeros_like(h0), torch.zeros_like(c0)
+    tensors = (gates, delta, R, h, h0, c, c0, reset, *grads, dh0, dc0)
+    native.call("gated_cell_backward", h.dtype, *tensors, *h.shape)
+    dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
+    return delta, dR, dh0, dc0, None
 
-    @staticmethod
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
-        gates, R, bn, h0, h = ctx.saved_tensors
-        reset = ctx.reset
-        if torch.is_grad_enabled():
 
-            def twin(gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor) -> tuple[Tensor, ...]:
-                return (gated_average_loop(gates, R, bn, h0, reset),)
+def _average_forward(
+    keep: bool, gates: Tensor, R: Tensor, bn: Tensor, h0: Tensor, reset: Tensor | None
+) -> tuple[tuple[Tensor, ...], Kept]:
+    batch, time, _, width = gates.shape
+    h = gates.new_empty(batch, time, width)
+    native.call("gated_average_forward", h.dtype, gates, R, bn, h0, reset, h, batch, time, width)
+    return (h,), ()
 
-            return *twin_gradients(twin, (gates, R, bn, h0), ctx.needs_input_grad[:4], (dh,)), None
-        last = _last(h, h0, reset)
-        delta = linear(last, R.flatten(0, 1)).view(gates.shape)
-        dh, dh0, dn = dh.contiguous(), torch.zeros_like(h0), torch.empty_like(h)
-        native.call("gated_average_backward", h.dtype, gates, delta, R, bn, h, h0, reset, dh, dn, dh0, *h.shape)
-        dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
-        dgates = torch.cat([delta[:, :, :2], dn[:, :, None]], 2)
-        return dgates, dR, delta[:, :, 2].sum((0, 1)), dh0, None
+
+def _average_backward(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    gates, R, bn, h0, reset = inputs
+    (h,) = results
+    last = _last(h, h0, reset)
+    delta = linear(last, R.flatten(0, 1)).view(gates.shape)
+    dh0, dn = torch.zeros_like(h0), torch.empty_like(h)
+    native.call("gated_average_backward", h.dtype, gates, delta, R, bn, h, h0, reset, *grads, dn, dh0, *h.shape)
+    dR = outer_sum(delta.flatten(2).flatten(0, 1), last.flatten(0, 1)).view(R.shape)
+    dgates = torch.cat([delta[:, :, :2], dn[:, :, None]], 2)
+    return dgates, dR, delta[:, :, 2].sum((0, 1)), dh0, None
+
+
+def _average_twin(*inputs: Tensor) -> tuple[Tensor, ...]:
+    return (gated_average_loop(*inputs),)
 
 
 def _last(h: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
@@ -156,5 +183,5 @@ def _last(h: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
     return last if reset is None else last.masked_fill_(reset[..., None], 0)
 
 
-_native_gated_cell = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]], _Cell.apply)
-_native_gated_average = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor], _Average.apply)
+_native_cell = Native(_cell_forward, _cell_backward, gated_cell_loop)
+_native_average = Native(_average_forward, _average_backward, _average_twin)

@@ -6,36 +6,53 @@ rotation   h[t] = a[t] * R(angle[t]) h[t-1] + b[t]
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from . import native
-from .support import data_type, polar, state_type, twin_gradients
+from .operators import operator
+from .support import Kept, Native, data_type, polar, state_type
+
+native.declare(
+    "scan_forward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D)"
+    " B T D a_batch a_time maximum",
+    "scan_backward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D) grad(B,T,D)"
+    " da(B,T,D) db(B,T,D) dstart(B,D) dclear(B,D) B T D a_batch a_time maximum",
+)
 
 
 def diagonal_scan(
-    a: Tensor, b: Tensor, h0: Tensor | None = None, reset: Tensor | None = None, clear: Tensor | float = 0.0
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    clear: Tensor | float = 0.0,
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """h[t] = a[t] * h[t-1] + b[t].
 
     a: [B,T,*S], with size 1 where it is constant; b: [B,T,*S]; h0: [B,*S]; reset: [B,T] bool; clear: [*S], what the
     memory is before the first step (without h0) and after a reset.
-    Returns h [B,T,*S] and the last h [B,*S], the latter in float32 at least.
+    Returns h [B,T,*S] and the last h [B,*S], the latter in float32 at least; ``wide``: the former too.
     """
-    return _scan(a, b, h0, reset, clear, maximum=False)
+    return _scan(a, b, h0, reset, *_cleared(clear), False, wide)
 
 
 def max_plus_scan(
-    a: Tensor, b: Tensor, h0: Tensor | None = None, reset: Tensor | None = None, clear: Tensor | float = -math.inf
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None = None,
+    reset: Tensor | None = None,
+    clear: Tensor | float = -math.inf,
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """h[t] = max(a[t] + h[t-1], b[t]): a running decayed maximum. Arguments and results as for `diagonal_scan`.
 
     The gradient goes to the larger side, and to both by halves where they are equal.
     """
-    return _scan(a, b, h0, reset, clear, maximum=True)
+    return _scan(a, b, h0, reset, *_cleared(clear), True, wide)
 
 
 def rotation_scan(
@@ -45,6 +62,7 @@ def rotation_scan(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     clear: Tensor | float = 0.0,
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """h[t] = decay[t] * R(angle[t]) h[t-1] + b[t], where R turns pairs of the last axis: a diagonal scan over complex numbers.
 
@@ -56,28 +74,68 @@ def rotation_scan(
     start = None if h0 is None else _paired(h0.to(kind))
     cleared = _paired(clear.to(kind)) if isinstance(clear, Tensor) else clear
     h, last = diagonal_scan(gate, _paired(b.to(kind)), start, reset, cleared)
-    return torch.view_as_real(h).flatten(-2).to(dtype), torch.view_as_real(last).flatten(-2)
+    y = torch.view_as_real(h).flatten(-2)
+    return y if wide else y.to(dtype), torch.view_as_real(last).flatten(-2)
 
 
 def _paired(x: Tensor) -> Tensor:
     return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
 
 
+def _cleared(clear: Tensor | float) -> tuple[Tensor | None, float]:
+    return (clear, 0.0) if isinstance(clear, Tensor) else (None, clear)
+
+
+def _shapes(
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    clear: Tensor | None,
+    fill: float,
+    maximum: bool,
+    wide: bool,
+) -> tuple[Tensor, Tensor]:
+    state = state_type(data_type(a, b, h0))
+    h = b.new_empty(b.shape, dtype=state if wide else data_type(a, b))
+    return h, b.new_empty(b.shape[:1] + b.shape[2:], dtype=state)
+
+
+@operator(
+    "scan(Tensor a, Tensor b, Tensor? h0, Tensor? reset, Tensor? clear, float fill, bool maximum, bool wide)"
+    " -> (Tensor, Tensor)",
+    _shapes,
+)
 def _scan(
-    a: Tensor, b: Tensor, h0: Tensor | None, reset: Tensor | None, clear: Tensor | float, maximum: bool
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    clear: Tensor | None,
+    fill: float,
+    maximum: bool,
+    wide: bool,
 ) -> tuple[Tensor, Tensor]:
     dtype = data_type(a, b)
     state = state_type(data_type(a, b, h0))
     a, b = a.to(state), b.to(state)
-    cleared = torch.as_tensor(clear, dtype=state, device=b.device).expand(b.shape[2:])
+    cleared = b.new_full((), fill) if clear is None else clear.to(state)
+    cleared = cleared.expand(b.shape[2:])
     start = cleared.expand(b.shape[:1] + b.shape[2:]) if h0 is None else h0.to(state)
+    if b.numel() == 0:
+        # Nothing is computed, but what enters and leaves is a function of the same tensors.
+        return b.to(state if wide else dtype), start.expand(b.shape[:1] + b.shape[2:])
     if b.shape[1] == 1:
         h = _step(a, b, start, reset, cleared, maximum)
     elif native.usable(a, b, start, cleared, reset):
-        h = _native_scan(a, b, start, cleared, reset, maximum)
+        # The dims of S that a lacks are filled in, batch and time stay of size 1.
+        wide_a = a.expand(a.shape[:2] + b.shape[2:])
+        reset = None if reset is None else reset.contiguous()
+        given = (x.contiguous() for x in (wide_a, b, start, cleared))
+        (h,) = _native(*given, reset, maximum)
     else:
         h = blocked_scan(a, b, start, reset, cleared, maximum)
-    return h.to(dtype), h[:, -1]
+    return h if wide else h.to(dtype), h[:, -1]
 
 
 def _step(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tensor, maximum: bool) -> Tensor:
@@ -117,12 +175,16 @@ def blocked_scan(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clea
     memory, memories = start, []
     for j in range(blocks):
         memories.append(memory)
-        reached = plus(h[:, j], times(factors[-1][:, j], memory))
-        memory = reached if reset is None else torch.where(dead[:, j], h[:, j], reached)
-    inside = torch.stack(locals_, 2)
-    whole = plus(inside, times(torch.stack(factors, 2), torch.stack(memories, 1).unsqueeze(2)))
-    if reset is not None:
-        whole = torch.where(torch.stack(deads, 2), inside, whole)
+        # Both sides of a product must be finite for its gradients to be, even for those that nobody asks for.
+        reached = times(factors[-1][:, j], memory if reset is None else torch.where(dead[:, j], 0, memory))
+        memory = plus(h[:, j], reached if reset is None else torch.where(dead[:, j], zero, reached))
+    inside, entered = torch.stack(locals_, 2), torch.stack(memories, 1).unsqueeze(2)
+    if reset is None:
+        whole = plus(inside, times(torch.stack(factors, 2), entered))
+    else:
+        gone = torch.stack(deads, 2)
+        reached = times(torch.stack(factors, 2), torch.where(gone, 0, entered))
+        whole = torch.where(gone, inside, plus(inside, torch.where(gone, zero, reached)))
     return whole.flatten(1, 2)[:, :time]
 
 
@@ -139,53 +201,30 @@ def _blocks(x: Tensor, blocks: int, size: int, fill: float) -> tuple[Tensor, ...
     return x.reshape(x.shape[0], blocks, size, *x.shape[2:]).unbind(2)
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, b: Tensor, start: Tensor, clear: Tensor, reset: Tensor | None, maximum: bool
-    ) -> Tensor:
-        # The dims of S that a lacks are filled in, batch and time stay of size 1.
-        wide = a.expand(a.shape[:2] + b.shape[2:]).contiguous()
-        b, start, clear = b.contiguous(), start.contiguous(), clear.contiguous()
-        reset = reset.contiguous() if reset is not None else None
-        h = torch.empty_like(b)
-        native.call("scan_forward", b.dtype, wide, b, start, clear, reset, h, *_sizes(wide, b), maximum)
-        ctx.save_for_backward(a, b, start, clear, h)
-        ctx.reset, ctx.maximum, ctx.wide = reset, maximum, wide if wide is not a else None
-        return h
+def _forward(
+    keep: bool, a: Tensor, b: Tensor, start: Tensor, clear: Tensor, reset: Tensor | None, maximum: bool
+) -> tuple[tuple[Tensor, ...], Kept]:
+    h = torch.empty_like(b)
+    native.call("scan_forward", b.dtype, a, b, start, clear, reset, h, *_sizes(a, b), maximum)
+    return (h,), ()
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, start, clear, h = ctx.saved_tensors
-        reset, maximum = ctx.reset, ctx.maximum
-        if torch.is_grad_enabled():
 
-            def twin(a: Tensor, b: Tensor, start: Tensor, clear: Tensor) -> tuple[Tensor, ...]:
-                return (blocked_scan(a, b, start, reset, clear, maximum),)
+def _backward(
+    inputs: Sequence[Tensor], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    a, b, start, clear, reset, maximum = inputs
+    da, db = torch.empty_like(b), torch.empty_like(b)
+    dstart, dclear = torch.empty_like(start), torch.zeros_like(start)
+    found = (da, db, dstart, dclear)
+    native.call(
+        "scan_backward", b.dtype, a, b, start, clear, reset, *results, *grads, *found, *_sizes(a, b), int(maximum)
+    )
+    return da.sum_to_size(a.shape), db, dstart, dclear.sum(0), None, None
 
-            return *twin_gradients(twin, (a, b, start, clear), ctx.needs_input_grad[:4], (grad,)), None, None
-        wide = a if ctx.wide is None else ctx.wide
-        grad = grad.contiguous()
-        da, db = torch.empty_like(b), torch.empty_like(b)
-        dstart, dclear = torch.empty_like(start), torch.zeros_like(start)
-        native.call(
-            "scan_backward",
-            b.dtype,
-            wide,
-            b,
-            start,
-            clear,
-            reset,
-            h,
-            grad,
-            da,
-            db,
-            dstart,
-            dclear,
-            *_sizes(wide, b),
-            maximum,
-        )
-        return da.sum_to_size(a.shape), db, dstart, dclear.sum(0), None, None
+
+def _twin(*inputs: Tensor) -> tuple[Tensor, ...]:
+    a, b, start, clear, reset, maximum = inputs
+    return (blocked_scan(a, b, start, reset, clear, bool(maximum)),)
 
 
 def _sizes(a: Tensor, b: Tensor) -> tuple[int, ...]:
@@ -195,4 +234,4 @@ def _sizes(a: Tensor, b: Tensor) -> tuple[int, ...]:
     return batch, time, width, (a[0].numel() if a.shape[0] > 1 else 0), (width if a.shape[1] > 1 else 0)
 
 
-_native_scan = cast(Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None, bool], Tensor], _Scan.apply)
+_native = Native(_forward, _backward, _twin)

@@ -1,9 +1,13 @@
 """What every kernel needs around its arithmetic: types, resets, chunks, gradients by way of the twin."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from . import native
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -34,17 +38,106 @@ def polar(length: Tensor | float, angle: Tensor) -> Tensor:
     return cartesian(length * angle.cos(), length * angle.sin())
 
 
+def finite(*tensors: Tensor) -> bool:
+    """Whether all numbers are finite, if that can be found out at once; an answer that a device or a transform keeps back is no."""
+    if native.transformed():
+        return False
+    # A sum is finite only if all its terms are; that it may not be although they are costs time, nothing else.
+    return all(x.device.type == "cpu" and bool(x.detach().sum().isfinite()) for x in tensors)
+
+
+def reached(bad: Tensor, reset: Tensor | None, start: Tensor | None = None, steps: int | None = None) -> Tensor:
+    """[B,T,*S] bool: whether something bad [B,T,*S] has come in since the last reset, in the step itself, or (start [B,*S]) was in the
+    memory before; ``steps``: only what came in during so many steps counts."""
+    ones = (1,) * (bad.dim() - 2)
+    now = torch.arange(bad.shape[1], device=bad.device)
+    last = torch.where(bad, now.view(-1, *ones), -2).cummax(1).values
+    if start is not None:
+        last = torch.maximum(last, torch.where(start, -1, -2)[:, None])
+    since = -torch.ones_like(now)[None]
+    if reset is not None:
+        since = torch.where(reset, now, -1).cummax(1).values
+    if steps is not None:
+        since = torch.maximum(since, now - steps + 1)
+    return last >= since.view(*since.shape, *ones)
+
+
+def recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd is watching."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def without_autocast() -> AbstractContextManager[None]:
+    """Inside, operations run in the types of what they are given."""
+    found: AbstractContextManager[None] = torch._C._DisableAutocast()
+    return found
+
+
 def twin_gradients(
     twin: Callable[..., tuple[Tensor, ...]],
-    inputs: Sequence[Tensor | None],
+    inputs: Sequence[Any],
     needed: Sequence[bool],
     grads: Sequence[Tensor],
+    again: bool | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of `twin(*inputs)` that can themselves be differentiated: the backward of a backward."""
-    chosen = [need and tensor is not None for tensor, need in zip(inputs, needed, strict=True)]
-    wanted = [tensor for tensor, choose in zip(inputs, chosen, strict=True) if choose and tensor is not None]
+    """Gradients of `twin(*inputs)`. Where gradients are recorded, or ``again``, they can themselves be differentiated."""
+    again = torch.is_grad_enabled() if again is None else again
     with torch.enable_grad():
-        used = [(out, grad) for out, grad in zip(twin(*inputs), grads, strict=True) if out.requires_grad]
+        # One tensor may be given twice; each place has a gradient of its own.
+        places = [x.view_as(x) if need and x is not None else x for x, need in zip(inputs, needed, strict=True)]
+        chosen = [need and x is not None for x, need in zip(inputs, needed, strict=True)]
+        wanted = [x for x, choose in zip(places, chosen, strict=True) if choose]
+        used = [(out, grad) for out, grad in zip(twin(*places), grads, strict=True) if out.requires_grad]
+        if not used or not wanted:
+            return (None,) * len(inputs)
         outputs, weights = [out for out, _ in used], [grad for _, grad in used]
-        found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=True, allow_unused=True))
+        found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=again, allow_unused=True))
     return tuple(next(found) if choose else None for choose in chosen)
+
+
+Kept = tuple[Tensor | None, ...]
+
+
+class Native:
+    """A native function that autograd knows. Where it runs is for the caller to say: `native.usable` of all inputs.
+
+    forward(keep, *inputs) gives the results, and if ``keep`` what else the backward pass wants; backward(inputs, results, kept,
+    grads) the gradients of all inputs, from contiguous ones of all results; twin(*inputs) the same results by torch alone, for
+    all that native code cannot do: gradients of gradients, or many at once.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., tuple[tuple[Tensor, ...], Kept]],
+        backward: Callable[..., tuple[Tensor | None, ...]],
+        twin: Callable[..., tuple[Tensor, ...]],
+    ) -> None:
+        self.forward = forward
+
+        class Recorded(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+                results, kept = forward(True, *inputs)
+                ctx.given = [None if isinstance(x, Tensor) else x for x in inputs]
+                ctx.results, ctx.kept = len(results), len(kept)
+                ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs), *results, *kept)
+                return results
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+                saved = ctx.saved_tensors
+                count = len(ctx.given)
+                inputs = [x if given is None else given for x, given in zip(saved, ctx.given, strict=False)]
+                with without_autocast():
+                    if torch.is_grad_enabled() or not native.usable(*grads):
+                        return twin_gradients(twin, inputs, ctx.needs_input_grad, grads)
+                    results, kept = saved[count : count + ctx.results], saved[count + ctx.results :]
+                    return backward(inputs, results, kept, [grad.contiguous() for grad in grads])
+
+        self.recorded = Recorded.apply
+
+    def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            found: tuple[Tensor, ...] = self.recorded(*inputs)  # type: ignore[no-untyped-call]
+            return found
+        return self.forward(False, *inputs)[0]
