@@ -25,13 +25,13 @@ WIDEST = 256  # and at most this
 BLOCK = 64
 
 _LAID = (
-    "q{B:qb,T:qt,H*G:qh,K:1} k{B:kb,T:kt,H:kh,K:1} v{B:vb,T:vt,H:vh,V:1}",
-    "scale B T H G K<=256 V<=256 qb qt qh kb kt kh vb vt vh",
+    "q{B:qb,T:qt,H*G:qh,K:1} k{B:kb,N:kn,H:kh,K:1} v{B:vb,N:vn,H:vh,V:1} first?:int64[B,T] last?:int64[B,T]",
+    "scale B T N H G K<=256 V<=256 qb qt qh kb kn kh vb vn vh",
 )
 native.declare(
-    f"attention_forward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) packed(B,H,K,T+64) {_LAID[1]}",
-    f"attention_backward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) grad(B,T,H*G,V) dq(B,T,H*G,K) dk(B,T,H*G,K) dv(B,T,H*G,V) {_LAID[1]}",
-    "attention_step q(B,H,G,K) k{B:kb,N:kn,H:kh,K:1} v{B:vb,N:vn,H:vh,V:1} y(B,H,G,V) scores(B*H*G,N+16) scale"
+    f"attention_forward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) packed(B,H,K,N+64) {_LAID[1]}",
+    f"attention_backward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) grad(B,T,H*G,V) dq(B,T,H*G,K) dk(B,N,H*G,K) dv(B,N,H*G,V) {_LAID[1]}",
+    "attention_step q(B,H,G,K) k{B:kb,N:kn,H:kh,K:1} v{B:vb,N:vn,H:vh,V:1} first?:int64[B] y(B,H,G,V) scores(B*H*G,N+16) scale"
     " B N H G K<=256 V<=256 kb kn kh vb vn vh",
 )
 
@@ -79,7 +79,7 @@ def attention_step(q: Tensor, k: Tensor, v: Tensor, scale: float, first: Tensor 
     q, k, v = q.contiguous(), _last(k), _last(v)
     y = q.new_empty(batch, heads, group, wide)
     scores = q.new_empty(batch * heads * group * (entries + LANES))
-    start = None if first is None else first.expand(batch).contiguous()
+    start = None if first is None else first.to(torch.long).expand(batch).contiguous()
     sizes = batch, entries, heads, group, width, wide, *k.stride()[:3], *v.stride()[:3]
     native.call("attention_step", q.dtype, q, k, v, start, y, scores, _bits(scale), *sizes)
     return y

@@ -18,6 +18,7 @@ from .layers import Linear, Values, owned, plain
 from .linear import linear
 from .memory import Memories
 from .ragged import by_lengths
+from .release import release
 from .state import Course, Memory, Signature, State, StateError, States
 
 
@@ -450,6 +451,9 @@ class Model(Body):
         result = found if len(self.OUTPUTS) == 1 else dict(zip(self.outputs, found, strict=True))
         if each:
             return result, States(steps or 1, new, self.signature)
+        if reset is not None:
+            memories = self.signature.memories
+            release(new, [name for name, memory in memories.items() if None in memory.sizes])
         if time.count is not None:
             new["count"] = time.count + (steps or 1)
         return result, State(new, self.signature)

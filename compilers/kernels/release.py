@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from . import native
-from .memory import State
+from .memory import Memories
 
 
-def release(state: State, grows: Iterable[str]) -> None:
+def release(state: Memories, grows: Iterable[str]) -> None:
     """Cut the registers that grow, by their names, to the longest document that is still open in some row.
 
     For the state that a call with resets leaves behind. Where knowing would mean waiting for a device, or a register has a fixed

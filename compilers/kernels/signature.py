@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 _ARGUMENT = re.compile(r"(\w+)(\?)?(?::(\w+))?(?:([\[({])(.*)[\])}])|(\w+)(?:<=(\d+))?")
-_TYPES = {"bool": torch.bool, "uint8": torch.uint8}
+_TYPES = {"bool": torch.bool, "uint8": torch.uint8, "int64": torch.int64}
 _TENSORS = (Tensor, torch.nn.Parameter)
 
 Arguments = tuple[Tensor | int | None, ...]

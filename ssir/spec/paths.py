@@ -123,7 +123,9 @@ def refuse_clashes(module: Module, component: str) -> None:
             if not isinstance(name, syntax.Name):
                 continue
             own = name.id == key.split(",")[0].strip() and len(path) == _PLAIN and not others
-            what = f"by `{taken[name.id]}`" if name.id in taken else "as a node" if name.id in nodes and not own else None
+            what = (
+                f"by `{taken[name.id]}`" if name.id in taken else "as a node" if name.id in nodes and not own else None
+            )
             if what is not None:
                 place = module.document.locate(path, name.start, name.end)
                 words = f"`{name.id}` is taken {what}"

@@ -1,13 +1,16 @@
 """What a reset has closed is not kept."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor
 
 import ssir
-from ssir.compilers.kernels.memory import State
+from ssir.compilers.kernels import module
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.release import release
+from ssir.compilers.kernels.state import State
 
 SPEC = """
 ssir: 1
@@ -24,13 +27,12 @@ main: main
 
 
 def released(model: Model, state: State) -> State:
-    (body,) = [body for body in model.body.bodies() if body.GROWS]
-    state = dict(state)
-    release(state, [body.at + name for name in body.GROWS])
-    return state
+    cut = dict(state)
+    release(cut, [name for name, memory in model.signature.memories.items() if None in memory.sizes])
+    return State(cut, model.signature)
 
 
-def entries(state: State) -> set[int]:
+def entries(state: Mapping[str, Tensor]) -> set[int]:
     return {value.shape[1] for name, value in state.items() if name != "position"}
 
 
@@ -47,7 +49,9 @@ def run(model: Model, x: Tensor, reset: Tensor, cut: bool) -> tuple[Tensor, Stat
 
 
 @pytest.fixture
-def model() -> Model:
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model that releases nothing by itself."""
+    monkeypatch.setattr(module, "release", lambda state, grows: None)
     made: Model = ssir.compile(ssir.loads(SPEC), dtype=torch.float64)
     return made
 
@@ -100,3 +104,11 @@ def test_a_state_of_fixed_capacity_is_left_alone(model: Model) -> None:
     x = torch.randn(2, 4, dtype=torch.float64)
     _, state = model.step(x, state, torch.ones(2, dtype=torch.bool))
     assert entries({k: v for k, v in released(model, state).items() if k != "count"}) == {16}
+
+
+def test_a_call_with_resets_gives_back_by_itself() -> None:
+    made: Model = ssir.compile(ssir.loads(SPEC), dtype=torch.float64)
+    reset = torch.zeros(1, 100, dtype=torch.bool)
+    reset[0, 90] = True
+    _, state = made(torch.randn(1, 100, 4, dtype=torch.float64), reset=reset)
+    assert entries(state) == {10}
