@@ -41,13 +41,14 @@ class Run:
     ) -> None:
         self.root, self.time, self.old, self.new = root, time, old, new
         self.grouped, self.kept, self.at, self.layer = grouped, kept, at, layer
-        self.joined: dict[tuple[str, ...], tuple[Tensor, Tensor | None, list[int]]] = {}
+        self.joined: dict[tuple[Any, ...], tuple[Tensor, Tensor | None, list[int]]] = {}
 
     def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
         """What only parameters decide, made by a method of the body."""
         if self.kept is None:
             return make(self)
-        return self.kept.once((self.at, make.__name__), lambda: make(self))
+        body = make.__self__  # type: ignore[attr-defined]
+        return self.kept.once((self.at, id(body), make.__name__), lambda: make(self))
 
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
@@ -66,8 +67,9 @@ class Body(nn.Module):
         tuple[str, tuple[int, ...], str | None, bool], ...
     ] = ()  # path, sizes, own dtype, whether it is learned
     SHARED: tuple[str, ...] = ()  # the paths, of parts and values, that are those of the whole model
-    STACKS: tuple[tuple[str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
-    # path, the kind and class of each layer, whether layers of a kind are one
+    CALLS: tuple[tuple[str, type[Body]], ...] = ()  # path and class of each component in it
+    STACKS: tuple[tuple[str, str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
+    # path, path of its memories, the kind and class of each layer, whether layers of a kind are one
     MEMORIES: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()  # path, sizes, "data", "wide" or "complex"
     GROUPED: tuple[str, ...] = ()  # the parts whose weights may be used without calling them
     FUSED = False  # whether a memory is computed together with parts around it
@@ -82,7 +84,9 @@ class Body(nn.Module):
             home = top if path in self.SHARED else self
             empty = torch.empty(sizes, dtype=dtype if own is None else getattr(torch, own), device=device)
             home.enter_value(path, empty, learned)
-        for path, layers, share in self.STACKS:
+        for path, body in self.CALLS:
+            self.enter(path, partial(body, dtype, device, top))
+        for path, _, layers, share in self.STACKS:
             container = self.enter(path, nn.ModuleList)
             for i, (kind, body) in enumerate(layers):
                 if not share or i == _first(layers, kind):
@@ -121,7 +125,7 @@ class Body(nn.Module):
     def layers(self, path: str) -> Iterator[tuple[int, str, nn.Module]]:
         """The layers of a stack: index, kind and body."""
         container = self.part(path)
-        layers, share = next((layers, share) for name, layers, share in self.STACKS if name == path)
+        layers, share = next((layers, share) for name, _, layers, share in self.STACKS if name == path)
         for i, (kind, _) in enumerate(layers):
             yield i, kind, container._modules[str(_first(layers, kind) if share else i)]  # type: ignore[misc]
 
@@ -135,10 +139,11 @@ class Body(nn.Module):
 
     def _joined(self, run: Run, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
         if run.kept is not None:
-            return run.kept.once((run.at, *paths), lambda: self._join(paths))
-        if paths not in run.joined:
-            run.joined[paths] = self._join(paths)
-        return run.joined[paths]
+            return run.kept.once((run.at, id(self), *paths), lambda: self._join(paths))
+        key = (id(self), *paths)
+        if key not in run.joined:
+            run.joined[key] = self._join(paths)
+        return run.joined[key]
 
     def _join(self, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
         parts = [self.part(path) for path in paths]
@@ -176,8 +181,10 @@ class Body(nn.Module):
 
     def plain(self) -> bool:
         """Whether nobody would notice if parts were not called."""
+        inner = [self.part(path) for path, _ in self.CALLS]
+        inner += [body for path, *_ in self.STACKS for _, _, body in self.layers(path)]
         return all(plain(self.part(path), Linear) for path in self.GROUPED) and all(
-            getattr(body, "plain", bool)() for path, *_ in self.STACKS for _, _, body in self.layers(path)
+            isinstance(body, Body) and body.plain() for body in inner
         )
 
     @classmethod
@@ -185,7 +192,9 @@ class Body(nn.Module):
         """Every memory of this body and its layers: path, sizes, kind of dtype."""
         for name, sizes, kind in cls.MEMORIES:
             yield at + name, sizes, kind
-        for path, layers, _ in cls.STACKS:
+        for _, inner in cls.CALLS:
+            yield from inner.memories(at)
+        for _, path, layers, _ in cls.STACKS:
             for i, (_, body) in enumerate(layers):
                 yield from body.memories(f"{at}{path}.{i}.")
 

@@ -10,12 +10,15 @@ import builtins
 import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Literal
 
 from ssir.compilers.forms import Match
 from ssir.compilers.torch import ops
+from ssir.compilers.torch.methods import written
 from ssir.compilers.torch.parts import Parts
-from ssir.ir.graph import Dependence, Graph, Node
+from ssir.compilers.torch.regions import Regions
+from ssir.ir.graph import Dependence, Graph, Node, parents
 from ssir.ir.ops import ELEMENTWISE
 from ssir.passes.facts import facts, is_complex
 
@@ -33,31 +36,59 @@ class Unit:
         chosen: Mapping[tuple[str, str], Match],
         loops: Mapping[str, Match],
         imports: dict[str, dict[str, str]],
+        regions: Regions,
     ) -> None:
-        self.graph, self.where, self.imports = graph, where, imports
+        self.graph, self.where, self.imports, self.regions = graph, where, imports, regions
+        self.region = ""
         self.match = {node.name: chosen[where, node.name] for node in graph.states}
         self.loops = {**self.match, **loops}
         self.facts = {node.name: facts(graph, node) for node in graph.states}
         self.parts = Parts(graph)
-        self.groups = _groups(graph, self.parts)
+        self.groups = _groups(graph, self.parts, regions)
         self.entries = ops.entry_axes(graph, self.match)
-        self.begin()
+        self.begin("")
 
-    def begin(self) -> None:
+    def begin(self, method: str) -> None:
         """A new method, with constants of its own."""
+        self.method = method
+        self.borrow: Callable[[str], str] | None = None
         self.constant = Emitter(self, "constant")
         self.kept: list[str] = []
         self.taken: set[str] = set()
         self.locals: set[str] = set()
 
     def keep(self, name: str) -> str:
-        """A constant as a variable that the other methods unpack."""
+        """A constant as a variable that the method unpacks, or is given if it is made of what is not in its region."""
+        if self.borrow is not None and not self._owns(name):
+            return self.borrow(name)
         return self.keep_text(self.constant.value(name))
 
     def keep_text(self, text: str) -> str:
         if text.isidentifier() and text not in self.kept:
             self.kept.append(text)
         return text
+
+    def _owns(self, name: str) -> bool:
+        """Whether all parameters that a constant is made of are in the region."""
+        todo, seen = [name], {name}
+        while todo:
+            node = self.graph[todo.pop()]
+            if node.op == "param" and self.region not in parents(node.name):
+                return False
+            todo += [one for one in node.inputs if one not in seen]
+            seen.update(node.inputs)
+        return True
+
+    def local(self, path: str) -> str:
+        """A path of the graph as the module of the region sees it."""
+        return path.removeprefix(f"{self.region}.") if self.region else path
+
+    def within(self, region: str) -> Unit:
+        """The unit of a region, for the same method."""
+        inner = copy(self)
+        inner.region = region
+        inner.begin(self.method)
+        return inner
 
     def kind(self, node: Node) -> str:
         """The kind of dtype that a memory is kept in: the data's, a wide one (float32 at least), or complex."""
@@ -91,6 +122,7 @@ class Emitter:
         self.used: set[str] = set()
         self.registers: dict[str, str] = {}
         self.pending: list[Callable[[], None]] = []
+        self.called: set[str] = set()
 
     @property
     def match(self) -> Mapping[str, Match]:
@@ -106,7 +138,7 @@ class Emitter:
 
     def fresh(self, hint: str) -> str:
         """A name that nothing else has: a variable of this method, or a constant of all of them."""
-        base = re.sub(r"\W+", "_", hint).strip("_") or "v"
+        base = re.sub(r"\W+", "_", self.unit.local(hint)).strip("_") or "v"
         if base[0].isdigit():
             base = f"v{base}"
         imported = (own for names in self.unit.imports.values() for own in names)
@@ -165,10 +197,46 @@ class Emitter:
         if name not in self.names:
             if self.inside is not None and name not in self.inside:
                 self.names[name] = self._column(name)
-            elif self.inside is None and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
+            elif self.mode != "constant" and (region := self.unit.regions.below(self.unit.region, name)):
+                self._call(region, name)
+            elif not self.in_cell and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
                 pass
             else:
                 self.names[name] = ops.emit(self, self.graph[name])
+        return self.names[name]
+
+    @property
+    def in_cell(self) -> bool:
+        """Whether this is the cell of a loop, not a method."""
+        return self.outer is not None and self.outer.unit is self.unit
+
+    def _call(self, region: str, name: str) -> None:
+        """Write the call of the module of a region, and its method; it gives all values of it that were ever asked for here."""
+        regions = self.unit.regions
+        wanted = regions.wanted.setdefault((region, self.unit.method), [])
+        if name not in wanted:
+            wanted.append(name)
+        elif region in self.called:
+            regions.dissolve(region)  # to know this value it needs one of its own
+        if region in self.called:
+            regions.again()
+        self.called.add(region)
+        unit = self.unit.within(region)
+        inner = Emitter(unit, self.mode, self, regions.nodes(region), self.apart)
+        unit.borrow = inner.borrowed
+        ys = [inner.value(one) for one in wanted]
+        inner.finish()
+        lines = [*inner.lines, f"return {', '.join(ys)}"]
+        regions.texts.setdefault(region, []).extend(written(unit, inner, lines))
+        found = [self.fresh(one) for one in wanted]
+        given = "".join(f", {text}" for text in inner.columns.values())
+        self.line(f'{", ".join(found)} = self.part("{self.unit.local(region)}")(run{given})')
+        self.names |= zip(wanted, found, strict=True)
+
+    def borrowed(self, name: str) -> str:
+        """A constant of the code around a region, as an argument."""
+        if name not in self.names:
+            self.names[name] = self._column(name)
         return self.names[name]
 
     def _cycle(self, cycle: frozenset[str]) -> bool:
@@ -219,6 +287,10 @@ class Emitter:
     # Memory.
 
     def key(self, node: Node) -> str:
+        """The expression of the name that a memory is filed under. It is written only in the code of its own region."""
+        regions, region = self.unit.regions, self.unit.region
+        if regions.of(node.name) != region:
+            regions.dissolve(regions.below(region, node.name) or region)
         return f'at + "{node.name}"'
 
     def is_complex(self, node: Node) -> bool:
@@ -275,7 +347,7 @@ def _formula(graph: Graph, name: str) -> str | None:
     return f"{node.op}({words})"
 
 
-def _groups(graph: Graph, parts: Parts) -> dict[str, tuple[str, ...]]:
+def _groups(graph: Graph, parts: Parts, regions: Regions) -> dict[str, tuple[str, ...]]:
     """Projections of one input that become one product: for each, all of them in order."""
     by_input: dict[tuple[object, ...], list[str]] = {}
     for node in graph:
@@ -286,5 +358,6 @@ def _groups(graph: Graph, parts: Parts) -> dict[str, tuple[str, ...]]:
         if node.op != "linear" or rest:
             continue
         same_cycle = graph.cycle_of.get(node.name)
-        by_input.setdefault((node.inputs[0], node.attrs["over"], same_cycle), []).append(node.name)
+        region = regions.of(node.name)
+        by_input.setdefault((node.inputs[0], node.attrs["over"], same_cycle, region), []).append(node.name)
     return {name: tuple(names) for names in by_input.values() if len(names) > 1 for name in names}

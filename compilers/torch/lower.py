@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -19,7 +19,10 @@ from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
-from ssir.ir.graph import Graph, Node
+from ssir.compilers.torch.methods import with_constants, written
+from ssir.compilers.torch.parts import Part
+from ssir.compilers.torch.regions import Again, Regions
+from ssir.ir.graph import Graph, Node, parents
 from ssir.passes.facts import facts
 
 RUNTIME = "ssir.compilers.kernels"
@@ -77,24 +80,25 @@ class _Writer:
     def visit(self, graph: Graph, where: str, title: str) -> None:
         for name, body in graph.bodies.items():
             self.visit(body, f"{where}{name}/", title)
-        text = self._class(graph, where, title)
-        if text not in self.known:
-            base = "".join(part[:1].upper() + part[1:] for part in graph.name.split("_")) or "Main"
-            name, n = base, 1
-            while name in self.known.values() or name in RESERVED or name == "layers":
-                n += 1
-                name = f"{base}{n}"
-            self.known[text] = name
-            self.texts.append(f"class {name}({'Body' if where else 'Model'}):\n{text}")
-        self.classes[where] = self.known[text]
+        chosen = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
+        regions = Regions(graph, chosen.items())
+        before = deepcopy(self.imports)
+        while True:
+            try:
+                self._classes(graph, where, title, regions)
+                return
+            except Again:
+                self.imports.clear()
+                self.imports.update(deepcopy(before))
 
-    def _class(self, graph: Graph, where: str, title: str) -> str:
+    def _classes(self, graph: Graph, where: str, title: str, regions: Regions) -> None:
+        """Write the class of a graph, and those of the components in it."""
         loops = {}
         for node in graph.states:
             match = Loop().match(graph, facts(graph, node))
             if match is not None:
                 loops[node.name] = match
-        unit = Unit(graph, where, self.plan.chosen, loops, self.imports)
+        unit = Unit(graph, where, self.plan.chosen, loops, self.imports, regions)
         methods = _method(unit, "_sequence", "sequence")
         if loops and graph.has_step:
             methods += _method(unit, "_apart", "sequence", apart=True)
@@ -104,43 +108,78 @@ class _Writer:
                 methods += _method(unit, "_step_apart", "step", apart=True)
         methods += _begin(unit)
         if not where:
-            methods += _doors(_arguments(unit))
-        return "\n\n".join([f'    """{_signature(graph)}"""', *self._layout(graph, where, unit, title), *methods])
+            methods += _doors(_arguments(unit, ""))
+        silent = regions.paths - regions.texts.keys()
+        if silent:
+            regions.dissolve(min(silent))
+        inner: dict[str, str] = {}
+        for region in sorted(regions.paths, key=lambda path: -path.count(".")):
+            about = f'    """The component {graph.calls[region]}."""'
+            parts = [about, *self._layout(unit, region, inner), *regions.texts[region]]
+            inner[region] = self._named(graph.calls[region], "Body", "\n\n".join(parts))
+        text = "\n\n".join(
+            [f'    """{_signature(graph)}"""', *self._layout(unit, "", inner, "" if where else title), *methods]
+        )
+        self.classes[where] = self._named(graph.name, "Body" if where else "Model", text)
 
-    def _layout(self, graph: Graph, where: str, unit: Unit, title: str) -> list[str]:
-        """The class attributes that say what there is."""
+    def _named(self, component: str, base: str, text: str) -> str:
+        """The name of the class with this text, written if there is none yet."""
+        key = f"{base}:{text}"
+        if key not in self.known:
+            short = "".join(part[:1].upper() + part[1:] for part in component.split("_")) or "Main"
+            name, n = short, 1
+            while name in self.known.values() or name in RESERVED or name == "layers":
+                n += 1
+                name = f"{short}{n}"
+            self.known[key] = name
+            self.texts.append(f"class {name}({base}):\n{text}")
+        return self.known[key]
+
+    def _layout(self, unit: Unit, region: str, inner: Mapping[str, str], title: str = "") -> list[str]:
+        """The class attributes that say what there is in a region; title: of the whole model, if this is its class."""
+        graph, where, regions = unit.graph, unit.where, unit.regions
+        own = unit.within(region) if region else unit
+
+        def here(path: str) -> bool:
+            return regions.of(f"{path}.") == region
+
         attributes: dict[str, str] = {}
-        shared = {node.attrs["key"] for node in graph.params if node.attrs["shared"]}
-        parts = unit.parts.all
+        parts = [part for part in unit.parts.all if here(part.path)]
         if parts:
             attributes["PARTS"] = _rows(
-                f"({part.path!r}, layers.{part.kind}, {', '.join(map(repr, part.arguments))})" for part in parts
+                f"({_path(own, part)!r}, layers.{part.kind}, {', '.join(map(repr, part.arguments))})" for part in parts
             )
-        values = list(
-            dict.fromkeys(
-                (n.attrs["key"], tuple(_sizes(n)), n.attrs["dtype"], n.attrs.get("learned", True))
-                for n in unit.parts.values()
-            )
-        )
+        values = [node for node in unit.parts.values() if regions.of(node.name) == region]
         if values:
-            attributes["VALUES"] = _rows(map(repr, values))
-        common = [part.path for part in parts if part.shared] + [key for key, *_ in values if key in shared]
+            rows = [(_key(own, n), tuple(_sizes(n)), n.attrs["dtype"], n.attrs.get("learned", True)) for n in values]
+            attributes["VALUES"] = _rows(map(repr, dict.fromkeys(rows)))
+        common = [part.path for part in parts if part.shared]
+        common += [node.attrs["key"] for node in values if node.attrs["shared"]]
         if common:
-            attributes["SHARED"] = repr(tuple(common))
-        stacks = [node for node in graph if node.op == "stack"]
+            attributes["SHARED"] = repr(tuple(dict.fromkeys(common)))
+        calls = [
+            path
+            for path in regions.paths
+            if path != region and regions.below(region, f"{path}.x") == path and (not region or region in parents(path))
+        ]
+        if calls:
+            attributes["CALLS"] = _rows(f"({own.local(path)!r}, {inner[path]})" for path in sorted(calls))
+        stacks = [node for node in graph if node.op == "stack" and regions.of(node.name) == region]
         if stacks:
-            attributes["STACKS"] = _rows(f"({n.name!r}, {self._pattern(n, where)}, {n.attrs['share']})" for n in stacks)
-        memories = [(node.name, *system.stored(unit, node)) for node in graph.states]
+            attributes["STACKS"] = _rows(
+                f"({own.local(n.name)!r}, {n.name!r}, {self._pattern(n, where)}, {n.attrs['share']})" for n in stacks
+            )
+        memories = [(n.name, *system.stored(unit, n)) for n in graph.states if regions.of(n.name) == region]
         if memories:
             attributes["MEMORIES"] = _rows(map(repr, memories))
-        every = [part.path for part in parts if part.kind == "Linear"]
         inside = {part.path for name in unit.groups if (part := unit.parts.of(graph[name])) is not None}
-        grouped = [path for path in every if unit.fused or path in inside]
+        linear = [part.path for part in parts if part.kind == "Linear" and not part.shared]
+        grouped = [own.local(path) for path in linear if unit.fused or path in inside]
         if grouped:
             attributes["GROUPED"] = repr(tuple(grouped))
         if unit.fused:
             attributes["FUSED"] = "True"
-        if not where:
+        if title:
             attributes["INPUTS"] = _rows(
                 repr((n.name, n.type.sizes, n.type.dtype, n.name in graph.whole)) for n in graph.inputs
             )
@@ -163,19 +202,17 @@ class _Writer:
         return f"({layers},) * {len(pattern) // period}"
 
 
+def _path(unit: Unit, part: Part) -> str:
+    return part.path if part.shared else unit.local(part.path)
+
+
+def _key(unit: Unit, param: Node) -> str:
+    key: str = param.attrs["key"]
+    return key if param.attrs["shared"] else unit.local(key)
+
+
 def _rows(rows: Iterable[str]) -> str:
     return "(\n" + "".join(f"        {row},\n" for row in rows) + "    )"
-
-
-_RUN = ("time", "old", "new", "at")
-
-
-def _opened(lines: list[str]) -> list[str]:
-    """The lines of a method, behind one that takes out of the run what they use."""
-    used = [name for name in _RUN if any(re.search(rf"\b{name}\b", line) for line in lines)]
-    if not used:
-        return lines
-    return [f"{', '.join(used)} = {', '.join(f'run.{name}' for name in used)}", *lines]
 
 
 def _doors(arguments: list[str]) -> list[str]:
@@ -190,17 +227,17 @@ def _doors(arguments: list[str]) -> list[str]:
     ]
 
 
-def _arguments(unit: Unit) -> list[str]:
+def _arguments(unit: Unit, method: str) -> list[str]:
     """The inputs, as arguments of a new method."""
-    unit.begin()
+    unit.begin(method)
     return [unit.constant.fresh(node.name) for node in unit.graph.inputs]
 
 
 def _method(unit: Unit, name: str, mode: Mode, apart: bool = False) -> list[str]:
-    """A method, and one for what only parameters decide, if it needs any of that."""
-    arguments = _arguments(unit)
     e = Emitter(unit, mode, apart=apart)
+    arguments = _arguments(unit, name)
     e.names |= zip((node.name for node in unit.graph.inputs), arguments, strict=True)
+    e.columns |= {node.name: "" for node in unit.graph.inputs}
     whole = unit.graph.whole if not unit.where else ()
     if mode == "sequence":
         for one in whole:
@@ -209,25 +246,7 @@ def _method(unit: Unit, name: str, mode: Mode, apart: bool = False) -> list[str]
     if mode == "sequence" and whole:
         outputs = [f"{e.function('operations', 'lengthened')}({text}, time)" for text in outputs]
     e.finish()
-    lines = [*e.lines, f"return {', '.join(outputs)}"]
-    given = "".join(f", {one}: Tensor" for one in arguments)
-    return _with_constants(unit, name, given, "Any", _freed(lines) if mode == "sequence" else lines)
-
-
-def _with_constants(unit: Unit, name: str, given: str, result: str, lines: list[str]) -> list[str]:
-    methods = []
-    if unit.kept:
-        several = f"{', '.join(unit.kept)}{',' if len(unit.kept) == 1 else ''}"
-        made = [*unit.constant.lines, f"return ({several})"]
-        methods.append(_defined(f"{name}_constants", "", "tuple[Any, ...]", made))
-        lines = [f"{several} = run.constants(self.{name}_constants)", *lines]
-    return [*methods, _defined(name, given, result, lines)]
-
-
-def _defined(name: str, arguments: str, result: str, lines: list[str]) -> str:
-    return "\n".join(
-        [f"    def {name}(self, run: Any{arguments}) -> {result}:", *(f"        {line}" for line in _opened(lines))]
-    )
+    return written(unit, e, [*e.lines, f"return {', '.join(outputs)}"])
 
 
 def _signature(graph: Graph) -> str:
@@ -238,28 +257,6 @@ def _signature(graph: Graph) -> str:
 
 def _sizes(node: Node) -> list[int]:
     return [axis.size or 0 for axis in node.type.axes]
-
-
-def _freed(lines: Sequence[str]) -> list[str]:
-    """The lines, with every variable deleted after its last use: over a sequence memory that is still in the cache is used again."""
-    last: dict[str, int] = {}
-    inside: set[str] = set()
-    for i, line in enumerate(lines):
-        words = set(re.findall(r"\w+", line))
-        last |= dict.fromkeys(words, i)
-        if line.startswith((" ", "def ", "for ")):
-            inside |= words
-    freed: dict[int, list[str]] = {}
-    for i, line in enumerate(lines):
-        assigned = re.match(r"(\w[\w, ]*?),? = ", line)
-        for name in assigned[1].split(", ") if assigned else ():
-            if i < last[name] < len(lines) - 1 and name not in inside and name != "_":
-                freed.setdefault(last[name], []).append(name)
-    return [
-        text
-        for i, line in enumerate(lines)
-        for text in (line, *([f"del {', '.join(dict.fromkeys(freed[i]))}"] if i in freed else []))
-    ]
 
 
 def _output(e: Emitter, node: Node) -> str:
@@ -275,7 +272,9 @@ def _output(e: Emitter, node: Node) -> str:
 
 def _begin(unit: Unit) -> list[str]:
     """The method that writes every memory as it is before the first step."""
-    unit.begin()
+    unit = copy(unit)
+    unit.regions = Regions(unit.graph, whole=True)
+    unit.begin("_begin")
     e = Emitter(unit, "step")
     for node in unit.graph.states:
         fact = unit.facts[node.name]
@@ -290,7 +289,7 @@ def _begin(unit: Unit) -> list[str]:
         if node.op == "stack":
             e.line(f'for i, kind, body in self.layers("{node.name}"):')
             e.line(f'    body._begin(run.inside("{node.name}", i))')
-    return _with_constants(unit, "_begin", "", "None", e.lines or ["pass"])
+    return with_constants(unit, "", "None", e.lines or ["pass"])
 
 
 def build(source: Source, dtype: torch.dtype, device: torch.device | None = None) -> Model:

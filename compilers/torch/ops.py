@@ -180,7 +180,9 @@ def _gated(e: Emitter, node: Node) -> str | None:
         return None
     for name, other in (node.inputs, reversed(node.inputs)):
         gate, rest = e.node(name), e.node(other)
+        regions = e.unit.regions
         alone = gate.op in _GATES and e.graph.users[name] == (node.name,) and name not in e.names
+        alone = alone and regions.of(name) == regions.of(node.name)
         alike = gate.type.names == rest.type.names == node.type.names and rest.type.dtype == "real"
         if alone and alike and not e.is_constant(name) and not e.is_constant(other):
             a, b = e.value(gate.inputs[0]), e.value(other)
@@ -482,7 +484,7 @@ def part_of(e: Emitter, node: Node) -> str:
     """The expression of the part that computes a node."""
     part = e.unit.parts.of(node)
     assert part is not None
-    return f'{"run.root" if part.shared else "self"}.part("{part.path}")'
+    return f'run.root.part("{part.path}")' if part.shared else f'self.part("{e.unit.local(part.path)}")'
 
 
 def _functional(e: Emitter, node: Node, x: str) -> str:
@@ -539,7 +541,7 @@ def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
     if is_wide(e, node.inputs[0]):
         x = f"{x}.to(time.data)"
     names = [e.fresh(name) for name in group]
-    paths = ", ".join(f'"{part.path}"' for one in nodes if (part := e.unit.parts.of(one)) is not None)
+    paths = ", ".join(f'"{e.unit.local(part.path)}"' for one in nodes if (part := e.unit.parts.of(one)) is not None)
     e.line(f"{', '.join(names)} = self.together(run, {x}, {paths})")
     for one, name in zip(nodes, names, strict=True):
         out = one.attrs["out"]
@@ -714,7 +716,8 @@ def _matrix(e: Emitter, node: Node) -> str:
 
 def _param(e: Emitter, node: Node) -> str:
     own = tuple(axis.size or 0 for axis in node.type.axes)
-    text = f'{"run.root" if node.attrs["shared"] else "self"}.value("{node.attrs["key"]}")'
+    key = node.attrs["key"]
+    text = f'run.root.value("{key}")' if node.attrs["shared"] else f'self.value("{e.unit.local(key)}")'
     return e.let(node.name, text if e.unit.parts.sizes(node) == own else f"{text}.reshape({shape(own)})")
 
 
@@ -774,7 +777,7 @@ def _stack(e: Emitter, node: Node) -> str:
             f'{target} = body(run.inside("{node.name}", i), {x}{arguments})',
             fit(x, own, node.type.names, lead),
         )
-    e.line(f'for i, kind, body in self.layers("{node.name}"):')
+    e.line(f'for i, kind, body in self.layers("{e.unit.local(node.name)}"):')
     if len({text for text, _ in calls.values()}) == 1:
         text, after = next(iter(calls.values()))
         e.line(f"    {text}")
