@@ -113,7 +113,7 @@ class _Writer:
         if silent:
             regions.dissolve(min(silent))
         inner: dict[str, str] = {}
-        for region in sorted(regions.paths, key=lambda path: -path.count(".")):
+        for region in sorted(regions.paths, key=lambda path: (-path.count("."), path)):
             about = f'    """The component {graph.calls[region]}."""'
             parts = [about, *self._layout(unit, region, inner), *regions.texts[region]]
             inner[region] = self._named(graph.calls[region], "Body", "\n\n".join(parts))
