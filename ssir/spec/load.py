@@ -117,7 +117,10 @@ def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
             f"`{target}` has no component `{component}`"
             + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.components)}")
         )
-    return Spec(module, component, {key: value for key, value in chosen.items() if key in module.file.dims})
+    spec = Spec(module, component, {key: value for key, value in chosen.items() if key in module.file.dims})
+    if spec.overrides:
+        _ = spec.dims  # what the caller chose and cannot be is told now
+    return spec
 
 
 def loads(text: str, name: str = "<spec>", **dims: float) -> Spec:
