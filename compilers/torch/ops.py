@@ -22,7 +22,7 @@ from ssir.registry import registry
 if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
 
-_LONG = 16
+LONG = 16
 _BY_ENTRY = ELEMENTWISE | frozenset(
     "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename".split()
 )
@@ -246,7 +246,7 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
             or match[node.name].form.name not in ("register", "attention")
         ):
             continue
-        if slots.size is not None and slots.size <= _LONG:
+        if slots.size is not None and slots.size <= LONG:
             continue
         lag = 0 if node.attrs["read"] == "after" else 1
         users = [other for other in graph if slots.name in other.type.names and not other.type.operator]
