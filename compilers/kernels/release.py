@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from . import native
@@ -11,7 +12,8 @@ from .memory import State
 
 
 def release(state: State, grows: Iterable[str]) -> None:
-    """Cut the registers that grow, by their names, to the longest document that is still open in some row.
+    """Cut the registers that grow, by their names, to the longest document that is still open in some row; what closed documents
+    have left in the others is cleared where it is not finite.
 
     For the state that a call with resets leaves behind. Where knowing would mean waiting for a device, or a register has a fixed
     capacity, everything is kept.
@@ -21,7 +23,15 @@ def release(state: State, grows: Iterable[str]) -> None:
         return
     steps = int(position.max())
     for name in grows:
-        state[name] = _newest(state[name], steps)
+        kept = _newest(state[name], steps)
+        state[name] = kept if bool(kept.isfinite().all()) else _cleared(kept, position)
+
+
+def _cleared(kept: Tensor, position: Tensor) -> Tensor:
+    """A register with zeros for what a row will not read: [batch, entries, *axes]."""
+    age = torch.arange(kept.shape[1] - 1, -1, -1)
+    closed = age >= position[:, None]
+    return kept.masked_fill(closed.reshape(*closed.shape, *[1] * (kept.dim() - 2)), 0)
 
 
 def _newest(kept: Tensor, entries: int) -> Tensor:
