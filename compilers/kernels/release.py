@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from . import native
@@ -12,10 +11,10 @@ from .memory import State
 
 
 def release(state: State, grows: Iterable[str]) -> None:
-    """Cut the registers that grow, by their names, to the longest document that is still open in some row; what closed documents
-    have left in the others is cleared where it is not finite.
+    """Cut the registers that grow, by their names, to the longest document that is still open in some row.
 
-    For the state that a call with resets leaves behind. Where knowing would mean waiting for a device, or a register has a fixed
+    For the state that a call with resets leaves behind. What is not finite does not stay in what closed documents left in other
+    rows. Where knowing would mean waiting for a device, or a register has a fixed
     capacity, everything is kept.
     """
     position = state.get("position")
@@ -29,7 +28,7 @@ def release(state: State, grows: Iterable[str]) -> None:
 
 def _cleared(kept: Tensor, position: Tensor) -> Tensor:
     """A register with zeros for what a row will not read: [batch, entries, *axes]."""
-    age = torch.arange(kept.shape[1] - 1, -1, -1)
+    age = position.new_ones(kept.shape[1]).cumsum(0).flip(0) - 1
     closed = age >= position[:, None]
     return kept.masked_fill(closed.reshape(*closed.shape, *[1] * (kept.dim() - 2)), 0)
 

@@ -95,13 +95,6 @@ def test_two_continuations_of_a_cut_state_do_not_see_each_other(model: Model) ->
                 assert torch.allclose(y, wanted[:, t], atol=1e-12)
 
 
-def test_a_state_of_fixed_capacity_is_left_alone(model: Model) -> None:
-    state = model.initial_state(2, capacity=16)
-    x = torch.randn(2, 4, dtype=torch.float64)
-    _, state = model.step(x, state, torch.ones(2, dtype=torch.bool))
-    assert entries({k: v for k, v in released(model, state).items() if k != "count"}) == {16}
-
-
 def test_what_is_not_finite_does_not_stay_behind(model: Model) -> None:
     reset = torch.zeros(2, 30, dtype=torch.bool)
     reset[0, 20] = True
@@ -115,3 +108,10 @@ def test_what_is_not_finite_does_not_stay_behind(model: Model) -> None:
     x[1, 0] = torch.nan  # an open document stays as it is
     _, state = model(x, reset=reset)
     assert not all(value.isfinite().all() for value in released(model, state).values())
+
+
+def test_a_state_of_fixed_capacity_is_left_alone(model: Model) -> None:
+    state = model.initial_state(2, capacity=16)
+    x = torch.randn(2, 4, dtype=torch.float64)
+    _, state = model.step(x, state, torch.ones(2, dtype=torch.bool))
+    assert entries({k: v for k, v in released(model, state).items() if k != "count"}) == {16}
