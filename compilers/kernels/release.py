@@ -14,8 +14,7 @@ def release(state: State, grows: Iterable[str]) -> None:
     """Cut the registers that grow, by their names, to the longest document that is still open in some row.
 
     For the state that a call with resets leaves behind. What is not finite does not stay in what closed documents left in other
-    rows. Where knowing would mean waiting for a device, or a register has a fixed
-    capacity, everything is kept.
+    rows. Where knowing would mean waiting for a device, or a register has a fixed capacity, everything is kept.
     """
     position = state.get("position")
     if position is None or "count" in state or not position.is_cpu or not position.numel() or native.tracing():
