@@ -74,7 +74,10 @@ class Register:
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         if facts.structure.kind != "shift" or facts.cycle is not None or facts.node.attrs["algebra"] != "plus_times":
             return None
-        return Match(self, "A is a shift: the register is a view of the last inputs")
+        why = "A is a shift: the register is a view of the last inputs"
+        if facts.slots is not None and (facts.slots.size is None or facts.slots.size > ops.LONG):
+            why += "; what is computed for every slot takes memory that grows as steps times entries"
+        return Match(self, why)
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
         return register_cost(graph, facts)

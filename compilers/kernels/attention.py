@@ -101,7 +101,7 @@ def attend_whole(
     """
     given = [x for x in (q, k, v, bias, keep) if x is not None]
     given += [] if document is None else list(document)
-    batch, steps = max(x.shape[0] for x in given), max(x.shape[1] for x in given)
+    batch, steps = (torch.broadcast_shapes(*(x.shape[at : at + 1] for x in given))[0] for at in (0, 1))
     if max(k.shape[1], v.shape[1]) > 1:  # a sequence of its own for every step
         q, k, v = (_each(x, batch, steps) for x in (q, k, v))
         bias, keep = (None if x is None else _each(x, batch, steps) for x in (bias, keep))
@@ -110,7 +110,7 @@ def attend_whole(
         apart = apart.unflatten(0, (batch, steps)).squeeze(2)
         return apart
     if document is None:
-        steps = max(x.shape[1] for x in (q, bias, keep) if x is not None)
+        (steps,) = torch.broadcast_shapes(*(x.shape[1:2] for x in (q, bias, keep) if x is not None))
     q = q.expand(batch, steps, -1, -1, -1)
     k, v = (x[:, 0].expand(batch, -1, -1, -1) for x in (k, v))
     first, last = (None, torch.full((1, steps), k.shape[1] - 1, device=q.device)) if document is None else document

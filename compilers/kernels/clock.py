@@ -142,15 +142,3 @@ class Time:
             return None
         document = self.reset.cumsum(1)
         return document[:, :, None] == document[:, None, :]
-
-    def visible(self, entries: int, size: int | None) -> Tensor | None:
-        """``present``, or None where nothing but causality hides an entry (over a sequence), or nothing at all (in a step)."""
-        return self.once(("visible", entries, size), lambda: self._visible(entries, size))  # type: ignore[no-any-return]
-
-    def _visible(self, entries: int, size: int | None) -> Tensor | None:
-        if self.steps is not None:
-            plain = self.fresh and self.reset is None and entries == self.steps and (size is None or entries <= size)
-            return None if plain else self.present(entries, size, 0)
-        if self.count is None and self.device.type == "cpu" and bool((self.position >= entries - 1).all()):
-            return None
-        return self.present(entries, size, 0)

@@ -34,7 +34,7 @@ def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dty
 
 def lengthened(x: Tensor, time: Time) -> Tensor:
     """x [batch or 1, steps or 1, *axes] with every step written out."""
-    return x.expand(x.shape[0], time.steps or 1, *x.shape[2:])
+    return x.expand(x.shape[0], 1 if time.steps is None else time.steps, *x.shape[2:])
 
 
 def leading(x: Tensor | float, axes: int, like: Tensor | None) -> Tensor:

@@ -13,15 +13,23 @@ from .memory import Memories
 def release(state: Memories, grows: Iterable[str]) -> None:
     """Cut the registers that grow, by their names, to the longest document that is still open in some row.
 
-    For the state that a call with resets leaves behind. Where knowing would mean waiting for a device, or a register has a fixed
-    capacity, everything is kept.
+    For the state that a call with resets leaves behind. What is not finite does not stay in what closed documents left in other
+    rows. Where knowing would mean waiting for a device, or a register has a fixed capacity, everything is kept.
     """
     position = state.get("position")
     if position is None or "count" in state or not position.is_cpu or not position.numel() or native.tracing():
         return
     steps = int(position.max())
     for name in grows:
-        state[name] = _newest(state[name], steps)
+        kept = _newest(state[name], steps)
+        state[name] = kept if bool(kept.isfinite().all()) else _cleared(kept, position)
+
+
+def _cleared(kept: Tensor, position: Tensor) -> Tensor:
+    """A register with zeros for what a row will not read: [batch, entries, *axes]."""
+    age = position.new_ones(kept.shape[1]).cumsum(0).flip(0) - 1
+    closed = age >= position[:, None]
+    return kept.masked_fill(closed.reshape(*closed.shape, *[1] * (kept.dim() - 2)), 0)
 
 
 def _newest(kept: Tensor, entries: int) -> Tensor:

@@ -22,7 +22,7 @@ from ssir.registry import registry
 if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
 
-_LONG = 16
+LONG = 16
 _BY_ENTRY = ELEMENTWISE | frozenset(
     "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename".split()
 )
@@ -246,7 +246,7 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
             or match[node.name].form.name not in ("register", "attention")
         ):
             continue
-        if slots.size is not None and slots.size <= _LONG:
+        if slots.size is not None and slots.size <= LONG:
             continue
         lag = 0 if node.attrs["read"] == "after" else 1
         users = [other for other in graph if slots.name in other.type.names and not other.type.operator]
@@ -446,12 +446,18 @@ def _dot(e: Emitter, node: Node) -> str:
         one, other, result, slot = spelled(((left[1], left[2]), (right[1], right[2]), (wanted, lead), ([whole], 0)))
         text = f'"{one}", "{other}", "{result}", "{slot}", time'
         return e.let(node.name, f"{e.function('documents', 'dot')}({left[0]}, {right[0]}, {text})")
-    return e.let(node.name, contraction(e, left, right, over, node.type.names, masking(e, over)))
+    text = contraction(e, left, right, over, node.type.names, masking(e, *(e.node(name) for name in node.inputs)))
+    pairs = [axis for axis in node.type.names if whole_axis(e, node, [axis]) is not None]
+    if pairs:  # a step and an entry of another document: whatever is made of the two has a gradient
+        text = f"{e.function('operations', 'masked')}({text}, {there(e, node, pairs, node.type.names)})"
+    return e.let(node.name, text)
 
 
-def masking(e: Emitter, over: Sequence[str]) -> str | None:
-    """What multiplies where entries are masked by zeros."""
-    return e.function("product", "product") if any(axis in e.unit.entries for axis in over) else None
+def masking(e: Emitter, *nodes: Node) -> str | None:
+    """What multiplies values along entries, of which some steps must see nothing."""
+    entries = {axis for node in nodes for axis in node.type.names if axis in e.unit.entries}
+    whole = any(whole_axis(e, node, node.type.names) for node in nodes)
+    return e.function("product", "product") if entries or whole else None
 
 
 def _linear(e: Emitter, node: Node) -> str:

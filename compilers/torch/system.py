@@ -273,7 +273,7 @@ def register(e: Emitter, fact: Facts) -> str:
         mask = ops.there(e, node.with_(type=_masked(node, slots.name)), [slots.name], c_names)
         c_text = f"{e.function('operations', 'masked')}({c_text}, {mask})"
     if used:
-        y = ops.contraction(e, (text, names, lead), (c_text, c_names, c_lead), used, rest, ops.masking(e, used))
+        y = ops.contraction(e, (text, names, lead), (c_text, c_names, c_lead), used, rest, ops.masking(e, e.node(c)))
     else:
         y = f"{ops.fit(text, names, rest, lead)} * {ops.fit(c_text, c_names, rest, c_lead)}"
     return feed_through(e, node, ops.fit(e.let(f"{node.name}_read", y), rest, node.type.names, lead))

@@ -165,7 +165,7 @@ def _mean(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     there = mask(step, operands[0], types[0], over)
     if there is None:
         return operands[0].mean(_dims(types[0], over))
-    count = there.expand_as(operands[0]).sum(_dims(types[0], over)).clamp(min=1)
+    count = there.expand(torch.broadcast_shapes(there.shape, operands[0].shape)).sum(_dims(types[0], over)).clamp(min=1)
     return _sum(node, operands, types, step) / count
 
 

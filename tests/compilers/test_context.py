@@ -1,7 +1,10 @@
 """Whole sequences and the indices of slots: every way of running them agrees with their meaning, in packed documents too."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssir
 from ssir.spec.load import Spec
@@ -51,6 +54,14 @@ GRAPHS = {
     "attention that leaves some out": PADDED,
     "attention that asks the same on every step": POOLED,
     "attention to keys of a step's own": PER_STEP,
+    "the number of steps": "y: x + sum(where(arange(all) >= 0, 1, 0), over=all) + mean(arange(all), over=all) * mean(context(x, all), over=all)",
+    "the number of steps by another name": "far_from: rename(arange(all), all=all_)\ny: x + sum(far_from, over=all_) + sum(context(x, all), over=all)",
+    "the entry at the position": "y: select(context(2 * x, all), all, position) + select(context(x, all), all, 0)",
+    "the entry at the start and a step before": "y: select(context(x, all), all, maximum(position - 1, 0)) * select(context(x, all), all, floor(position / 2))",
+    "a softmax": "y: dot(softmax(context(x, all), over=all), context(x, all), over=all)",
+    "a softmax over two axes": "y: x + sum(softmax(context(x, all), over=[all, n]) * context(x, all), over=[all, n])",
+    "moments over two axes": "y: x + mean(context(x, all), over=[n, all]) + max(context(x, all), over=[all, n]) - sum(context(x * x, all), over=[n, all])",
+    "a product of two contexts": "y: linear(dot(context(linear(x, key), all), context(linear(x, value), all), over=all), n)",
     "a static map": "w: select(select(param([far, m], init=normal(1)), m, position % 3), far, arange(all))\ny: dot(w, context(x, all), over=all)",
 }
 SLOTS = {
@@ -107,3 +118,34 @@ def test_a_layer_that_is_handed_a_whole_sequence_sees_its_own_document() -> None
     one = spec("y: {stack: [layer], times: 2, input: x, with: {memory: 'context(linear(x, n), all)'}}", more=more)
     report = ssir.verify(one, steps=(1, 9))
     assert report.ok, [row for row in report.worst() if not row.ok]
+
+
+@pytest.mark.parametrize("name", ["a mean", "extremes", "a softmax", "the entry at the position", "attention"])
+def test_packed_documents_take_memory_that_is_linear_in_the_steps(name: str) -> None:
+    largest = 0
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            found = func(*args, **(kwargs or {}))
+            for x in found if isinstance(found, (tuple, list)) else [found]:
+                largest = max(largest, x.numel() if isinstance(x, torch.Tensor) else 0)
+            return found
+
+    model = ssir.compile(spec(GRAPHS[name]))
+    steps = 2000
+    reset = torch.zeros(1, steps, dtype=torch.bool)
+    reset[:, ::100] = True
+    x = torch.randn(1, steps, 3, requires_grad=True)
+    with Sizes():  # type: ignore[no-untyped-call]
+        model(x, reset=reset)[0].sum().backward()
+    assert x.grad is not None and largest < steps * steps // 8
+
+
+def test_steps_that_see_documents_of_unlike_lengths_count_their_own() -> None:
+    model = ssir.compile(spec(GRAPHS["the number of steps"]), dtype=torch.float64)
+    reset = torch.zeros(2, 6, dtype=torch.bool)
+    reset[0, 2] = True
+    x = torch.zeros(2, 6, 3, dtype=torch.float64)
+    for y in (model(x, reset=reset)[0], ssir.reference(model, x, reset=reset)[0]):
+        assert y[:, :, 0].tolist() == [[2, 2, 4, 4, 4, 4], [6] * 6]

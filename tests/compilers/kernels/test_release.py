@@ -99,6 +99,21 @@ def test_two_continuations_of_a_cut_state_do_not_see_each_other(model: Model) ->
                 assert torch.allclose(y, wanted[:, t], atol=1e-12)
 
 
+def test_what_is_not_finite_does_not_stay_behind(model: Model) -> None:
+    reset = torch.zeros(2, 30, dtype=torch.bool)
+    reset[0, 20] = True
+    x = torch.randn(2, 30, 4, dtype=torch.float64)
+    x[0, :20] = torch.nan
+    _, state = model(x, reset=reset)
+    wanted, _ = model.step(x[:, 0].nan_to_num(1), state)
+    state = released(model, state)
+    assert all(value.isfinite().all() for value in state.values())
+    assert torch.allclose(model.step(x[:, 0].nan_to_num(1), state)[0], wanted, atol=1e-12)
+    x[1, 0] = torch.nan  # an open document stays as it is
+    _, state = model(x, reset=reset)
+    assert not all(value.isfinite().all() for value in released(model, state).values())
+
+
 def test_a_state_of_fixed_capacity_is_left_alone(model: Model) -> None:
     state = model.initial_state(2, capacity=16)
     x = torch.randn(2, 4, dtype=torch.float64)
