@@ -118,7 +118,7 @@ def by_fft(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Te
     whole = torch.cat([history, x], 1)
     cut = None if reset is None else F.pad(reset, (before, 0))
     y = _convolve_all(whole, w, cut)[:, before:]
-    if not finite(y):
+    if not finite(y, history):
         bad = ~whole.isfinite()
         far = reached(bad, cut, steps=w.shape[0])[:, before:]
         y = _convolve_all(torch.where(bad, 0, whole), w, cut)[:, before:]
