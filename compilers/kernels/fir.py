@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import native
 from .operators import operator
-from .support import Kept, Native, data_type, finite, reached, state_type
+from .support import Kept, Native, data_type, finite, reached, spread, state_type
 
 NATIVE_TAPS = 8
 DIRECT_TAPS = 32  # from here on the FFT wins
@@ -118,7 +118,7 @@ def by_fft(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Te
     whole = torch.cat([history, x], 1)
     cut = None if reset is None else F.pad(reset, (before, 0))
     y = _convolve_all(whole, w, cut)[:, before:]
-    if not finite(y):
+    if not finite(y, history):
         bad = ~whole.isfinite()
         far = reached(bad, cut, steps=w.shape[0])[:, before:]
         y = _convolve_all(torch.where(bad, 0, whole), w, cut)[:, before:]
@@ -197,8 +197,8 @@ def _remembered(x: Tensor, history: Tensor, reset: Tensor | None) -> Tensor:
 
 
 def _compiled(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
-    filters = w.expand(w.shape[0], *x.shape[2:]).contiguous()
-    offset = None if bias is None else bias.expand(x.shape[2:]).contiguous()
+    filters = spread(w, (w.shape[0], *x.shape[2:]))
+    offset = None if bias is None else spread(bias, x.shape[2:])
     reset = None if reset is None else reset.contiguous()
     return _native(x.contiguous(), filters, offset, history.contiguous(), reset)[0]
 

@@ -83,7 +83,9 @@ def tracing() -> bool:
 
 def watched() -> bool:
     """Whether somebody writes down what runs, to run it again on other sizes."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing() or any(map(torch._C._get_dispatch_mode, _TRACERS))
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return True
+    return torch._C._len_torch_dispatch_stack() > 0 and any(map(torch._C._get_dispatch_mode, _TRACERS))
 
 
 def transformed() -> bool:

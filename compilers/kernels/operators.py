@@ -34,7 +34,7 @@ def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Function], Fu
 
         @functools.wraps(function)
         def door(*given: Any, **named: Any) -> Any:
-            if native.watched() or (native.transformed() and _only_batched()):
+            if native.watched() or (torch._C._are_functorch_transforms_active() and _only_batched()):
                 return op(*given, **named)
             if torch._C._is_any_autocast_enabled():
                 with without_autocast():

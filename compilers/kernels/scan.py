@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import native
 from .operators import operator
-from .support import Kept, Native, data_type, polar, state_type
+from .support import Kept, Native, data_type, polar, spread, state_type
 
 native.declare(
     "scan_forward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D)"
@@ -129,9 +129,9 @@ def _scan(
         h = _step(a, b, start, reset, cleared, maximum)
     elif native.usable(a, b, start, cleared, reset):
         # The dims of S that a lacks are filled in, batch and time stay of size 1.
-        wide_a = a.expand(a.shape[:2] + b.shape[2:])
+        a = spread(a, a.shape[:2] + b.shape[2:])
         reset = None if reset is None else reset.contiguous()
-        given = (x.contiguous() for x in (wide_a, b, start, cleared))
+        given = (a, b.contiguous(), start.contiguous(), cleared.contiguous())
         (h,) = _native(*given, reset, maximum)
     else:
         h = blocked_scan(a, b, start, reset, cleared, maximum)

@@ -22,6 +22,7 @@ from torch import Tensor
 _ARGUMENT = re.compile(r"(\w+)(\?)?(?::(\w+))?(?:([\[({])(.*)[\])}])|(\w+)(?:<=(\d+))?")
 _TYPES = {"bool": torch.bool, "uint8": torch.uint8, "int64": torch.int64}
 _TENSORS = (Tensor, torch.nn.Parameter)
+_MOST_KNOWN = 512
 
 Arguments = tuple[Tensor | int | None, ...]
 Size = Callable[[tuple[Any, ...]], int]
@@ -37,18 +38,48 @@ class Signature:
         self.arguments = [_Argument(word, match, places) for word, match in zip(words, matches, strict=True) if match]
         if len(self.arguments) != len(words):
             raise ValueError(f"`{self.name}`: a signature that cannot be read: {text}")
+        self.first = len(words) - len(places) + 1  # integers come after all tensors
+        self.known: dict[tuple[Any, ...], list[Any]] = {}
 
     def values(self, dtype: torch.dtype, given: Arguments, threads: int) -> list[int]:
         """What the function is called with. Raises TypeError or ValueError where an argument is not as it must be."""
+        numbers = (*given[self.first :], threads)
+        sizes = self.known.get(numbers)
+        if sizes is None:
+            sizes = self._sizes(given, threads)
+        values: list[Any] = []
+        for x, argument, size in zip(given, self.arguments, sizes, strict=False):
+            if x is None and argument.optional:
+                values.append(0)
+                continue
+            if (
+                type(x) not in _TENSORS
+                or not x.is_cpu  # type: ignore[union-attr]
+                or x.layout is not torch.strided  # type: ignore[union-attr]
+                or x.dtype is not (argument.dtype or dtype)  # type: ignore[union-attr]
+                or x.is_neg()  # type: ignore[union-attr]
+                or not argument.fits(x, size)  # type: ignore[arg-type]
+            ):
+                argument.refuse(self.name, x, dtype, size)
+            values.append(x.data_ptr())  # type: ignore[union-attr]
+            # Some libraries free the memory of a tensor that they leave alive.
+            if not values[-1] and x.numel():  # type: ignore[union-attr]
+                argument.refuse(self.name, x, dtype, size)
+        values += numbers
+        return values
+
+    def _sizes(self, given: Arguments, threads: int) -> list[Any]:
+        """What every tensor is to be like."""
         if len(given) != len(self.arguments):
             raise TypeError(f"{self.name} takes {len(self.arguments)} arguments; {len(given)} were given")
-        known = (*given, threads)
-        values = [argument.value(x, dtype, known) for argument, x in zip(self.arguments, given, strict=True)]
-        if None in values:
-            i = values.index(None)
-            self.arguments[i].refuse(self.name, given[i], dtype, known)
-        values.append(threads)
-        return values  # type: ignore[return-value]
+        for x, argument in zip(given[self.first :], self.arguments[self.first :], strict=True):
+            if not isinstance(x, int) or (argument.most is not None and not 0 <= x <= argument.most):
+                argument.refuse(self.name, x, torch.int64, None)
+        sizes = [argument.size((*given, threads)) for argument in self.arguments[: self.first]]
+        if len(self.known) >= _MOST_KNOWN:
+            self.known.clear()
+        self.known[(*given[self.first :], threads)] = sizes
+        return sizes
 
 
 class _Argument:
@@ -61,50 +92,41 @@ class _Argument:
         self.sizes = tuple(_size(pair[0], places) for pair in pairs)
         self.strides = tuple(_size(pair[1], places) for pair in pairs if len(pair) > 1)
 
-    def value(self, x: Tensor | int | None, dtype: torch.dtype, known: tuple[Any, ...]) -> int | None:
-        """The number or address to hand over; None if x is not what it must be."""
-        if not self.bracket:
-            fits = (type(x) is int or type(x) is bool) and (self.most is None or 0 <= x <= self.most)
-            return x if fits else None  # type: ignore[return-value]
-        if x is None:
-            return 0 if self.optional else None
-        if type(x) not in _TENSORS or not x.is_cpu or x.layout is not torch.strided:  # type: ignore[union-attr]
-            return None
-        if x.dtype is not (self.dtype or dtype) or x.is_neg():  # type: ignore[union-attr]
-            return None
-        return x.data_ptr() if self._lies(x, known) else None  # type: ignore[arg-type, union-attr]
+    def size(self, known: tuple[Any, ...]) -> Any:
+        """A shape, a number of elements, or a number of elements that lie behind the first."""
+        sizes, strides = ([size(known) for size in all_] for all_ in (self.sizes, self.strides))
+        if min(*sizes, *strides, 0) < 0:
+            return -1
+        if self.bracket == "[":
+            return tuple(sizes)
+        if self.bracket == "(" or 0 in sizes:
+            return math.prod(sizes)
+        return 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
 
-    def _lies(self, x: Tensor, known: tuple[Any, ...]) -> bool:
-        sizes = [size(known) for size in self.sizes]
-        if self.bracket == "{":
-            strides = [stride(known) for stride in self.strides]
-            if min(*sizes, *strides) < 0:
-                return False
-            reach = 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-            have = x.untyped_storage().nbytes() // x.element_size() - x.storage_offset()
-            return 0 in sizes or reach <= have
-        if not x.is_contiguous() or (self.bracket == "[" and list(x.shape) != sizes):
-            return False
-        count = x.numel()
-        if self.bracket == "(" and (count != math.prod(sizes) or min(sizes) < 0):
-            return False
-        # Some libraries free the memory of a tensor that they leave alive.
-        return x.data_ptr() != 0 or count == 0
+    def fits(self, x: Tensor, size: Any) -> bool:
+        """Whether its layout and size are those wanted."""
+        if self.bracket == "[":
+            return x.shape == size and x.is_contiguous()
+        if self.bracket == "(":
+            return x.numel() == size and x.is_contiguous()
+        return bool(0 <= size <= x.untyped_storage().nbytes() // x.element_size() - x.storage_offset())
 
-    def refuse(self, function: str, x: Any, dtype: torch.dtype, known: tuple[Any, ...]) -> None:
+    def refuse(self, function: str, x: Any, dtype: torch.dtype, size: Any) -> None:
         if not self.bracket:
             most = "" if self.most is None else f" from 0 to {self.most}"
-            kind = TypeError if type(x) is not int else ValueError
+            kind = ValueError if isinstance(x, int) else TypeError
             raise kind(f"{function}: `{self.name}` must be an integer{most}, not {x!r:.50}")
-        want = f"a contiguous {str(self.dtype or dtype).removeprefix('torch.')} tensor on the CPU, `{self.word}`"
+        kind_wanted = str(self.dtype or dtype).removeprefix("torch.")
+        wanted = (
+            f"{function}: `{self.name}` must be a {kind_wanted} tensor on the CPU that is laid out as `{self.word}`"
+        )
         if type(x) not in _TENSORS:
-            raise TypeError(f"{function}: `{self.name}` must be {want}, not {type(x).__name__}")
-        wrong = not x.is_cpu or x.layout is not torch.strided or x.dtype is not (self.dtype or dtype) or x.is_neg()
+            raise TypeError(f"{wanted}, not {type(x).__name__}")
         found = f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)} on {x.device}"
-        if x.layout is torch.strided:
-            found += f" with strides {list(x.stride())}{', negated' if x.is_neg() else ''}"
-        sizes = "" if wrong else f" with sizes {[size(known) for size in self.sizes]}"
-        raise (TypeError if wrong else ValueError)(f"{function}: `{self.name}` must be {want}{sizes}; it is {found}")
+        if x.layout is not torch.strided or not x.is_cpu or x.dtype is not (self.dtype or dtype) or x.is_neg():
+            raise TypeError(f"{wanted}; it is {found}{', negated' if x.is_neg() else ''}")
+        sizes = {"[": "shape", "(": "elements:", "{": "elements from the first on:"}[self.bracket]
+        raise ValueError(f"{wanted}, {sizes} {size}; it is {found} with strides {list(x.stride())}")
 
 
 def _size(text: str, places: dict[str, int]) -> Size:
@@ -117,10 +139,7 @@ def _size(text: str, places: dict[str, int]) -> Size:
         return lambda known: number
     name, sign, rest = re.fullmatch(r"(\w+?)(?:([-+/])(\d+))?", text).groups()  # type: ignore[union-attr]
     place, by = places[name], int(rest or 0)
-    match sign:
-        case "/":
-            return lambda known: -(-known[place] // by) if type(known[place]) is int else -1
-        case None:
-            return lambda known: known[place] if type(known[place]) is int else -1
+    if sign == "/":
+        return lambda known: -(-known[place] // by)
     by = -by if sign == "-" else by
-    return lambda known: known[place] + by if type(known[place]) is int else -1
+    return lambda known: known[place] + by

@@ -1,7 +1,7 @@
 """What every kernel needs around its arithmetic: types, resets, chunks, gradients by way of the twin."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -69,8 +69,18 @@ def recorded(*tensors: Tensor | None) -> bool:
 
 def without_autocast() -> AbstractContextManager[None]:
     """Inside, operations run in the types of what they are given."""
+    if not torch._C._is_any_autocast_enabled():
+        return _nothing
     found: AbstractContextManager[None] = torch._C._DisableAutocast()
     return found
+
+
+_nothing = nullcontext()
+
+
+def spread(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """x in this shape, side by side in memory; autograd sees nothing where nothing is to be done."""
+    return (x if x.shape == shape else x.expand(shape)).contiguous()
 
 
 def twin_gradients(
@@ -137,7 +147,9 @@ class Native:
         self.recorded = Recorded.apply
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
-        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
-            found: tuple[Tensor, ...] = self.recorded(*inputs)  # type: ignore[no-untyped-call]
-            return found
+        if torch.is_grad_enabled():
+            for x in inputs:
+                if isinstance(x, Tensor) and x.requires_grad:
+                    found: tuple[Tensor, ...] = self.recorded(*inputs)  # type: ignore[no-untyped-call]
+                    return found
         return self.forward(False, *inputs)[0]
