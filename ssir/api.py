@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ssir import passes
-from ssir.compilers.kernels.memory import State
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import plan as make_plan
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
 from ssir.initial import initialise
 from ssir.ir.graph import Graph, Node, owners
+from ssir.passes.memories import merged, unmerged
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
 from ssir.spec.load import Spec, load
@@ -94,20 +94,30 @@ def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
     yield from walk(graph, "", 0)
 
 
+def meaning_parameters(model: Model) -> dict[str, Tensor]:
+    """The parameters of a model by their full names, in the sizes that the spec gives them."""
+    found = dict(model.named_parameters())
+    return {
+        name: found[name].reshape([size or 1 for size in node.type.sizes])
+        for name, node, _, _ in parameters(model.graph)
+    }
+
+
 def reference(
-    model: Model, *inputs: Tensor, state: State | None = None, reset: Tensor | None = None
-) -> tuple[Any, State]:
-    """The meaning of a model with its parameters: the spec, one step after another, in float64.
+    model: Model, *inputs: Tensor, state: Mapping[str, Tensor] | None = None, reset: Tensor | None = None
+) -> tuple[Any, dict[str, Tensor]]:
+    """The meaning of a model with its parameters: the spec as it is written, one step after another, in float64.
 
     inputs: [batch, time, *axes]; reset: [batch, time] bool. Returns what the model itself would.
     """
     params = {
         name: value.to(torch.complex128 if value.is_complex() else torch.float64)
-        for name, value in model.named_parameters()
+        for name, value in meaning_parameters(model).items()
     }
-    interpreter = Interpreter(model.graph, params)
-    outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), state, reset)
-    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), after
+    graph: Graph = model.spec.graph
+    before = None if state is None else unmerged(graph, state)
+    outputs, after = Interpreter(graph, params).run(dict(zip(model.inputs, inputs, strict=True)), before, reset)
+    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), merged(graph, after)
 
 
 def parameter_groups(model: Model, lr: float, weight_decay: float) -> list[dict[str, Any]]:
