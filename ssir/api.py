@@ -16,6 +16,7 @@ from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
 from ssir.initial import initialise
 from ssir.ir.graph import Graph, Node, owners
+from ssir.passes.memories import merged, unmerged
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
 from ssir.spec.load import Spec, load
@@ -127,16 +128,17 @@ def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
 
 
 def reference(
-    model: Model, *inputs: Tensor, state: State | None = None, reset: Tensor | None = None
+    model: Model, *inputs: Tensor, state: Mapping[str, Tensor] | None = None, reset: Tensor | None = None
 ) -> tuple[Any, State]:
-    """The meaning of a model with its parameters: the spec, one step after another, in float64.
+    """The meaning of a model with its parameters: the spec as it is written, one step after another, in float64.
 
     inputs: [batch, time, *axes]; reset: [batch, time] bool. Returns what the model itself would.
     """
-    interpreter = Interpreter(model.graph, meaning_parameters(model))
-    given = None if state is None else dict(state)
-    outputs, after = interpreter.run(dict(zip(model.inputs, inputs, strict=True)), given, reset)
-    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), State(after)
+    graph: Graph = model.spec.graph
+    before = None if state is None else unmerged(graph, state)
+    named = dict(zip(model.inputs, inputs, strict=True))
+    outputs, after = Interpreter(graph, meaning_parameters(model)).run(named, before, reset)
+    return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), State(merged(graph, after))
 
 
 def meaning_parameters(model: Model) -> dict[str, Tensor]:

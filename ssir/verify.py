@@ -1,107 +1,70 @@
-"""The proof: every form that computes a state, forward and backward, against the meaning.
+"""The proof: every form that computes a state, forward and backward, against the meaning of the spec as it is written.
 
-For each form: the whole sequence, pieces with the state carried from one to the next, steps one by one, each also with resets,
-in float64 and float32. Errors are relative to the largest entry; those of a parameter's gradient to the largest of that
-parameter, or to a hundredth of the largest of all where its own is smaller (a gradient that is zero by symmetry is all rounding).
+For each form: the whole sequence, pieces with the state carried from one to the next, steps one by one, several tokens into a filled
+state, two decodings from one state; each also with resets; outputs, memories and gradients. Errors are relative to the largest
+entry of a tensor. What is allowed stands in ``ssir.proof.report``, and knows how ill-conditioned the spec itself is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from ssir import passes
 from ssir.api import to_torch
 from ssir.compilers.kernels.module import Model
-from ssir.compilers.kernels.state import State
-from ssir.reference.interpreter import Interpreter
-from ssir.shrink import shrunk
+from ssir.compilers.plan import Plan
+from ssir.compilers.plan import plan as make_plan
+from ssir.proof import runs
+from ssir.proof.compare import Results
+from ssir.proof.meaning import Case, Conditioned, Subject
+from ssir.proof.report import Report, Row, judged
+from ssir.shrink import changed, count, cut, past_a_block, shrunk
 from ssir.spec.load import Spec, load
 
-STEPS = (1, 2, 63, 257)
-LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}
+STEPS = (1, 2, 50, 107, 257)
 BATCH = 3
-_LONGEST = 9  # of whole sequences beside what goes through time
-_SMALLEST = 1e-2  # of the largest gradient
+_FORKED = 6  # steps before which two decodings part
+_FLOATS = (torch.float64, torch.float32)
+_LONG = 512  # steps over which errors of bfloat16 are to have built up
+_ODD = 107  # steps past a block, and no multiple of one
+_REAL = (
+    (2_000_000, 70),
+    (8_000_000, 35),
+    (32_000_000, 9),
+)  # up to so many parameters the meaning can be run for so many steps
+_WIDTHS = (2, 3, 4, 8, 12, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison: ``state`` is computed by ``form``, all others as the plan says."""
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A spec at some dims: what ``at`` calls them, and the cases that it is compared in."""
 
-    state: str
-    form: str
-    dtype: str
-    steps: int
-    case: str
-    forward: float
-    gradient: float | None
-    limit: float
-
-    @property
-    def ok(self) -> bool:
-        return self.forward <= self.limit and (self.gradient is None or self.gradient <= self.limit)
-
-    def record(self) -> dict[str, Any]:
-        return {**self.__dict__, "ok": self.ok}
-
-
-@dataclass
-class Report:
-    """All comparisons of a spec; ``dims`` are those that it was checked at, ``has_step`` whether it can run step by step."""
-
-    name: str
-    dims: Mapping[str, float | None]
-    has_step: bool
-    rows: list[Row] = field(default_factory=list)
+    at: str
+    spec: Spec
+    seed: int
+    batch: int = BATCH
+    known: dict[tuple[object, ...], Conditioned] = field(default_factory=dict)
+    subjects: list[Subject] = field(default_factory=list)
 
     @property
-    def ok(self) -> bool:
-        return bool(self.rows) and all(row.ok for row in self.rows)
+    def subject(self) -> Subject:
+        if not self.subjects:
+            self.subjects.append(Subject(self.spec.graph))
+        return self.subjects[0]
 
-    def worst(self) -> list[Row]:
-        """For each form and dtype the row with the largest error, measured by its limit."""
-        found: dict[tuple[str, str, str], Row] = {}
-        for row in self.rows:
-            key = (row.state, row.form, row.dtype)
-            if key not in found or _size(row) > _size(found[key]):
-                found[key] = row
-        return list(found.values())
-
-    def summary(self) -> list[dict[str, Any]]:
-        """For each form and dtype the largest forward and gradient errors, and how many comparisons were made."""
-        groups: dict[tuple[str, str, str], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault((row.state, row.form, row.dtype), []).append(row)
-        return [
-            {
-                "state": state,
-                "form": form,
-                "dtype": dtype,
-                "forward": max(row.forward for row in rows),
-                "gradient": max((row.gradient for row in rows if row.gradient is not None), default=None),
-                "limit": rows[0].limit,
-                "comparisons": len(rows),
-                "ok": all(row.ok for row in rows),
-            }
-            for (state, form, dtype), rows in groups.items()
-        ]
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "dims": dict(self.dims),
-            "ok": self.ok,
-            "has_step": self.has_step,
-            "forms": self.summary(),
-        }
-
-
-def _size(row: Row) -> float:
-    return max(row.forward, row.gradient or 0.0) / row.limit
+    def case(
+        self, steps: int, resets: bool, forked: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> Conditioned:
+        """The meaning of a case, in numbers that a dtype holds; found once."""
+        key = steps, resets, forked, dtype
+        if key not in self.known:
+            case = Case.of(self.subject, self.batch, steps, resets, self.seed).rounded(dtype)
+            case = case if forked is None else case.forked(forked)
+            self.known[key] = Conditioned(case, self.subject.weights(self.seed, dtype))
+        return self.known[key]
 
 
 def verify(
@@ -110,176 +73,173 @@ def verify(
     progress: Callable[[str], None] = lambda text: None,
     seed: int = 0,
     every_form: bool = True,
+    thorough: bool = False,
 ) -> Report:
-    """Check every form of every state of a spec (or only those of the plan). Dims that the caller has not set are made small."""
-    spec = shrunk(load(spec) if isinstance(spec, str) else spec)
-    first = to_torch(spec, dtype=torch.float64, seed=seed)
-    report = Report(spec.name, spec.dims, first.has_step)
-    resets = (False, True) if first.graph.has_time else (False,)
-    cases = [_Case(first, count, some, seed) for count in steps for some in resets]
+    """Check every form of every state of a spec (or only those of the plan). Dims that the caller has not set are made small.
+
+    thorough adds rows: at the real dims and at odd ones past a block, on two threads, in bfloat16 and under autocast.
+    """
+    spec = load(spec) if isinstance(spec, str) else spec
+    small = _Place("small dims", shrunk(spec), seed)
+    first = to_torch(small.spec, dtype=torch.float64, seed=seed)
+    report = Report(spec.name, small.spec.dims, first.has_step)
+    proof = _Proof(report, progress)
     for state, form, forced in _choices(first, every_form):
-        for dtype, limit in LIMITS.items():
-            progress(f"{state or 'as planned'}: {form}, {str(dtype).removeprefix('torch.')}")
-            model = to_torch(spec, dtype=dtype, seed=seed, forms=forced)
-            _randomise(model, seed)
-            for case in cases:
-                report.rows.extend(case.rows(model, state, form, dtype, limit))
+        for dtype in _FLOATS:
+            proof.compare(small, state, form, dtype, steps, forced)
+    real = _plan(spec)
+    if forced := _forced(first.plan, real, report):
+        form = ", ".join(dict.fromkeys(forced.values()))
+        for dtype in _FLOATS:
+            proof.compare(small, "", f"{form} (chosen at the real dims)", dtype, steps, forced)
+    if thorough:
+        _thorough(proof, spec, small, real, seed)
+    report.merged = {name: holder for one in small.known.values() for name, holder in one.merged.items()}
     return report
+
+
+def _thorough(proof: _Proof, spec: Spec, small: _Place, real: Plan, seed: int) -> None:
+    for dtype, autocast in ((torch.bfloat16, False), (torch.float32, True)):
+        for length, train in ((50, True), (_LONG, False)):
+            proof.compare(small, "", "", dtype, (length,), {}, autocast=autocast, train=train)
+    report = proof.report
+    odd = _Place("odd dims", past_a_block(spec), seed)
+    report.places[odd.at] = _shown(odd.spec.dims)
+    for threads in (1, 2):
+        for dtype in _FLOATS:
+            proof.compare(odd, "", "", dtype, (_ODD,), {}, threads=threads)
+    for at, published in _published(spec, real):
+        size = count(published.graph)
+        long = next((length for most, length in _REAL if size <= most), None)
+        if long is None:
+            report.notes.append(f"not run at the {at}: {size} parameters are too many for the meaning")
+            continue
+        place = _Place(at, published, seed, batch=2)
+        without = changed(spec, published)
+        report.places[at] = f"{_shown(without)} instead of the real ones" if without else "all as they are"
+        for dtype in reversed(_FLOATS):
+            proof.compare(place, "", "", dtype, (long,), {}, threads=2, resets=(True,))
+        break
+
+
+def _published(spec: Spec, real: Plan) -> Iterator[tuple[str, Spec]]:
+    """The spec at the dims that were published, as far as its memories need them; then at smaller ones with the same plan."""
+    yield "real dims", cut(spec, lambda trial: _signature(_plan(trial)) == _signature(real))
+    yield "dims of the real plan", cut(spec, lambda trial: _chosen(_plan(trial)) == _chosen(real), _WIDTHS, rounds=3)
+
+
+@dataclass
+class _Proof:
+    report: Report
+    progress: Callable[[str], None]
+
+    def compare(
+        self,
+        place: _Place,
+        state: str,
+        form: str,
+        dtype: torch.dtype,
+        steps: Sequence[int],
+        forced: Mapping[str, str],
+        threads: int = 1,
+        resets: Sequence[bool] = (False, True),
+        autocast: bool = False,
+        train: bool = True,
+    ) -> None:
+        """Add the rows of a model with forms forced on some states."""
+        model = to_torch(place.spec, dtype=dtype, seed=place.seed, forms=dict(forced))
+        named = "autocast" if autocast else str(dtype).removeprefix("torch.")
+        form = form or _forms(model)
+        self.progress(f"{state or 'as planned'}: {form}, {named}, {place.at}")
+        # bfloat16 has numbers of its own: what it cannot hold of another model's is no error of the form.
+        held = dtype if dtype is torch.bfloat16 else torch.float32
+        runs.load(model, place.subject.weights(place.seed, held))
+        precision = torch.bfloat16 if autocast else dtype
+        with runs.threads(threads):
+            for count in steps:
+                for resetting in resets if place.subject.graph.has_time else (False,):
+                    for way, meant, found in self._runs(place, model, dtype, held, count, resetting, autocast, train):
+                        case = f"{way}{', resets' if resetting else ''}"
+                        judgement = judged(_comparable(found, meant, model), meant, precision)
+                        self.report.rows.append(Row(state, form, place.at, named, threads, count, case, **judgement))
+
+    def _runs(
+        self,
+        place: _Place,
+        model: Model,
+        dtype: torch.dtype,
+        held: torch.dtype,
+        count: int,
+        resets: bool,
+        autocast: bool,
+        train: bool,
+    ) -> Iterator[tuple[str, Conditioned, Results]]:
+        meant = place.case(count, resets, None, held)
+        for way in runs.WAYS:
+            if way.applies(model, meant.case):
+                yield way.name, meant, runs.results(way, model, meant.case, meant.weights, dtype, autocast, train)
+        stepping = model.has_step and place.subject.graph.has_time
+        if stepping and not autocast and _FORKED < count <= max(runs.STEPPED, _FORKED + 1):
+            both = runs.forks(model, meant.case, dtype, _FORKED)
+            for one, found in zip((meant, place.case(count, resets, _FORKED, held)), both, strict=True):
+                yield "two decodings from one state", one, found
+
+
+def _comparable(found: Results, meant: Conditioned, model: Model) -> Results:
+    """What was found, with what a model need not have: the position, and parameters and inputs without a use."""
+    gradient = dict(found.gradient)
+    if gradient:
+        for name, wanted in meant.results.gradient.items():
+            if name not in gradient and not wanted.any():
+                gradient[name] = wanted
+    state = dict(found.state)
+    if state:
+        for name in ("position", "position at the start"):
+            state.setdefault(name, meant.results.state[name])
+        if not any(name.endswith(" at the start") for name in found.state):
+            state |= {name: value for name, value in meant.results.state.items() if name.endswith(" at the start")}
+    return Results(found.output, state, gradient)
 
 
 def _choices(model: Model, every: bool) -> Iterator[tuple[str, str, dict[str, str]]]:
     """The plan as it is, then every other form of every state."""
-    used = ", ".join(dict.fromkeys(entry.match.form.name for entry in model.plan.entries))
-    yield "", used or "no memory", {}
+    yield "", _forms(model), {}
     for entry in model.plan.entries if every else ():
         for other in entry.others:
             yield entry.path, other, {entry.path: other}
 
 
-def _randomise(model: Model, seed: int) -> None:
-    """Move every parameter off its first value (many are zero, or alike), in numbers that float32 holds."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = 0.1 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(
-                (parameter.to(torch.float32 if not parameter.is_complex() else torch.complex64) + noise).to(
-                    parameter.dtype
-                )
-            )
+def _forms(model: Model) -> str:
+    return ", ".join(dict.fromkeys(entry.match.form.name for entry in model.plan.entries)) or "no memory"
 
 
-class _Case:
-    """Inputs of a length, with or without resets, and what the meaning makes of them."""
-
-    def __init__(self, model: Model, steps: int, resets: bool, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed + 7 * steps + resets)
-        self.steps, self.resets = steps, resets
-        self.reset = torch.rand(BATCH, steps, generator=generator) < 0.1 if resets else None
-        self.inputs = tuple(self._input(model, node, generator) for node in model.graph.inputs)
-        self.in_time = model.graph.has_time
-        self.weights: dict[str, Tensor] = {}
-        self.generator = generator
-        self.known: tuple[dict[str, Tensor], list[Tensor]] | None = None
-
-    def _input(self, model: Model, node: Any, generator: torch.Generator) -> Tensor:
-        whole = node.name in model.graph.whole
-        # Beside what goes through time a whole sequence is short: the meaning looks at all of it at each step.
-        length = min(self.steps, _LONGEST) + 1 if model.graph.has_time else self.steps
-        sizes = (BATCH, *(() if whole else (self.steps,)), *(axis.size or length for axis in node.type.axes))
-        if node.type.dtype == "int":
-            return torch.randint(0, _smallest_table(model), sizes, generator=generator)
-        return torch.randn(sizes, generator=generator).double()
-
-    def _at(self, model: Model, inputs: Sequence[Tensor], steps: int | slice) -> Iterator[Tensor]:
-        """The inputs of some steps; whole sequences whole."""
-        for name, x in zip(model.inputs, inputs, strict=True):
-            yield x if name in model.whole else x[:, steps]
-
-    def meaning(self, model: Model) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Outputs and gradients of inputs and parameters, by the interpreter, in float64."""
-        if self.known is None:
-            params = {
-                n: p.detach().to(torch.complex128 if p.is_complex() else torch.float64).requires_grad_()
-                for n, p in model.named_parameters()
-            }
-            inputs = [x.clone().requires_grad_() if x.is_floating_point() else x for x in self.inputs]
-            named = dict(zip(model.inputs, inputs, strict=True))
-            outputs, _ = Interpreter(model.graph, params).run(named, None, self.reset)
-            self.weights = {
-                name: torch.randn(y.shape, generator=self.generator).to(y.dtype) for name, y in outputs.items()
-            }
-            self.known = (
-                {n: y.detach() for n, y in outputs.items()},
-                self._gradients(outputs, [*inputs, *params.values()]),
-            )
-        return self.known
-
-    def _gradients(self, outputs: Mapping[str, Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
-        total = sum(
-            (y * self.weights[name].to(y.dtype)).real.sum()
-            if y.is_complex()
-            else (y * self.weights[name].to(y.dtype)).sum()
-            for name, y in outputs.items()
-        )
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
-        if not wanted or not isinstance(total, Tensor) or not total.requires_grad:
-            return [torch.zeros_like(leaf) for leaf in wanted]
-        found = torch.autograd.grad(total, wanted, allow_unused=True)
-        return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(wanted, found, strict=True)]
-
-    def rows(self, model: Model, state: str, form: str, dtype: torch.dtype, limit: float) -> Iterator[Row]:
-        wanted, gradients = self.meaning(model)
-        tail = ", resets" if self.resets else ""
-        runs: list[tuple[str, Callable[..., dict[str, Tensor]], bool]] = [(f"whole{tail}", self._whole, True)]
-        if self.steps > 1 and model.has_step and self.in_time:
-            runs.append((f"in pieces{tail}", self._pieces, True))
-        if model.has_step and self.in_time and self.steps <= 63:
-            runs.append((f"step by step{tail}", self._steps, False))
-        for case, run, backward in runs:
-            inputs = [x.to(dtype).requires_grad_(backward) if x.is_floating_point() else x for x in self.inputs]
-            with torch.set_grad_enabled(backward):
-                outputs = run(model, inputs)
-            forward = max(_relative(outputs[name], y) for name, y in wanted.items())
-            gradient = None
-            if backward:
-                gradient = _worst(self._gradients(outputs, [*inputs, *model.parameters()]), gradients)
-            yield Row(state, form, str(dtype).removeprefix("torch."), self.steps, case, forward, gradient, limit)
-
-    def _named(self, model: Model, y: Any) -> dict[str, Tensor]:
-        return y if isinstance(y, dict) else {model.outputs[0]: y}
-
-    def _whole(self, model: Model, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        return self._named(model, model(*inputs, reset=self.reset)[0])
-
-    def _pieces(self, model: Model, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Cut where no chunk ends: after the first step, and at a third and a bit."""
-        cuts = sorted({1, self.steps // 3 + 1, self.steps} - {0})
-        state: State | None = None
-        found: list[dict[str, Tensor]] = []
-        at = 0
-        for end in cuts:
-            reset = None if self.reset is None else self.reset[:, at:end]
-            y, state = model(*self._at(model, inputs, slice(at, end)), state=state, reset=reset)
-            found.append(self._named(model, y))
-            at = end
-        return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
-
-    def _steps(self, model: Model, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        state = model.initial_state(BATCH)
-        found: list[dict[str, Tensor]] = []
-        for t in range(self.steps):
-            reset = None if self.reset is None else self.reset[:, t]
-            y, state = model.step(*self._at(model, inputs, t), state=state, reset=reset)
-            found.append(self._named(model, y))
-        return {name: torch.stack([one[name] for one in found], 1) for name in found[0]}
+def _forced(small: Plan, real: Plan, report: Report) -> dict[str, str]:
+    """The forms that the real plan chose where the small one chose others, by state; of those that fit at the small dims."""
+    forms = {entry.path: entry.match.form.name for entry in small.entries}
+    able = {entry.path: entry.others for entry in small.entries}
+    found: dict[str, str] = {}
+    for entry in real.entries:
+        name = entry.match.form.name
+        if forms.get(entry.path, name) == name or not entry.chosen:
+            continue
+        if name in able[entry.path]:
+            found[entry.path] = name
+        else:
+            report.notes.append(f"`{entry.path}`: the form of the real dims, {name}, does not fit at the small ones")
+    return found
 
 
-def _smallest_table(model: Model) -> int:
-    """A number of tokens that every table looked up by one has room for."""
-    tables = [
-        one[node.inputs[1]].type.axes[0].size or 1 for one in model.graph.walk() for node in one if node.op == "embed"
-    ]
-    return min(tables, default=2)
+def _plan(spec: Spec) -> Plan:
+    return make_plan(passes.run(spec.graph))
 
 
-def _relative(found: Tensor, wanted: Tensor) -> float:
-    if found.shape != wanted.shape:
-        return float("inf")
-    error = (found.detach().to(wanted.dtype) - wanted).abs().max().item()
-    scale = wanted.abs().max().item()
-    relative = error / scale if scale else error
-    return relative if relative == relative else float("inf")  # NaN must not hide in a maximum
+def _chosen(plan: Plan) -> list[tuple[object, ...]]:
+    return [(entry.path, entry.match.form.name) for entry in plan.entries]
 
 
-def _worst(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    if not wanted:
-        return 0.0
-    largest = max((w.abs().max().item() for w in wanted if w.numel()), default=0.0)
-    worst = 0.0
-    for f, w in zip(found, wanted, strict=True):
-        if w.numel():
-            scale = max(w.abs().max().item(), _SMALLEST * largest) or 1.0
-            error = (f.to(w.dtype) - w).abs().max().item() / scale
-            worst = max(worst, error if error == error else float("inf"))
-    return worst
+def _signature(plan: Plan) -> list[tuple[object, ...]]:
+    return [(*one, entry.facts.axes) for one, entry in zip(_chosen(plan), plan.entries, strict=True)]
+
+
+def _shown(dims: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name}={'unbounded' if size is None else size}" for name, size in dims.items())

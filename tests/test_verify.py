@@ -1,12 +1,18 @@
 """Compiled models against the meaning, through the same report that `ssir verify` prints."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import ssir
 from ssir.compilers.core import Scan
+from ssir.compilers.kernels import operations, scan
+from ssir.compilers.kernels.module import Model
+from ssir.passes import fold, merge
+from ssir.proof.report import Report
 from tests.small import SMALL, at, first, inputs, small
 
 SPECS = Path(__file__).parent / "specs"
@@ -67,6 +73,225 @@ def test_a_gradient_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Scan, "sequence", wrong)
     row = ssir.verify(ssir.loads(ONE), steps=(5,)).rows[0]
     assert row.forward <= row.limit and row.gradient is not None and row.gradient > row.limit
+    assert not row.ok and row.verdict == "WRONG" and row.tensor.startswith("the gradient by")
+
+
+def one(graph: str, dims: str = "n: 3", inputs: str = "x: [n]", output: str = "h") -> ssir.Spec:
+    text = "".join(f"      {line}\n" for line in graph.strip().splitlines())
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {{{dims}}}\ncomponents:\n  main:\n    input: {{{inputs}}}\n    graph:\n{text}"
+        f"    output: {output}\nmain: main\n"
+    )
+
+
+def wrong(report: Report) -> set[tuple[str, str]]:
+    """The cases that failed, and the tensors."""
+    return {(row.case.removesuffix(", resets"), row.tensor) for row in report.rows if not row.ok}
+
+
+def scanned(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
+    """Put a fault behind the scan: it is given what is read and what is left, and the gate."""
+    right = scan.diagonal_scan
+
+    def faulty(gate: Tensor, into: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = fault(*right(gate, into, *rest), gate)
+        return found
+
+    monkeypatch.setattr(scan, "diagonal_scan", faulty)
+
+
+DOUBLED = "h: x * 2 + delay(x)"
+
+
+def test_a_fault_of_a_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ssir.verify(one(DOUBLED), steps=(3,)).ok
+    monkeypatch.setattr(fold, "_NEUTRAL", {"mul": (2, (0, 1))})
+    assert not ssir.verify(one(DOUBLED), steps=(3,)).ok
+
+
+def test_the_meaning_has_not_been_through_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "_NEUTRAL", {"mul": (2, (0, 1))})
+    model = ssir.compile(one(DOUBLED), dtype=torch.float64)
+    x = torch.ones(1, 2, 3, dtype=torch.float64)
+    assert model(x)[0][0, :, 0].tolist() == [1, 2], "the pass has its fault"
+    assert ssir.reference(model, x)[0][0, :, 0].tolist() == [2, 3]
+
+
+def test_memories_that_the_passes_keep_in_one_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = one("a: delay(x)\nb: delay(x)\nh: a * 2 + b * x")
+    report = ssir.verify(spec, steps=(3,))
+    assert report.ok and report.merged == {"b": "a"}
+    model = ssir.compile(spec, dtype=torch.float64)
+    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole, last = ssir.reference(model, x)
+    _, state = model(x[:, :4])
+    rest, after = ssir.reference(model, x[:, 4:], state=state)
+    torch.testing.assert_close(rest, whole[:, 4:])
+    assert set(after) - {"position"} == {"a"} and torch.equal(after["a"], last["a"])
+
+
+def test_memories_that_are_merged_and_differ_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = one("a: delay(x, initial=0)\nb: delay(x, initial=1)\nh: a * 2 + b * x")
+    assert ssir.verify(spec, steps=(1, 3)).ok
+    right = merge._key
+    monkeypatch.setattr(merge, "_key", lambda node: node.op if node.op == "state" else right(node))
+    assert not ssir.verify(one("a: delay(x, initial=0)\nb: delay(x, initial=1)\nh: a * 2 + b * x"), steps=(1, 3)).ok
+
+
+def test_a_final_state_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(monkeypatch, lambda h, last, gate: (h, 1.001 * last))
+    assert ("whole", "the memory `h`") in wrong(ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False))
+
+
+def test_a_final_state_that_loses_its_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(monkeypatch, lambda h, last, gate: (h, last.detach()))
+    found = wrong(ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False))
+    assert any(case == "whole" and tensor.startswith("the gradient") for case, tensor in found)
+
+
+def test_an_initial_state_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Model.initial_state
+
+    def faulty(self: Model, batch: int = 1, *rest: Any) -> Any:
+        state = right(self, batch, *rest)
+        for name in state:
+            if state[name].is_floating_point():
+                state[name] = state[name] + 0.01
+        return state
+
+    monkeypatch.setattr(Model, "initial_state", faulty)
+    assert ("whole", "the memory `h at the start`") in wrong(ssir.verify(ssir.loads(ONE), steps=(1,), every_form=False))
+
+
+def test_rotations_by_the_negated_angle_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = one("h: {state: [n], A: 'rotate(linear(x, half), over=n) * 0.9', input: x}", "n: 4, half: n / 2")
+    assert ssir.verify(spec, steps=(3,)).ok
+    right = operations.turn
+    monkeypatch.setattr(operations, "turn", lambda x, angle, *rest: right(x, -angle, *rest))
+    assert not ssir.verify(spec, steps=(3,)).ok
+
+
+def test_what_several_threads_get_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(
+        monkeypatch,
+        lambda h, last, gate: (h * 1.001, last) if torch.get_num_threads() > 1 and h.shape[1] > 1 else (h, last),
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        report = ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False, thorough=True)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert {row.threads for row in report.rows if not row.ok} == {2}
+
+
+@pytest.mark.parametrize("past", [32, 64])
+def test_remainders_past_a_block_that_are_wrong_are_found(past: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(monkeypatch, lambda h, last, gate: (torch.cat([h[:, :past], 1.001 * h[:, past:]], 1), last))
+    assert not ssir.verify(ssir.loads(ONE), every_form=False).ok
+
+
+def test_what_only_long_axes_get_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned(monkeypatch, lambda h, last, gate: (torch.cat([h[..., :16], 1.001 * h[..., 16:]], -1), last))
+    spec = one(ONE_GRAPH, "n: 64")
+    assert ssir.verify(spec, steps=(5,), every_form=False).ok, "small dims do not show it"
+    report = ssir.verify(spec, steps=(5,), every_form=False, thorough=True)
+    assert {row.at for row in report.rows if not row.ok} == {"odd dims", "real dims"}
+
+
+def test_what_only_bfloat16_gets_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rounded(model: Model, *xs: Any, **named: Any) -> Any:
+        y, state = right(model, *xs, **named)
+        return (1.2 * y, state) if y.dtype is torch.bfloat16 else (y, state)
+
+    right = Model.forward
+    monkeypatch.setattr(Model, "forward", rounded)
+    report = ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False, thorough=True)
+    assert {row.dtype for row in report.rows if not row.ok} == {"bfloat16"}
+
+
+ONE_GRAPH = "h: {state: [n], A: 'sigmoid(linear(x, n))', input: x}"
+
+
+def test_two_decodings_that_share_a_buffer_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Model.step
+
+    def shared(self: Model, *xs: Any, state: Any = None, **named: Any) -> Any:
+        y, after = right(self, *xs, state=state, **named)
+        for name, value in after.items():
+            if not torch.is_grad_enabled() and state and name in state and state[name].shape == value.shape:
+                after[name] = state[name].copy_(value)
+        return y, after
+
+    assert ssir.verify(ssir.loads(ONE), steps=(9,), every_form=False).ok
+    monkeypatch.setattr(Model, "step", shared)
+    found = {case for case, _ in wrong(ssir.verify(ssir.loads(ONE), steps=(9,), every_form=False))}
+    assert "two decodings from one state" in found and "step by step" not in found
+
+
+def test_several_tokens_that_do_not_see_a_filled_state_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Model.forward
+
+    def forgetful(self: Model, *xs: Any, state: Any = None, **named: Any) -> Any:
+        few = 2 <= xs[0].shape[1] <= 3
+        return right(self, *xs, state=None if few else state, **named)
+
+    monkeypatch.setattr(Model, "forward", forgetful)
+    assert {case for case, _ in wrong(ssir.verify(ssir.loads(ONE), steps=(50,), every_form=False))} == {
+        "into a filled state"
+    }
+
+
+def test_minus_infinity_equals_itself_and_nothing_equals_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = one("m: {state: [n], algebra: max_plus, A: -softplus(x), input: x, read: before}\nh: where(m > 0, m, 0)")
+    assert ssir.verify(spec, steps=(1, 5)).ok
+    scanned(monkeypatch, lambda h, last, gate: (h, torch.full_like(last, torch.nan)))
+    assert not ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False).ok
+
+
+CHAOS = "p: 'delay(h, initial=0.3)'\nh: 3.9 * p * (1 - p) + x * 0.0001 - 0.00005"
+
+
+def test_a_spec_that_is_ill_conditioned_is_named_as_such() -> None:
+    report = ssir.verify(one(CHAOS), steps=(1, 40))
+    assert report.ok
+    verdicts = {row.dtype: set() for row in report.rows}  # type: ignore[var-annotated]
+    for row in report.rows:
+        verdicts[row.dtype].add(row.verdict)
+    assert "ill-conditioned" in verdicts["float32"]
+    worst = max((row for row in report.rows if row.condition), key=lambda row: row.condition or 0)
+    assert worst.condition is not None and worst.condition > 1e4
+
+
+def test_a_form_that_is_wrong_is_not_excused_by_an_ill_conditioned_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Model.forward
+
+    def faulty(self: Model, *xs: Any, **named: Any) -> Any:
+        y, state = right(self, *xs, **named)
+        return y * 1.001, state
+
+    monkeypatch.setattr(Model, "forward", faulty)
+    assert not ssir.verify(one(CHAOS), steps=(1, 40)).ok
+
+
+DELTA = """
+k0: linear(x, key)
+k: k0 / sqrt(dot(k0, k0, over=key))
+beta: sigmoid(sum(linear(x, key), over=key))
+h:
+  state: [key, n]
+  A: 1 - outer(beta * k, k, over=key)
+  B: beta * k
+  input: x
+  C: linear(x, key)
+"""
+
+
+@pytest.mark.parametrize("seed", [0, 12, 23])
+def test_a_norm_written_by_hand_is_not_called_wrong(seed: int) -> None:
+    report = ssir.verify(one(DELTA, "n: 3, key: 2"), steps=(107,), seed=seed)
+    assert report.ok, [row for row in report.worst() if not row.ok]
 
 
 MET = """

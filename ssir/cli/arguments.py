@@ -156,8 +156,16 @@ def parser() -> argparse.ArgumentParser:
     compile.add_argument("--force", action="store_true", help="replace what is there")
 
     verify = commands.add("verify", "proving:verify", "hold every form against its meaning", json=True, dims=True)
-    verify.add_argument("specs", metavar="SPEC", nargs="+")
-    verify.add_argument("--quick", action="store_true", help="short sequences, and only the forms of the plan")
+    verify.add_argument("specs", metavar="SPEC", nargs="*")
+    verify.add_argument(
+        "--all", action="store_true", help="every spec of the zoo, but those that the output holds already"
+    )
+    verify.add_argument(
+        "--quick",
+        action="store_true",
+        help="short sequences, and only the forms of the plan, at small dims, in float64 and float32, on one thread",
+    )
+    verify.add_argument("-o", "--output", metavar="FILE.md", help="add a table of each spec to a page")
     verify.add_argument("--seed", type=int, default=0, help="for parameters and inputs (default 0)")
 
     bench = commands.add("bench", "proving:bench", "measure forward, backward and decoding, beside peers", json=True)

@@ -8,7 +8,7 @@ Every other way of computing a graph is judged by this one, with which it shares
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -38,12 +38,20 @@ class Interpreter:
     computed in the dtype of the parameters.
 
     States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
-    with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch].
+    with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch]. What no output needs is not remembered.
+    ``moved`` changes every memory that is computed, before it is kept: by a rounding, to see how much that matters.
     """
 
     graph: Graph
     params: Mapping[str, Tensor]
     dtype: torch.dtype = torch.float64
+    moved: Callable[[Tensor], Tensor] | None = None
+
+    def initial(self, batch: int) -> State:
+        """Every memory as it is before the first step, and ``position``."""
+        position = torch.zeros(batch, dtype=torch.long)
+        start = _Clock(position, None, position.new_zeros(1, 0))
+        return {**_Frame(self, self.graph, "", "", 0, batch).initial(start), "position": position}
 
     def run(
         self, inputs: Mapping[str, Tensor], state: State | None = None, reset: Tensor | None = None
@@ -112,6 +120,30 @@ class _Frame:
             prefix = f"{self.prefix}{stack.name}.{layer}."
             self.frames[key] = _Frame(self.whole, body, prefix, owner, layer, self.batch)
         return self.frames[key]
+
+    @cached_property
+    def alive(self) -> list[Node]:
+        """The memories and stacks that an output needs, in the order of the graph."""
+        seen: set[str] = set()
+        todo = [name for _, name in self.graph.outputs]
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo.extend(self.graph[name].inputs)
+        return [node for node in self.graph if node.name in seen and node.op in ("state", "stack")]
+
+    def initial(self, start: _Clock) -> State:
+        """The memories of this graph and of its layers before the first step."""
+        step = _Step(self, {}, {}, start, {}, 0)
+        memory: State = {}
+        for node in self.alive:
+            if node.op == "state":
+                memory[self.prefix + node.name] = step.kept(node, step.before(node))
+                continue
+            for layer in range(len(node.attrs["pattern"])):
+                memory |= self.child(node, layer).initial(start)
+        return memory
 
     def sequence(
         self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock]
@@ -300,7 +332,7 @@ class _Step:
 
     # Memory. Inside, a register holds its newest input first.
 
-    def _before(self, node: Node) -> Tensor:
+    def before(self, node: Node) -> Tensor:
         """h[t-1]: [batch, *axes], cleared where there is a reset."""
         start = self._initial(node)
         kept = self.memory.get(self.frame.prefix + node.name)
@@ -339,7 +371,7 @@ class _Step:
         if key in self.fresh:
             return self.fresh[key]
         axes = tuple(name for name, _ in node.attrs["axes"])
-        h = self._before(node)
+        h = self.before(node)
         plus = node.attrs["algebra"] == "plus_times"
         entering = self._entering(node, axes)
         a = node.role("A")
@@ -359,6 +391,8 @@ class _Step:
                 else h + fit(self.value(self.graph[a].inputs[0]), self.graph[self.graph[a].inputs[0]].type.names, axes)
             )
             new = torch.maximum(*torch.broadcast_tensors(kept, entering))
+        if slots is None and self.frame.whole.moved is not None:
+            new = self.frame.whole.moved(new)
         self.fresh[key] = new
         return new
 
@@ -428,7 +462,7 @@ class _Step:
     def _state(self, node: Node) -> Tensor:
         """y[t]."""
         axes = tuple(name for name, _ in node.attrs["axes"])
-        h = self._next(node) if node.attrs["read"] == "after" else self._before(node)
+        h = self._next(node) if node.attrs["read"] == "after" else self.before(node)
         plus = node.attrs["algebra"] == "plus_times"
         x_name, c_name, d_name = (node.role(role) for role in ("x", "C", "D"))
         x_names = self.graph[x_name].type.names if x_name else ()
@@ -463,24 +497,25 @@ class _Step:
     def after(self, commit: bool) -> State:
         """Memory after this step. Layers under a whole-sequence stack have been seen to already."""
         memory = dict(self.memory)
-        wanted = [node for node in self.graph if node.op == "state"]
-        for node in self.graph:
+        wanted = [node for node in self.frame.alive if node.op == "state"]
+        for node in self.frame.alive:
             if node.op == "stack" and commit and node.name not in self.whole:
                 self.value(node.name)
         if not commit:
             wanted = [node for node in wanted if self._reachable(node)]
         for node in wanted:
-            new = self._next(node)
-            slots = _register_axis(self.graph, node)
-            if slots is not None:
-                at = [name for name, _ in node.attrs["axes"]].index(slots) + 1
-                new = new.movedim(at, 1).flip(1)
-            memory[self.frame.prefix + node.name] = new
-        for name, steps in self.layers.items():
-            del name
+            memory[self.frame.prefix + node.name] = self.kept(node, self._next(node))
+        for steps in self.layers.values():
             for step in steps:
                 memory |= {key: value for key, value in step.after(commit).items() if key.startswith(step.frame.prefix)}
         return memory
+
+    def kept(self, node: Node, h: Tensor) -> Tensor:
+        """A memory as it is kept between calls: of a register, [batch, entries, *axes], oldest first."""
+        slots = _register_axis(self.graph, node)
+        if slots is None:
+            return h
+        return h.movedim([name for name, _ in node.attrs["axes"]].index(slots) + 1, 1).flip(1)
 
     def _reachable(self, node: Node) -> bool:
         """Whether the next state can be known without what the whole sequence still owes."""

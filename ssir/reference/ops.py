@@ -66,6 +66,16 @@ def zeroed(step: Step, x: Tensor, type: Type, over: Sequence[str]) -> Tensor:
     return x if there is None else torch.where(there, x, torch.zeros((), dtype=x.dtype))
 
 
+def contracted(a: Tensor, a_names: Sequence[str], b: Tensor, b_names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """The sum of a b over all axes but ``wanted``: [batch, *wanted]."""
+    number = {name: i + 1 for i, name in enumerate(dict.fromkeys([*a_names, *b_names]))}
+    if a.dtype != b.dtype:
+        wide = torch.promote_types(a.dtype, b.dtype)
+        a, b = a.to(wide), b.to(wide)
+    operands = ([0, *(number[name] for name in names)] for names in (a_names, b_names))
+    return torch.einsum(a, next(operands), b, next(operands), [0, *(number[name] for name in wanted)])
+
+
 def _dims(type: Type, over: Sequence[str]) -> list[int]:
     return [type.names.index(name) + 1 for name in over]
 
@@ -191,9 +201,8 @@ def _softmax(node: Node, operands: Operands, types: Types, step: Step) -> Tensor
 
 def _dot(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     over = node.attrs["over"]
-    names = [*node.type.names, *over]
-    a, b = (fit(zeroed(step, x, t, over), t.names, names) for x, t in zip(operands, types, strict=True))
-    return (a * b).sum(list(range(-len(over), 0)))
+    a, b = (zeroed(step, x, t, over) for x, t in zip(operands, types, strict=True))
+    return contracted(a, types[0].names, b, types[1].names, node.type.names)
 
 
 def _norm(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
@@ -218,10 +227,8 @@ def _linear(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     over, out, per = (node.attrs[key] for key in ("over", "out", "per"))
     inner = [f"{name} in" for name in over]
     x_names = [inner[over.index(name)] if name in over else name for name in types[0].names]
-    names = [*node.type.names, *inner]
-    x = fit(zeroed(step, operands[0], types[0], over), x_names, names)
-    w = fit(operands[1], [*per, *out, *inner], names)
-    y = (x * w).sum(list(range(-len(inner), 0)))
+    x = zeroed(step, operands[0], types[0], over)
+    y = contracted(x, x_names, operands[1], [*per, *out, *inner], node.type.names)
     return y + fit(operands[2], [*per, *out], node.type.names) if node.attrs["bias"] else y
 
 

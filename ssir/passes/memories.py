@@ -1,0 +1,48 @@
+"""What becomes of memories in the passes, which make equal ones one. An analysis: the meaning runs the graph as it is written, and
+takes and gives the states of what runs the graph after the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from ssir import passes
+from ssir.ir.graph import Graph
+
+T = TypeVar("T")
+
+
+def kept_in(graph: Graph) -> dict[str, str]:
+    """For every memory of a graph, by path (that of its layer included), the memory that holds it after the passes."""
+    return dict(_pairs(graph, passes.run(_shown(graph)), ""))
+
+
+def merged(graph: Graph, state: Mapping[str, T]) -> dict[str, T]:
+    """A state of a graph as that of the graph after the passes; names that are no memories stay."""
+    kept = kept_in(graph)
+    return {name: value for name, value in state.items() if kept.get(name, name) == name}
+
+
+def unmerged(graph: Graph, state: Mapping[str, T]) -> dict[str, T]:
+    """A state of the graph after the passes as that of the graph."""
+    return {**state, **{name: state[holder] for name, holder in kept_in(graph).items() if holder in state}}
+
+
+def _shown(graph: Graph) -> Graph:
+    """The graph with every memory an output, so that passes say where it went."""
+    outputs = (*graph.outputs, *((f"memory {node.name}", node.name) for node in graph.states))
+    return replace(graph, outputs=outputs, bodies={name: _shown(body) for name, body in graph.bodies.items()})
+
+
+def _pairs(graph: Graph, done: Graph, at: str) -> Iterator[tuple[str, str]]:
+    shown = dict(done.outputs)
+    for node in graph.states:
+        holder = shown[f"memory {node.name}"]
+        if done[holder].op == "state":
+            yield at + node.name, at + holder
+    for node in graph:
+        if node.op == "stack" and node.name in done.nodes:
+            for layer, body in enumerate(node.attrs["pattern"]):
+                yield from _pairs(graph.bodies[body], done.bodies[body], f"{at}{node.name}.{layer}.")
