@@ -6,8 +6,10 @@ the text of most operations the same over a sequence [batch, steps, *axes], in a
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from ssir.compilers.forms import Match
@@ -18,6 +20,18 @@ from ssir.passes.facts import facts, is_complex
 
 Mode = Literal["constant", "sequence", "step"]
 LEAD = {"constant": 0, "sequence": 2, "step": 1}
+
+
+def unused(hint: str, taken: Collection[str], joint: str = "_") -> str:
+    """A name like the hint that Python takes for one, and that is not taken."""
+    base = re.sub(r"\W+", "_", hint).strip("_") or "v"
+    if base[0].isdigit():
+        base = f"v{base}"
+    name, n = base, 1
+    while name in taken:
+        n += 1
+        name = f"{base}{joint}{n}"
+    return name
 
 
 class Unit:
@@ -78,14 +92,8 @@ class Emitter:
     # Names and lines.
 
     def fresh(self, hint: str) -> str:
-        base = re.sub(r"\W+", "_", hint).strip("_") or "v"
-        if base[0].isdigit():
-            base = f"v{base}"
-        taken = self.unit.taken.union(self.used, *self.unit.imports.values())
-        name, n = base, 1
-        while name in taken or name in RESERVED:
-            n += 1
-            name = f"{base}_{n}"
+        imported = {text.rpartition(" ")[2] for names in self.unit.imports.values() for text in names}
+        name = unused(hint, self.unit.taken.union(self.used, imported, RESERVED))
         self.used.add(name)
         if self.mode == "constant":
             self.unit.taken.add(name)
@@ -210,9 +218,8 @@ class Emitter:
 
 
 RESERVED = frozenset(
-    "self time old new torch F nn and as assert async await break class continue def del elif else except False finally for from global "
-    "if import in is lambda None nonlocal not or pass raise return True try while with yield float int range len tuple abs max min sum "
-    "layer linear softmax".split()
+    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *"self time old new torch nn F Any Tensor annotations".split()]
+    + "layer linear softmax model Body Model State Time".split()
 )
 
 

@@ -16,12 +16,11 @@ import torch
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
 from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
+from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.ir.graph import Graph, Node
 from ssir.passes.facts import facts
 
 RUNTIME = "ssir.compilers.kernels"
-_BASES = {"Body", "Model", "State", "Time", "Any", "Tensor"}
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,15 @@ class _Writer:
         text = self._class(graph, where)
         if text not in self.known:
             base = "".join(part.capitalize() for part in graph.name.split("_")) or "Main"
-            name, n = base, 1
-            while name in self.known.values() or name in _BASES:
-                n += 1
-                name = f"{base}{n}"
+            name = unused(base, [*self.known.values(), *RESERVED], "")
             self.known[text] = name
             self.texts.append(f"class {name}(Body):\n{text}")
         self.classes[where] = self.known[text]
 
     def _class(self, graph: Graph, where: str) -> str:
-        arguments = {node.name: _argument(node.name) for node in graph.inputs}
+        arguments: dict[str, str] = {}
+        for node in graph.inputs:
+            arguments[node.name] = unused(node.name, [*arguments.values(), *RESERVED])
         unit = Unit(graph, where, dict(self.plan.chosen), self.imports, set(arguments.values()))
         runs = [_run(unit, arguments, "sequence")]
         if graph.has_step:
@@ -150,10 +148,6 @@ def _signature(graph: Graph) -> str:
 
 def _sizes(node: Node) -> list[int]:
     return [axis.size or 0 for axis in node.type.axes]
-
-
-def _argument(name: str) -> str:
-    return f"{name}_" if name in RESERVED or name in ("time", "old", "new") else name
 
 
 def _run(unit: Unit, arguments: Mapping[str, str], mode: Mode) -> list[str]:
