@@ -264,6 +264,22 @@ CODES: dict[str, Code] = {
         "x: 2 * u\ny: x",
         _GRAPH,
     ),
+    "SSIR040": Code(
+        "something that nothing reads",
+        "A warning: a node, a dim or a constant stands in the file and decides nothing. Most often it was meant to be read, "
+        "and its name was left out. The spec is good all the same.",
+        "gate: sigmoid(linear(u, model))\ny: linear(u, model)",
+        "gate: sigmoid(linear(u, model))\ny: linear(u, model) * gate",
+        _GRAPH,
+    ),
+    "SSIR041": Code(
+        "a readout that sums nothing",
+        "A warning: C contracts the axes of the state that the input lacks. An input that was multiplied out beforehand "
+        "has them all, so that C only weighs what is kept, and what reads it is larger than it was meant to be.",
+        "s: {state: [model, state], A: 0.5, input: \"u * linear(u, state)\", C: \"linear(u, state)\"}\ny: sum(s, over=state)",
+        "s: {state: [model, state], A: 0.5, B: \"linear(u, state)\", input: u, C: \"linear(u, state)\"}\ny: s",
+        _GRAPH,
+    ),
     "SSIR030": Code(
         "a plugin failed",
         "A plugin could not be imported or registered. It breaks nothing else: `ssir plugins` shows why it failed, "

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _TAB_WIDTH = 4
@@ -75,11 +76,12 @@ class Diagnostic:
     span: Span | None = None
     notes: tuple[str, ...] = ()
     help: str | None = None
+    level: Literal["error", "warning"] = "error"
 
     def render(self) -> str:
         """The diagnostic as plain text: position, message, the source line underlined, notes and help."""
         place = f"{self.span}: " if self.span else ""
-        lines = [f"{place}error[{self.code}]: {_printable(self.message)}"]
+        lines = [f"{place}{self.level}[{self.code}]: {_printable(self.message)}"]
         margin = "  = "
         if self.span:
             lines += _frame(self.span)

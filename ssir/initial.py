@@ -79,6 +79,12 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "softplus": torch.nn.functional.softplus,
     "softplus_inverse": lambda x: x + torch.log(-torch.expm1(-x)),
     "relu": torch.relu,
+    "elu": torch.nn.functional.elu,
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "logsigmoid": torch.nn.functional.logsigmoid,
+    "erf": torch.erf,
     "reciprocal": torch.reciprocal,
 }
 _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
+from ssir.api import compile
+from ssir.errors import SpecError
 from ssir.initial import initialise
-from ssir.spec.load import load
+from ssir.spec import init
+from ssir.spec.check import check
+from ssir.spec.load import load, loads
 from tests.oracles.compare import parameters
 
 SPEC = """
@@ -79,3 +84,46 @@ def test_legs_gives_the_modes_the_rank_one_and_the_input_of_hippo(tmp_path: Path
         # c A^k b for c = p* is the same in both coordinates.
         assert torch.allclose((p.conj() @ power).real, torch.sqrt(n + 0.5) @ wanted)
         power, wanted = matrix @ power, hippo @ wanted
+
+
+WHOLE = """
+ssir: 1
+name: initial
+dims: {{model: 4, other: 3}}
+components:
+  mixer:
+    input: {{u: [model]}}
+    graph:
+      y: u * param([{axes}], init={init})
+    output: y
+main: mixer
+"""
+CALLS = [
+    *(name for name in init.WORDS),
+    *(f"{name}({', '.join(['0.5', '0.75'][:most])})" for name, (_, most) in init.DRAWS.items()),
+    *(f"{name}(ones)" for name, (count, _) in init.FUNCTIONS.items() if count == 1 and name != "arange"),
+    "maximum(0.5, arange(model))",
+    "minimum(0.5, arange(model))",
+    "where(arange(model) > 1, 1, 0)",
+    "arange(other)",
+    "2 * eye",
+]
+
+
+@pytest.mark.parametrize("axes", ["", "model", "model, other"])
+@pytest.mark.parametrize("call", CALLS)
+def test_what_check_accepts_compiles_and_what_does_not_compile_is_refused(call: str, axes: str) -> None:
+    spec = loads(WHOLE.format(axes=axes, init=call))
+    try:
+        check(spec)
+    except SpecError as error:
+        assert {fault.code for fault in error.diagnostics} == {"SSIR013"}
+        return
+    value = dict(compile(spec).named_parameters())["y"]
+    assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("call", ["eye", "arange(other)"])
+def test_an_initialiser_that_asks_for_axes_that_are_not_there_is_refused(call: str) -> None:
+    with pytest.raises(SpecError, match="axis|axes"):
+        check(loads(WHOLE.format(axes="model", init=call)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from typing import Literal
 
@@ -24,6 +24,18 @@ from ssir.passes.facts import facts, is_complex
 
 Mode = Literal["constant", "sequence", "step"]
 LEAD = {"constant": 0, "sequence": 2, "step": 1}
+
+
+def unused(hint: str, taken: Collection[str], joint: str = "_") -> str:
+    """A name like the hint that Python takes for one, and that is not taken."""
+    base = re.sub(r"\W+", "_", hint).strip("_") or "v"
+    if base[0].isdigit():
+        base = f"v{base}"
+    name, n = base, 1
+    while name in taken:
+        n += 1
+        name = f"{base}{joint}{n}"
+    return name
 
 
 class Unit:
@@ -138,15 +150,9 @@ class Emitter:
 
     def fresh(self, hint: str) -> str:
         """A name that nothing else has: a variable of this method, or a constant of all of them."""
-        base = re.sub(r"\W+", "_", self.unit.local(hint)).strip("_") or "v"
-        if base[0].isdigit():
-            base = f"v{base}"
         imported = (own for names in self.unit.imports.values() for own in names)
-        taken = self.unit.taken.union(self.used, imported, self.unit.locals if self.mode == "constant" else ())
-        name, n = base, 1
-        while name in taken or name in RESERVED:
-            n += 1
-            name = f"{base}_{n}"
+        locals_ = self.unit.locals if self.mode == "constant" else ()
+        name = unused(self.unit.local(hint), self.unit.taken.union(self.used, imported, locals_, RESERVED))
         self.used.add(name)
         (self.unit.taken if self.mode == "constant" else self.unit.locals).add(name)
         return name

@@ -18,7 +18,7 @@ from ssir.compilers.core import Loop
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
 from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit
+from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.compilers.torch.methods import with_constants, written
 from ssir.compilers.torch.parts import Part
 from ssir.compilers.torch.regions import Again, Regions
@@ -127,10 +127,7 @@ class _Writer:
         key = f"{base}:{text}"
         if key not in self.known:
             short = "".join(part[:1].upper() + part[1:] for part in component.split("_")) or "Main"
-            name, n = short, 1
-            while name in self.known.values() or name in RESERVED or name == "layers":
-                n += 1
-                name = f"{short}{n}"
+            name = unused(short, [*self.known.values(), *RESERVED, "layers"], "")
             self.known[key] = name
             self.texts.append(f"class {name}({base}):\n{text}")
         return self.known[key]

@@ -215,6 +215,8 @@ def is_wide(e: Emitter, name: str) -> bool:
         if node.type.dependence >= Dependence.INPUT or node.op in _AS_DATA or node.type.dtype == "bool":
             continue
         values = node.inputs[1:] if node.op == "where" else node.inputs
+        if node.op == "param" and node.attrs["dtype"] is not None:
+            return True
         if node.op in _NUMBERS or (values and all(_is_number(e, value) for value in values)):
             return True
         todo += [value for value in values if value not in seen]
@@ -672,7 +674,7 @@ def _select(e: Emitter, node: Node) -> str:
     if whole_axis(e, source, [axis]) is not None:
         x = fit(e.value(source.name), own, [*node.type.names, axis], e.lead(source.name))
         if index.op in ("const", "layer"):
-            i = literal(index) if index.op == "const" else "self.layer"
+            i = literal(index) if index.op == "const" else "run.layer"
         else:
             i = fit(_index(e, index.name), index.type.names, node.type.names, e.lead(index.name))
         return e.let(node.name, f"{e.function('documents', 'selected')}({x}, {i}, time)")

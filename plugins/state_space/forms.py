@@ -166,9 +166,10 @@ class SelectiveScan:
         if key not in c.names:
             product = " * ".join(ops.operand(c, name, axes) for name in parts.rate)
             sign = "-" if parts.minus else ""
-            text = (
-                f"({sign}{product})" if product else f"torch.full((), {sign}1.0, dtype=time.dtype, device=time.device)"
-            )
+            known = all(e.node(name).op == "const" for name in parts.rate)
+            text = f"({sign}{product})"
+            if known:
+                text = f"torch.full((), {sign}{product or 1.0}, dtype=time.dtype, device=time.device)"
             text += f".expand({', '.join(str(sizes[name]) for name in axes)})"
             if len(axes) > 2:
                 text += f".reshape({_product(sizes, channels)}, {_product(sizes, expansion)})"

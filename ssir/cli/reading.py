@@ -205,6 +205,7 @@ def _tell(found: dict[str, Any]) -> None:
 def check(options: Namespace) -> int:
     """Hold specs against the whole language; everything that is wrong in all of them is told."""
     from ssir.spec.check import check as faults_of
+    from ssir.spec.warn import warnings
 
     results: list[dict[str, Any]] = []
     code = 0
@@ -224,6 +225,10 @@ def check(options: Namespace) -> int:
             if not options.json:
                 print(f"error: {error}", file=sys.stderr)
         else:
+            told = SpecError(warnings(spec))
+            found["diagnostics"] = say.faults(told)
+            if told.diagnostics and not options.json:
+                print(told, file=sys.stderr)
             if not options.json:
                 count = len(spec.module.file.components)
                 print(f"{name}: good ({count} component{'s' if count > 1 else ''})")

@@ -57,7 +57,14 @@ def faults(error: SpecError) -> list[dict[str, Any]]:
             "end_column": one.span.end_column,
         }
         found.append(
-            {"code": one.code, "message": one.message, "place": place, "notes": list(one.notes), "help": one.help}
+            {
+                "level": one.level,
+                "code": one.code,
+                "message": one.message,
+                "place": place,
+                "notes": list(one.notes),
+                "help": one.help,
+            }
         )
     return found
 

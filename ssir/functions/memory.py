@@ -37,6 +37,11 @@ def system(
         if axis.size is None and known and not along:
             help = f"use `{axis.name}` up before, or let A be shift({axis.name})"
             cx.fail("SSIR018", f"`{axis.name}` is unbounded, so only a register along it can remember this", help=help)
+        if axis.size is None and known and along and a is not None and a.op != "later" and axis.name not in entrances:
+            role = next(role for role in ("B", "x") if role in roles and axis.name in roles[role].type.names)
+            words = f"`{axis.name}` is unbounded, and this enters at slots of it"
+            help = f"leave `{axis.name}` out: the input of a register that grows enters its first slot"
+            cx.fail("SSIR018", words, role, help)
     if a is not None and algebra == "max_plus" and a.op not in ("op.diag", "op.shift", "later"):
         cx.fail(
             "SSIR019", "in max_plus, A is a value to add or a shift", "A", help="use a value over axes of the state"

@@ -1,6 +1,6 @@
 """Computes arithmetic on numbers, and drops arithmetic that changes nothing.   x * (2 * 0.5)   ->   x
 
-Non-goals: folding tensors, and anything that a parameter takes part in.
+What cannot be computed (a division by zero, a number too large) is an error of the spec. Non-goals: folding tensors, and anything that a parameter takes part in.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from ssir.errors import Diagnostic, SpecError
 from ssir.ir.graph import Graph, Node, attrs
 from ssir.passes.rewrite import bottom_up, swapped
+from ssir.spec.static import power
 
 _UNARY: Mapping[str, Callable[[float], float]] = {
     "neg": lambda a: -a,
@@ -24,7 +26,7 @@ _BINARY: Mapping[str, Callable[[float, float], float]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "pow": lambda a, b: a**b,
+    "pow": power,
     "maximum": max,
     "minimum": min,
 }
@@ -63,9 +65,17 @@ def _value(node: Node, nodes: Mapping[str, Node]) -> float | None:
     numbers = [operand.attrs["value"] for operand in operands]
     try:
         result = _UNARY[node.op](*numbers) if node.op in _UNARY else _BINARY[node.op](*numbers)
-    except (ArithmeticError, ValueError):
+    except ZeroDivisionError:
+        raise _fault("division by zero", node) from None
+    except OverflowError:
+        raise _fault("the number is too large", node) from None
+    except ValueError:
         return None
     return result if isinstance(result, int | float) and math.isfinite(result) else None
+
+
+def _fault(message: str, node: Node) -> SpecError:
+    return SpecError([Diagnostic("SSIR018", message, node.at, (), "choose other numbers")])
 
 
 def _neutral(node: Node, nodes: Mapping[str, Node]) -> str | None:

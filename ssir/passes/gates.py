@@ -19,6 +19,7 @@ from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
 _DEEPEST = 32
+_EXPONENTS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0}
 _THROUGH = frozenset({"rename", "split", "merge", "slice", "select", "expand"})
 
 
@@ -109,8 +110,9 @@ class _Log:
                 return self.make(node, "add" if node.op == "mul" else "sub", left, right)
             case "pow" if positive[0]:
                 return self.make(node, "mul", self.of(operands[0], depth), operands[1])
-            case "sqrt":
-                return self.make(node, "mul", self.of(operands[0], depth), self.make(node, "const", value=0.5))
+            case op if op in _EXPONENTS and positive[0]:
+                exponent = self.make(node, "const", value=_EXPONENTS[op])
+                return self.make(node, "mul", self.of(operands[0], depth), exponent)
             case "sub" if operands[0].op == "const" and operands[0].attrs["value"] == 1 and operands[1].op == "sigmoid":
                 inner = self.graph[operands[1].inputs[0]]
                 return self.make(operands[1], "logsigmoid", self.make(inner, "neg", inner))

@@ -42,8 +42,8 @@ def _mul(a: Interval, b: Interval) -> Interval:
 
 def _power(x: float, y: float) -> float:
     try:
-        return float(x**y)
-    except OverflowError:
+        return float(float(x) ** y)
+    except (OverflowError, ZeroDivisionError):
         return math.inf
 
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from ssir.errors import Diagnostic, Span, SpecError
 from ssir.ir.graph import Axis, Graph, Node, Type, attrs
 from ssir.ir.ops import REAL_ONLY, AxesError, absent, broadcast, promote, shown
+from ssir.spec.expr import parse
+from ssir.spec.init import unfit
 
 UNKNOWN = "unknown"
 MOST_NODES = 10_000
@@ -127,6 +129,9 @@ class Site:
             root, _, prefix = self.shared.partition("=")
             key = f"{root}{path[len(prefix) :]}"
         type, seen = Type(tuple(axes)), self.builder.keys.get(key)
+        if (words := unfit(parse(init), type.names)) is not None:
+            has = f"its axes are {', '.join(type.names)}" if type.names else "it is one number"
+            self.fail("SSIR013", words, "init", has)
         if seen is not None:
             if self.shared is None:
                 self.fail("SSIR024", f"two parameters are called `{key}`", help="give each call a `name=` of its own")

@@ -25,6 +25,7 @@ from ssir.spec.text import BUILT_IN, Text, Values
 
 _MOST_ATTEMPTS = 64
 _MOST_LAYERS = 10_000
+_MOST_CALLS = 2_000
 _OF_A_RING = ("SSIR016", "SSIR017")
 
 
@@ -113,13 +114,14 @@ class _Attempts:
         inputs: list[tuple[str, Type, Span]],
         start: Callable[[Elaborator, Values], Instance],
         gather: bool,
+        calls: Calls | None = None,
     ) -> None:
-        self.name, self.inputs, self.start, self.gather = name, inputs, start, gather
+        self.name, self.inputs, self.start, self.gather, self.calls = name, inputs, start, gather, calls
 
     def graph(self) -> Graph:
         assumed: dict[str, Type] = {}
         for _ in range(_MOST_ATTEMPTS):
-            elaborator = Elaborator(dict(assumed), self.gather)
+            elaborator = Elaborator(dict(assumed), self.gather, self.calls or Calls())
             values = {name: elaborator.builder.add(name, "input", (), type, span) for name, type, span in self.inputs}
             instance = self.start(elaborator, values)
             report = Report()
@@ -136,16 +138,31 @@ class _Attempts:
         fail("SSIR014", "the axes of what is remembered here grow without end", span, "use up an axis before `delay`")
 
 
+class Calls:
+    """How many components an attempt has inlined, in the bodies of its stacks too. Each may call another twice, so that a short
+    file can stand for any number of them."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def count(self, at: Span | None) -> None:
+        self.made += 1
+        if self.made > _MOST_CALLS:
+            words = f"more than {_MOST_CALLS} calls of components are inlined here"
+            fail("SSIR004", words, at, "repeat components with a stack")
+
+
 class Elaborator:
     """One attempt at a graph: the builder, what is put off, and what was assumed of it. With ``gather`` every node is looked at,
     needed or not, and a fault does not end the attempt."""
 
-    def __init__(self, assumed: dict[str, Type], gather: bool) -> None:
+    def __init__(self, assumed: dict[str, Type], gather: bool, calls: Calls) -> None:
         self.builder = Builder()
         self.assumed = assumed
         self.gather = gather
         self.put_off: list[tuple[Node, Callable[[], Node]]] = []
         self.known: dict[str, Node] = {}
+        self.calls = calls
 
     def later(self, name: str, span: Span | None, evaluate: Callable[[], Node]) -> Node:
         """A stand-in for a value that is needed only at the next step."""
@@ -387,7 +404,9 @@ class Instance:
         callers: tuple[tuple[str, str], ...],
     ) -> Values:
         """The outputs of a component that is inlined here."""
-        self.graph.builder.refuse_more(self.module.document.span(self.path, key=True))
+        span = self.module.document.span(self.path, key=True)
+        self.graph.builder.refuse_more(span)
+        self.graph.calls.count(span)
         return Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers).outputs()
 
     def _join(self, name: str) -> str:
@@ -595,11 +614,12 @@ class Instance:
             layer.module is not self.module,
         )
         callers = self.callers_of(layer.module, layer.name, span)
+        self.graph.calls.count(span)
 
         def start(attempt: Elaborator, values: Values) -> Instance:
             return Instance(attempt, layer.module, layer.name, dims, layer.constants, values, "", None, callers)
 
-        graph = _Attempts(layer.name, inputs, start, self.graph.gather).graph()
+        graph = _Attempts(layer.name, inputs, start, self.graph.gather, self.graph.calls).graph()
         out = graph[graph.outputs[0][1]].type
         if set(out.axes) != set(x.type.axes):
             fail(

@@ -83,11 +83,10 @@ def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
     exist, SpecError for a spec that is wrong.
     """
     target, component = name, ""
-    if _is_path(name):
-        path, colon, rest = name.rpartition(":")
-        if colon and not _is_path(rest):
-            target, component = path, rest
-    elif "." in name:
+    path, colon, rest = name.rpartition(":")
+    if colon and _is_path(path) and not _is_path(rest):
+        target, component = path, rest
+    elif not _is_path(name) and "." in name:
         target, _, component = name.partition(".")
     if _is_path(target) and not Path(target).exists():
         raise UsageError(f"there is no file `{target}`")
@@ -110,6 +109,8 @@ def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
             + (f"; the nearest is `{near}`" if near else f"; it has {', '.join(module.file.dims)}")
         )
     module.constants.update(modules.constants_of(module, chosen))
+    if not component:
+        module.component(module.file.main)
     component = component or module.file.main
     if component not in module.file.components:
         near = nearest(component, module.file.components)

@@ -30,6 +30,7 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., float]]] = {
     "max": (2, max),
 }
 _LARGEST = 1e300
+_MOST_BITS = 1000
 
 
 def is_static(expression: syntax.Expr, names: Mapping[str, float | None]) -> bool:
@@ -90,6 +91,13 @@ def evaluate(expression: syntax.Expr, names: Mapping[str, float | None]) -> floa
     raise StaticError("SSIR019", "a number is needed here", expression.start, expression.end)
 
 
+def power(a: float, b: float) -> float:
+    """a ** b, where that is a number of a size that can be reckoned with. Raises OverflowError."""
+    if abs(a) > 1 and b * math.log2(abs(a)) > _MOST_BITS:
+        raise OverflowError
+    return float(a) ** b if abs(b) > _MOST_BITS else a**b  # type: ignore[no-any-return]
+
+
 def _binary(op: str, a: float, b: float, start: int, end: int) -> float:
     try:
         match op:
@@ -104,9 +112,7 @@ def _binary(op: str, a: float, b: float, start: int, end: int) -> float:
             case "%":
                 value = a % b
             case _:
-                if abs(a) > 1 and b * math.log2(abs(a)) > 1000:
-                    raise OverflowError
-                value = a**b
+                value = power(a, b)
         if isinstance(value, complex) or not math.isfinite(value) or abs(value) > _LARGEST:
             raise OverflowError
     except ZeroDivisionError:

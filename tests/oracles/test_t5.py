@@ -90,7 +90,7 @@ def test_an_encoder_runs_once_for_all_steps_of_its_decoder() -> None:
     whole = compile(load("t5", None, **DIMS), dtype=torch.float64)
     parts = {name: compile(load(f"t5.{name}", None, **DIMS), dtype=torch.float64) for name in ("encoder", "decoder")}
     for name, part in parts.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in whole.state_dict().items()}
+        own = {key.removeprefix(f"logits.{name}."): value for key, value in whole.state_dict().items()}
         part.load_state_dict({key: own[key] for key in part.state_dict()})
     target, source = compare.tokens(11, time=6), compare.tokens(11, time=9, seed=1)
     with torch.no_grad():

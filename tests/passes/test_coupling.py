@@ -74,8 +74,8 @@ def test_a_value_that_is_read_twice_is_looked_through_both_times() -> None:
 
 def test_a_loop_through_delays_is_followed_once() -> None:
     graph = graph_of("a: delay(tanh(linear(a, n) + b))", "b: delay(a + u)", "y: a + b")
-    assert names(graph) == [["a", "b"]]
-    assert set(entries(graph)["a"]) == {"a", "b"} and set(entries(graph)["b"]) == {"a", "u"}
+    assert names(graph) == [["a.delay", "b"]]
+    assert set(entries(graph)["a.delay"]) == {"a.delay", "b"} and set(entries(graph)["b"]) == {"a.delay", "u"}
 
 
 def test_attention_couples_nothing() -> None:

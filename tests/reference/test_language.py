@@ -156,7 +156,7 @@ def _tanh_cycle(x: Tensor) -> Tensor:
 
 
 def test_a_window_has_the_newest_first_and_only_what_has_come() -> None:
-    params = {"y.weight": torch.eye(3, dtype=torch.float64)}
+    params = {"y.linear.weight": torch.eye(3, dtype=torch.float64)}
     y = meaning("y: linear(window(x, slot), m, over=slot)", params=params)
     for s in range(3):
         close(y[..., s], shifted(X, s))
@@ -388,8 +388,8 @@ def test_the_delta_rule_erases_what_a_key_stood_for() -> None:
     """
     one = spec(graph)
     w = filled(one)
-    k = torch.nn.functional.normalize(X @ w["k.linear.weight"].T, dim=-1)
-    beta = torch.sigmoid(X @ w["beta.linear.weight"])
+    k = torch.nn.functional.normalize(X @ w["k.weight"].T, dim=-1)
+    beta = torch.sigmoid(X @ w["beta.weight"])
     h = torch.zeros(BATCH, 3, 4, dtype=torch.float64)
     y = run(one, X, w)[0]
     for t in range(TIME):
@@ -576,7 +576,7 @@ def test_a_stack_gives_every_layer_the_same_and_carries_the_rest() -> None:
     for i in range(3):
         s = recurrence(lambda h, t: 0.5 * h, u)
         seen = seen + u
-        u = torch.tanh(s @ w[f"y0.{i}.y.linear.weight"].T + 2 * X) * (1 + i)
+        u = torch.tanh(s @ w[f"y0.{i}.y.weight"].T + 2 * X) * (1 + i)
     close(run(one, X, w)[0], u + seen)
 
 
@@ -613,7 +613,7 @@ def test_shared_calls_have_one_set_of_weights_and_memories_of_their_own() -> Non
 
     close(run(one, X, w)[0], cell(X) + 10 * cell(shifted(X, 1)))
     _, state = run(one, X, w)
-    assert sum(key.startswith("cell") for key in state) == 2
+    assert sum(key.startswith("y.cell") for key in state) == 2
 
 
 def test_layers_of_a_stack_may_share_their_weights() -> None:
