@@ -60,7 +60,7 @@ class Delay:
         x = system.spread(e, node, system.entering(e, node, system.axes_of(node)), "x")
         e.line(f"new[{e.key(node)}] = {x}[:, -1]")
         text = f"{e.function('memory', 'previous')}({x}, old.get({e.key(node)}), {e.start(node)}, time)"
-        return system.readout(e, node, e.let(f"{node.name}_before", text), narrow=False)
+        return system.readout(e, node, e.let(f"{node.name}_before", text))
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
         return system.step(e, fact)
@@ -120,6 +120,8 @@ class Scan:
         axes = system.axes_of(node)
         plus = node.attrs["algebra"] == "plus_times"
         b = system.spread(e, node, system.entering(e, node, axes), "in")
+        if not e.is_complex(node):
+            b = e.let(b, f"{b}.to(time.dtype)")
         a = node.role("A")
         if a is None or fact.structure.kind == "identity":
             gate = e.let(

@@ -11,6 +11,7 @@ import keyword
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Literal
 
 from ssir.compilers.forms import Match
@@ -103,10 +104,19 @@ class Unit:
         return inner
 
     def kind(self, node: Node) -> str:
-        """The kind of dtype that a memory is kept in: the data's, a wide one (float32 at least), or complex."""
+        """The kind of dtype that a memory is kept in: the data's, a wide one (float32 at least), or complex. A register or a delay keeps
+        what it is given as it is given."""
         if is_complex(self.graph, node):
             return "complex"
-        return "data" if self.facts[node.name].structure.kind in ("shift", "zero") else "wide"
+        kept = self.facts[node.name].structure.kind in ("shift", "zero")
+        entering = [name for role in ("x", "B", "initial") if (name := node.role(role)) is not None]
+        return "wide" if not kept or any(name in self.wide for name in entering) else "data"
+
+    @cached_property
+    def wide(self) -> frozenset[str]:
+        """The nodes whose values are float32 at least, whatever the data is: what positions, indices and written numbers decide, and what
+        is read from a wide memory, until it enters a product."""
+        return ops.wide(self.graph)
 
     @property
     def fused(self) -> bool:

@@ -7,7 +7,7 @@ mind the order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ _BINARY: Mapping[str, str] = {
     "minimum": "torch.minimum({0}, {1})",
 }
 _NUMBERS = frozenset({"arange", "eye", "position", "input"})
-_AS_DATA = frozenset({"param", "linear", "embed", "state"})
+_AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part".split())
 _COMPLEX = {"complex": "cartesian", "polar": "polar"}
 _TENSORS = frozenset({"complex", "polar", "maximum", "minimum"})
 
@@ -204,24 +204,56 @@ def _as_tensor(e: Emitter, name: str, text: str) -> str:
 def _met(e: Emitter, node: Node, name: str, text: str) -> str:
     """An operand where it meets data, in the dtype of the data: what positions and indices decide is wider until then."""
     data = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real"
-    return f"{text}.to(time.data)" if data and e.mode != "constant" and is_wide(e, name) else text
+    decided = e.node(name).type.dependence < Dependence.INPUT and is_wide(e, name)
+    return f"{text}.to(time.data)" if data and decided and e.mode != "constant" else text
 
 
 def is_wide(e: Emitter, name: str) -> bool:
-    """Whether a value is a tensor of float32 at least, whatever the data is: made of positions, indices or written numbers."""
-    todo, seen = [name], {name}
-    while todo:
-        node = e.node(todo.pop())
-        if node.type.dependence >= Dependence.INPUT or node.op in _AS_DATA or node.type.dtype == "bool":
-            continue
-        values = node.inputs[1:] if node.op == "where" else node.inputs
-        if node.op == "param" and node.attrs["dtype"] is not None:
-            return True
-        if node.op in _NUMBERS or (values and all(_is_number(e, value) for value in values)):
-            return True
-        todo += [value for value in values if value not in seen]
-        seen.update(values)
-    return False
+    """Whether a value is a tensor of float32 at least, whatever the data is."""
+    return name in e.unit.wide
+
+
+def as_data(e: Emitter, name: str, text: str) -> str:
+    """The expression of a value, in the dtype of the data."""
+    return f"{text}.to(time.data)" if is_wide(e, name) else text
+
+
+def wide(graph: Graph) -> frozenset[str]:
+    """The nodes of a graph whose values are float32 at least, whatever the data is. Once around a cycle is enough: what is wide stays so."""
+    found: set[str] = set()
+    while True:
+        more = {node.name for node in graph if node.name not in found and _is_wide(graph, node, found)}
+        if not more:
+            return frozenset(found)
+        found |= more
+
+
+def _is_wide(graph: Graph, node: Node, known: Collection[str]) -> bool:
+    if node.type.dtype in ("bool", "complex") or node.type.operator:
+        return False
+    if node.op == "state":
+        fact = facts(graph, node)
+        entering = [name for role in ("x", "B", "initial") if (name := node.role(role)) is not None]
+        kept = fact.structure.kind in ("shift", "zero") and not any(name in known for name in entering)
+        return not kept and not fact.contracted
+    if node.op == "param":
+        return node.attrs["dtype"] is not None
+    if node.op in _AS_DATA or (node.op == "dot" and node.type.dependence >= Dependence.INPUT):
+        return False
+    plugin = registry.get("op", node.op)
+    if plugin is not None:
+        return getattr(plugin, "keeps_dtype", False) and node.inputs[0] in known
+    if node.op in _NUMBERS:
+        return node.op != "input" or node.type.dtype == "int"
+    values = node.inputs[1:] if node.op in ("where", "select") else node.inputs
+    numbers = [name for name in values if graph[name].op in ("const", "layer")]
+    if values and len(numbers) == len(values):
+        return True
+    made = [name for name in values if name not in numbers]
+    if node.type.dependence >= Dependence.INPUT:
+        # What positions and written numbers decide is brought to the data where the two meet.
+        made = [name for name in made if graph[name].type.dependence >= Dependence.INPUT]
+    return any(name in known for name in made)
 
 
 def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
@@ -437,7 +469,11 @@ def _dot(e: Emitter, node: Node) -> str:
             sides.append((operand(e, name, own), own, {"sequence": 2, "step": 1}[e.mode]))
         else:
             sides.append((text, own, e.lead(name)))
-    met = [(name, _met(e, node, name, text)) for name, (text, _, _) in zip(node.inputs, sides, strict=True)]
+    product = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real" and e.mode != "constant"
+    met = [
+        (name, as_data(e, name, text) if product else text)
+        for name, (text, _, _) in zip(node.inputs, sides, strict=True)
+    ]
     texts = alike(e, *met)
     if node.type.dependence < Dependence.INPUT and any(is_wide(e, name) for name in node.inputs):
         both = f"torch.promote_types({texts[0]}.dtype, {texts[1]}.dtype)"
@@ -476,11 +512,7 @@ def _linear(e: Emitter, node: Node) -> str:
     if len(over) > 1:
         x = f"{x}.flatten(-{len(over)})"
     part = e.unit.parts.of(node)
-    if part is not None:
-        x = f"{x}.to(time.data)" if is_wide(e, node.inputs[0]) else x
-        y = f"{part_of(e, node)}({x})"
-    else:
-        y = _functional(e, node, x)
+    y = f"{part_of(e, node)}({as_data(e, node.inputs[0], x)})" if part is not None else _functional(e, node, x)
     if len(out) != 1:
         sizes = [node.type.axis(name).size or 0 for name in out]
         y += f".unflatten(-1, {shape(sizes)})" if out else ".squeeze(-1)"
@@ -546,8 +578,7 @@ def _group(e: Emitter, group: Sequence[str], node: Node) -> str:
     x = fit(e.value(node.inputs[0]), own, node.attrs["over"], e.lead(node.inputs[0]))
     if len(own) > 1:
         x = f"{x}.flatten(-{len(own)})"
-    if is_wide(e, node.inputs[0]):
-        x = f"{x}.to(time.data)"
+    x = as_data(e, node.inputs[0], x)
     names = [e.fresh(name) for name in group]
     paths = ", ".join(f'"{e.unit.local(part.path)}"' for one in nodes if (part := e.unit.parts.of(one)) is not None)
     e.line(f"{', '.join(names)} = self.together(run, {x}, {paths})")
@@ -579,9 +610,8 @@ def _embed(e: Emitter, node: Node) -> str:
 
 def _norm(e: Emitter, node: Node) -> str:
     own, over, eps = e.node(node.inputs[0]).type.names, node.attrs["over"], node.attrs["eps"]
-    x = e.value(node.inputs[0])
+    x = as_data(e, node.inputs[0], e.value(node.inputs[0]))
     if e.unit.parts.of(node) is not None:
-        x = f"{x}.to(time.data)" if is_wide(e, node.inputs[0]) else x
         return e.let(node.name, f"{part_of(e, node)}({x})")
     rest = list(node.inputs[1:])
     weight = rest.pop(0) if node.attrs["scale"] else None
@@ -759,15 +789,15 @@ def _state(e: Emitter, node: Node) -> str:
 def _context(e: Emitter, node: Node) -> str:
     if e.mode != "sequence":
         raise SSIRError("no step form: `context` reads the future")
-    x = _argument(e, node.inputs[0])
+    x = as_data(e, node.inputs[0], _argument(e, node.inputs[0]))
     return e.let(node.name, f"{e.function('operations', 'lengthened')}({x}, time).unsqueeze(1)")
 
 
 def _stack(e: Emitter, node: Node) -> str:
     first, *others = node.inputs
-    x = e.let(node.name, e.tensor(first, node.type.names))
+    x = e.let(node.name, as_data(e, first, e.tensor(first, node.type.names)))
     labels = (*node.attrs["carried"], *node.attrs["given"])
-    values = {label: _argument(e, name) for label, name in zip(labels, others, strict=True)}
+    values = {label: as_data(e, name, _argument(e, name)) for label, name in zip(labels, others, strict=True)}
     carried = {label: e.let(f"{node.name}_{label}", values[label]) for label in node.attrs["carried"]}
     values |= carried
     pattern = list(dict.fromkeys(node.attrs["pattern"]))

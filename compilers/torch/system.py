@@ -33,7 +33,10 @@ def entering(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     rest = [name for name in wanted if name in x_names or name in b_names]
     lead = max(e.lead(x), e.lead(b))
     if plus:
-        left, right = ops.alike(e, (b, e.value(b)), (x, e.value(x)))
+        texts = [e.value(name) for name in (b, x)]
+        if any(ops.is_wide(e, name) for name in (b, x)):
+            texts = [f"{text}.to(time.dtype)" for text in texts]
+        left, right = ops.alike(e, (b, texts[0]), (x, texts[1]))
         text = ops.contraction(e, (left, b_names, e.lead(b)), (right, x_names, e.lead(x)), used, rest)
     else:
         whole = [*rest, *used]
@@ -51,7 +54,7 @@ def spread(e: Emitter, node: Node, text: str, hint: str) -> str:
     )
 
 
-def readout(e: Emitter, node: Node, h: str, narrow: bool = True) -> str:
+def readout(e: Emitter, node: Node, h: str) -> str:
     """The expression of C h + D x, for h over the axes of the state."""
     state, wanted = axes_of(node), node.type.names
     c = node.role("C")
@@ -78,24 +81,30 @@ def readout(e: Emitter, node: Node, h: str, narrow: bool = True) -> str:
             y = f"{ops.fit(h, state, rest, lead)} {'*' if plus else '+'} {ops.operand(e, c, rest)}"
         names = rest
     y = e.let(f"{node.name}_read", y)
-    if narrow and node.type.dtype == "real":
-        y = e.let(f"{node.name}_data", f"{y}.to(time.data)")
     return feed_through(e, node, ops.fit(y, names, wanted, lead))
 
 
 def feed_through(e: Emitter, node: Node, y: str) -> str:
     """y + D x, as a variable called like the node."""
     d, x = node.role("D"), node.role("x")
+    if node.type.dtype == "real" and not ops.is_wide(e, node.name):
+        y = f"{y}.to(time.data)"
+        if d is not None and ops.is_wide(e, x or d):
+            return e.let(node.name, f"({through(e, node, y)}).to(time.data)")
+    return e.let(node.name, through(e, node, y))
+
+
+def through(e: Emitter, node: Node, y: str) -> str:
+    """The expression of y + D x."""
+    d, x = node.role("D"), node.role("x")
     wanted = node.type.names
     if d is None:
-        return e.let(node.name, y)
+        return y
+    added = ops.operand(e, d, wanted)
     plus = node.attrs["algebra"] == "plus_times"
-    through = ops.operand(e, d, wanted)
     if x is not None:
-        through += f" {'*' if plus else '+'} {ops.operand(e, x, wanted)}"
-    if plus:
-        return e.let(node.name, f"{y} + {through}")
-    return e.let(node.name, f"torch.maximum(*torch.broadcast_tensors({y}, {through}))")
+        added += f" {'*' if plus else '+'} {ops.operand(e, x, wanted)}"
+    return f"{y} + {added}" if plus else f"torch.maximum(*torch.broadcast_tensors({y}, {added}))"
 
 
 def before(e: Emitter, node: Node, h: str) -> str:
@@ -192,7 +201,7 @@ def step(e: Emitter, fact: Facts) -> str:
     node = fact.node
     h = recalled(e, fact)
     if node.attrs["read"] == "before":
-        y = readout(e, node, h, narrow=fact.structure.kind != "zero")
+        y = readout(e, node, h)
         e.pending.append(lambda: e.line(f"new[{e.key(node)}] = {next_state(e, fact, h)}"))
         return y
     after = e.let(f"{node.name}_after", next_state(e, fact, h))
@@ -273,6 +282,8 @@ def register(e: Emitter, fact: Facts) -> str:
         mask = ops.there(e, node.with_(type=_masked(node, slots.name)), [slots.name], c_names)
         c_text = f"{e.function('operations', 'masked')}({c_text}, {mask})"
     if used:
+        text = f"{text}.to(time.data)" if e.unit.kind(node) == "wide" else text
+        c_text = ops.as_data(e, c, c_text) if node.type.dtype == "real" else c_text
         y = ops.contraction(e, (text, names, lead), (c_text, c_names, c_lead), used, rest, ops.masking(e, e.node(c)))
     else:
         y = f"{ops.fit(text, names, rest, lead)} * {ops.fit(c_text, c_names, rest, c_lead)}"

@@ -101,9 +101,8 @@ class Attention:
             return system.register(e, fact)
         lead = ops.LEADS[e.mode]
         values = [name for name in system.axes_of(node) if name != slots.name and name not in scores.heads]
-        q = grouped(
-            e.tensor(scores.q, [*scores.heads, *scores.group, *scores.keys]), [scores.heads, scores.group, scores.keys]
-        )
+        asked = e.tensor(scores.q, [*scores.heads, *scores.group, *scores.keys])
+        q = grouped(ops.as_data(e, scores.q, asked), [scores.heads, scores.group, scores.keys])
         k = self._entries(e, e.node(scores.k), [scores.heads, scores.keys], slots.name)
         v = self._entries(e, node, [scores.heads, values], slots.name)
         y = e.let(
@@ -126,7 +125,8 @@ class Attention:
         """A register as [batch, entries, *one axis a group]."""
         inside = [name for name in system.axes_of(node) if name != slots]
         order = [name for group in groups for name in group]
-        return grouped(ops.fit(system.seen(e, node), inside, order, 2), groups)
+        kept = ".to(time.data)" if e.unit.kind(node) == "wide" else ""
+        return grouped(ops.fit(f"{system.seen(e, node)}{kept}", inside, order, 2), groups)
 
 
 def grouped(text: str, groups: Sequence[Sequence[str]]) -> str:

@@ -84,6 +84,8 @@ def experts(
 class Top:
     """The operation ``top{over, k}(a)``."""
 
+    keeps_dtype = True  # of its operand
+
     def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
         import torch
 
@@ -152,9 +154,9 @@ class Experts:
         expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
         rest = [name for name in node.type.names if name not in out]
         source, weights, *maps = (e.node(name) for name in node.inputs)
-        x = e.fitted(source.name, [*rest, *over], ops.cleared(e, source.name, over))
+        x = ops.as_data(e, source.name, e.fitted(source.name, [*rest, *over], ops.cleared(e, source.name, over)))
         x = f"{x}.flatten(-{len(over)})" if len(over) > 1 else x
-        w = e.fitted(weights.name, [*rest, expert])
+        w = ops.as_data(e, weights.name, e.fitted(weights.name, [*rest, expert]))
         chooser = chosen(e.graph, weights.name, expert)
         picked = "None, 0"
         if chooser is not None and not e.is_constant(node.name):

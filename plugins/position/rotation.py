@@ -48,6 +48,8 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
 class Rotate:
     """The operation ``rotate{over, half, pairs}(a, angle)``."""
 
+    keeps_dtype = True  # of what it turns
+
     def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
         import torch
 

@@ -220,7 +220,7 @@ class GatedCell(_Compiled):
         e.line(
             f"{hs}, {cs} = {e.function('recurrent', 'gated_cell')}({gates}{lengthen}, {r}, old.get({e.key(m)}), old.get({e.key(c)}), {reset})"
         )
-        e.line(f"new[{e.key(m)}], new[{e.key(c)}] = {hs}[:, -1].to(time.data), {cs}[:, -1]")
+        e.line(f"new[{e.key(m)}], new[{e.key(c)}] = {hs}[:, -1], {cs}[:, -1]")
         return _named(e, cell, hs, cs, match, fact)
 
 
@@ -287,13 +287,13 @@ def _nodes(graph: Graph, cell: _Cell, cycle: frozenset[str]) -> set[str]:
 def _named(e: Emitter, cell: _Cell, hs: str, cs: str, match: Match, fact: Facts) -> str:
     """Give the results their names; whatever else of the cycle is used outside is computed from them."""
     one = e.mode == "step"
-    e.names[cell.output] = e.let(cell.output, f"{hs}[:, 0].to(time.data)" if one else f"{hs}.to(time.data)")
+    e.names[cell.output] = e.let(cell.output, f"{hs}[:, 0]" if one else hs)
     if cell.memory != cell.output:
-        e.names[cell.memory] = e.let(cell.memory, f"{cs}[:, 0].to(time.data)" if one else f"{cs}.to(time.data)")
+        e.names[cell.memory] = e.let(cell.memory, f"{cs}[:, 0]" if one else cs)
     if e.mode == "sequence":
         before = f"{e.function('memory', 'previous')}({e.names[cell.output]}, old.get({e.key(e.node(cell.delayed))}), None, time)"
     else:
-        before = f"{e.function('memory', 'recall')}(time, old, {e.key(e.node(cell.delayed))}, {e.sizes(e.node(cell.delayed))}, time.data)"
+        before = f"{e.function('memory', 'recall')}(time, old, {e.key(e.node(cell.delayed))}, {e.sizes(e.node(cell.delayed))}, time.dtype)"
     inside = fact.cycle or frozenset()
     rest = [name for name in e.outside(inside) if name not in (cell.output, cell.memory)]
     if rest:

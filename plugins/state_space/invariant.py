@@ -186,7 +186,8 @@ class ConstantScan:
         dtype = "time.complex" if e.is_complex(node) else "time.dtype"
         flat = f"{layout.size(layout.systems)}, {layout.size(layout.states)}"
         spread = f"{e.function('operations', 'spread')}(time, {system.entering(e, node, order)}, {sizes}, {dtype})"
-        given = e.let(f"{node.name}_in", f"{spread}.reshape(time.batch, time.steps, {flat})")
+        wide = "" if e.is_complex(node) else ".to(time.dtype)"
+        given = e.let(f"{node.name}_in", f"{spread}.reshape(time.batch, time.steps, {flat}){wide}")
         h = _run(e, fact, layout, f"{name}.scan", given)
         text = f"{h}.reshape({', '.join(['time.batch', 'time.steps', *(str(layout.sizes[axis]) for axis in order)])})"
         h = e.let(f"{node.name}_h", ops.fit(text, order, own, 2))

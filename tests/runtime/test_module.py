@@ -115,7 +115,9 @@ def test_a_layer_may_be_wrapped() -> None:
     assert after.keys() == state.keys()
     again.square().mean().backward()
     for key, p in ours.named_parameters():
-        close(p.grad, wanted[key.replace("0.inner.", "0.")])
+        found, expected = p.grad, wanted[key.replace("0.inner.", "0.")]
+        assert found is not None and expected is not None
+        close(found, expected)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "s4d", "t5", "zamba", "albert"])
