@@ -62,18 +62,19 @@ def usable(*tensors: Tensor | None) -> bool:
             continue
         if not plain(tensor):
             return False
-        if tensor.dtype != torch.bool:
-            dtype = dtype or tensor.dtype
-            if tensor.dtype != dtype:
+        own = tensor.dtype
+        if own is not dtype and own is not torch.bool:
+            if dtype is not None:
                 return False
+            dtype = own
     return dtype in REAL and library(dtype) is not None
 
 
 def plain(tensor: Tensor) -> bool:
     """Whether the tensor is what it seems: no subclass, and its numbers lie in main memory as they are."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or not tensor.is_cpu:
+    if type(tensor) not in _TENSORS or not tensor.is_cpu:
         return False
-    return tensor.layout == torch.strided and not tensor.is_neg()
+    return tensor.layout is torch.strided and not tensor.is_neg()
 
 
 def tracing() -> bool:
@@ -93,6 +94,7 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+_TENSORS = (Tensor, torch.nn.Parameter)
 _TRACERS = (
     torch._C._TorchDispatchModeKey.FAKE,
     torch._C._TorchDispatchModeKey.PROXY,

@@ -26,9 +26,9 @@ def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Function], Fu
 
     def make(function: Function) -> Function:
         name, rest = schema.split("(", 1)
-        namespace, is_new = _namespace()
+        namespace = _namespace()
         packets = getattr(torch.ops, namespace)
-        if is_new:
+        if not hasattr(packets, name):
             _define(namespace, name, rest, function, shapes)
         op = getattr(packets, name).default
 
@@ -47,32 +47,29 @@ def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Function], Fu
 
 
 @functools.cache
-def _namespace() -> tuple[str, bool]:
-    """Where the operators of these sources are, and whether it is for this copy of them to define them: a process may hold several
-    copies, of the same sources or of others."""
+def _namespace() -> str:
+    """Where the operators of these sources are. A process may hold several copies: of the same sources, which share them, or of
+    others, which have their own."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     sources = digest.hexdigest()[:16]
-    for name in ("ssir", f"ssir_{sources}"):
-        packets = getattr(torch.ops, name)
-        if not hasattr(packets, "sources"):
-            library = torch.library.Library(name, "FRAGMENT")
-            library.define("sources() -> str")
-            # The dispatcher keeps this function, and it the library, whatever becomes of the module.
-            library.impl("sources", lambda library=library: sources, "CompositeExplicitAutograd")
-            _libraries[name] = library
-            return name, True
-        if packets.sources() == sources:
-            return name, False
-    raise AssertionError("two copies of the same sources with different digests")
+    packets = torch.ops.ssir
+    if not hasattr(packets, "sources"):
+        library = torch.library.Library("ssir", "FRAGMENT")
+        library.define("sources() -> str")
+        _lasting(library, "sources", lambda: sources)
+    return "ssir" if packets.sources() == sources else f"ssir_{sources}"
 
 
-_libraries: dict[str, torch.library.Library] = {}
+def _lasting(library: torch.library.Library, name: str, kernel: Callable[..., Any]) -> None:
+    """Register a kernel for as long as the process runs, whatever becomes of this module."""
+    library.impl(name, kernel, "CompositeExplicitAutograd")
+    kernel.library = library  # type: ignore[attr-defined]  # torch keeps the kernel, and it the library
 
 
 def _define(namespace: str, name: str, rest: str, function: Callable[..., Any], shapes: Callable[..., Any]) -> None:
-    library = _libraries[namespace]
+    library = torch.library.Library(namespace, "FRAGMENT")
     library.define(f"{name}({rest}", tags=(torch.Tag.pt2_compliant_tag,))
     gradient = f"{name}_backward"
     inputs = rest[: rest.rindex(") ->")]
@@ -135,8 +132,8 @@ def _define(namespace: str, name: str, rest: str, function: Callable[..., Any], 
             found = twin_gradients(gradients, given, wanted, grads)
         return list(found[: ctx.count]), None, *found[ctx.count :]
 
-    library.impl(name, run, "CompositeExplicitAutograd")
-    library.impl(gradient, differentiate, "CompositeExplicitAutograd")
+    _lasting(library, name, run)
+    _lasting(library, gradient, differentiate)
     torch.library.register_fake(f"{namespace}::{name}", shapes, lib=library)
     torch.library.register_fake(f"{namespace}::{gradient}", _like, lib=library)
     torch.library.register_autograd(f"{namespace}::{name}", once, setup_context=keep, lib=library)

@@ -39,6 +39,7 @@ class Signature:
         if len(self.arguments) != len(words):
             raise ValueError(f"`{self.name}`: a signature that cannot be read: {text}")
         self.first = len(words) - len(places) + 1  # integers come after all tensors
+        self.plan = [(argument.bracket, argument.optional, argument.dtype) for argument in self.arguments[: self.first]]
         self.known: dict[tuple[Any, ...], list[Any]] = {}
 
     def values(self, dtype: torch.dtype, given: Arguments, threads: int) -> list[int]:
@@ -48,23 +49,26 @@ class Signature:
         if sizes is None:
             sizes = self._sizes(given, threads)
         values: list[Any] = []
-        for x, argument, size in zip(given, self.arguments, sizes, strict=False):
-            if x is None and argument.optional:
+        x: Any
+        # In one place and without calls: this runs some twenty times a token and layer.
+        for x, (bracket, optional, own), size in zip(given, self.plan, sizes, strict=False):
+            if x is None and optional:
                 values.append(0)
                 continue
             if (
                 type(x) not in _TENSORS
-                or not x.is_cpu  # type: ignore[union-attr]
-                or x.layout is not torch.strided  # type: ignore[union-attr]
-                or x.dtype is not (argument.dtype or dtype)  # type: ignore[union-attr]
-                or x.is_neg()  # type: ignore[union-attr]
-                or not argument.fits(x, size)  # type: ignore[arg-type]
+                or not x.is_cpu
+                or x.layout is not torch.strided
+                or x.dtype is not (own or dtype)
+                or x.is_neg()
+                or (x.shape != size if bracket == "[" else x.numel() != size if bracket == "(" else not _holds(x, size))
+                or (bracket != "{" and not x.is_contiguous())
             ):
-                argument.refuse(self.name, x, dtype, size)
-            values.append(x.data_ptr())  # type: ignore[union-attr]
+                self.arguments[len(values)].refuse(self.name, x, dtype, size)
+            values.append(x.data_ptr())
             # Some libraries free the memory of a tensor that they leave alive.
-            if not values[-1] and x.numel():  # type: ignore[union-attr]
-                argument.refuse(self.name, x, dtype, size)
+            if not values[-1] and x.numel():
+                self.arguments[len(values) - 1].refuse(self.name, x, dtype, size)
         values += numbers
         return values
 
@@ -103,14 +107,6 @@ class _Argument:
             return math.prod(sizes)
         return 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
 
-    def fits(self, x: Tensor, size: Any) -> bool:
-        """Whether its layout and size are those wanted."""
-        if self.bracket == "[":
-            return x.shape == size and x.is_contiguous()
-        if self.bracket == "(":
-            return x.numel() == size and x.is_contiguous()
-        return bool(0 <= size <= x.untyped_storage().nbytes() // x.element_size() - x.storage_offset())
-
     def refuse(self, function: str, x: Any, dtype: torch.dtype, size: Any) -> None:
         if not self.bracket:
             most = "" if self.most is None else f" from 0 to {self.most}"
@@ -127,6 +123,11 @@ class _Argument:
             raise TypeError(f"{wanted}; it is {found}{', negated' if x.is_neg() else ''}")
         sizes = {"[": "shape", "(": "elements:", "{": "elements from the first on:"}[self.bracket]
         raise ValueError(f"{wanted}, {sizes} {size}; it is {found} with strides {list(x.stride())}")
+
+
+def _holds(x: Tensor, size: int) -> bool:
+    """Whether so many numbers lie in its memory, from its first on."""
+    return bool(0 <= size <= x.untyped_storage().nbytes() // x.element_size() - x.storage_offset())
 
 
 def _size(text: str, places: dict[str, int]) -> Size:

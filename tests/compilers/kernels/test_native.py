@@ -1,15 +1,22 @@
+import importlib
 import os
+import random
+import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ssir.compilers.kernels import native
 from ssir.compilers.kernels.linear import linear
 from ssir.compilers.kernels.scan import diagonal_scan
+from ssir.compilers.kernels.signature import Signature
 
 REPORT = """
 import torch
@@ -96,3 +103,112 @@ def test_kernels_can_be_traced_whole() -> None:
     for function, arguments in ((diagonal_scan, (x.sigmoid(), x)), (linear, (x, w))):
         compiled = torch.compile(function, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(*arguments), function(*arguments), rtol=1e-4, atol=1e-4)
+
+
+TAKEN = "few_rows x(M,K) w[N,K] bias?[N] y(M,N) M K N"
+
+
+@pytest.fixture
+def numbers() -> dict[str, torch.Tensor | int | None]:
+    """Right arguments of `few_rows`."""
+    tensors = {"x": torch.ones(2, 3), "w": torch.ones(5, 3), "bias": None, "y": torch.empty(2, 5)}
+    return {**tensors, "M": 2, "K": 3, "N": 5}
+
+
+class Sub(torch.Tensor):
+    pass
+
+
+def freed() -> torch.Tensor:
+    x = torch.ones(5, 3)
+    x.untyped_storage().resize_(0)
+    return x
+
+
+WRONG: dict[str, tuple[str, Callable[[], Any], type[Exception]]] = {
+    "narrow": ("w", lambda: torch.ones(5, 3, dtype=torch.bfloat16), TypeError),
+    "wide": ("w", lambda: torch.ones(5, 3, dtype=torch.float64), TypeError),
+    "whole numbers": ("y", lambda: torch.ones(2, 5, dtype=torch.int32), TypeError),
+    "nowhere": ("w", lambda: torch.ones(5, 3, device="meta"), TypeError),
+    "sparse": ("w", lambda: torch.ones(5, 3).to_sparse(), TypeError),
+    "negated": ("w", lambda: torch._neg_view(torch.ones(5, 3)), TypeError),
+    "subclass": ("w", lambda: torch.ones(5, 3).as_subclass(Sub), TypeError),
+    "fake": ("w", lambda: FakeTensorMode().from_tensor(torch.ones(5, 3)), TypeError),
+    "missing": ("w", lambda: None, TypeError),
+    "number": ("x", lambda: 4, TypeError),
+    "turned": ("w", lambda: torch.ones(3, 5).t(), ValueError),
+    "repeated": ("y", lambda: torch.ones(1, 5).expand(2, 5), ValueError),
+    "short": ("w", lambda: torch.ones(4, 3), ValueError),
+    "long": ("bias", lambda: torch.ones(6), ValueError),
+    "flat": ("w", lambda: torch.ones(15), ValueError),
+    "freed": ("w", freed, ValueError),
+    "half": ("K", lambda: 1.5, TypeError),
+    "tensor for a number": ("K", lambda: torch.tensor(3), TypeError),
+    "negative": ("M", lambda: -2, ValueError),
+    "larger": ("M", lambda: 1 << 40, ValueError),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_nothing_wrong_gets_into_native_code(numbers: dict[str, Any], case: str) -> None:
+    name, make, error = WRONG[case]
+    signature = Signature(TAKEN)
+    signature.values(torch.float32, tuple(numbers.values()), 1)
+    numbers[name] = make()
+    with pytest.raises(error, match="few_rows: `"):
+        signature.values(torch.float32, tuple(numbers.values()), 1)
+    with pytest.raises(error, match="few_rows: `"):
+        native.call("few_rows", torch.float32, *numbers.values())
+
+
+def test_arguments_are_counted(numbers: dict[str, Any]) -> None:
+    for given in ((*numbers.values(), 1), tuple(numbers.values())[:-1], ()):
+        with pytest.raises((TypeError, ValueError)):
+            native.call("few_rows", torch.float32, *given)
+
+
+def test_rows_that_lie_apart_stay_within_their_memory() -> None:
+    signature = Signature("f x{R:s,D:1} R D<=8 s")
+    x = torch.ones(4, 10)
+    signature.values(torch.float32, (x[:, :3], 4, 3, 10), 1)
+    signature.values(torch.float32, (x[:, 7:], 4, 3, 10), 1)
+    for wrong in ((x[:, 8:], 4, 3, 10), (x, 5, 3, 10), (x, 4, 3, 13), (x, 4, 9, 10), (x, -1, 3, 10), (x, 4, 3, -10)):
+        with pytest.raises(ValueError, match="f: `"):
+            signature.values(torch.float32, wrong, 1)
+
+
+def test_random_arguments_are_right_or_refused() -> None:
+    generator = random.Random(0)
+    signature = Signature("f a[B,T/4,W-1] b?:bool[B] c(B,2*T) d{T:s,W:1} B T W<=4 s")
+    taken = 0
+    for _ in range(3000):
+        sizes = tuple(generator.choice([0, 1, 2, 3, 4, 5]) for _ in range(4))
+        shapes = [generator.choices([0, 1, 2, 3, 4, 8], k=generator.choice([1, 2, 3])) for _ in range(4)]
+        b, t, w, s = sizes
+        if generator.random() < 0.5:
+            shapes = [[b, -(-t // 4), max(w - 1, 0)], [b], [b, t, 2], [t + 1, max(s, w, 1)]]
+        dtypes = generator.choices([torch.float32, torch.bool, torch.float64], weights=[8, 1, 1], k=4)
+        dtypes[1] = torch.bool
+        tensors = [torch.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        try:
+            signature.values(torch.float32, (*tensors, *sizes), 1)
+        except (TypeError, ValueError):
+            continue
+        taken += 1
+        assert [x.dtype for x in tensors] == [torch.float32, torch.bool, torch.float32, torch.float32]
+        assert list(tensors[0].shape) == [b, -(-t // 4), w - 1] and list(tensors[1].shape) == [b] and w <= 4
+        assert tensors[2].numel() == 2 * b * t
+        assert 0 in (t, w) or tensors[3].numel() >= (t - 1) * s + w
+    assert taken > 50
+
+
+def test_every_c_function_says_what_it_takes() -> None:
+    folder = Path(native.__file__).parent
+    for name in ("attention", "fir", "linear", "pointwise", "recurrent", "scan", "selective"):
+        importlib.import_module(f"{native.__package__}.{name}")
+    declared = {name: len(signature.arguments) + 1 for name, signature in native._signatures.items()}
+    found = {}
+    for path in folder.glob("*.c"):
+        for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", path.read_text(), re.MULTILINE):
+            found[name] = arguments.count("int64_t")
+    assert {name: declared.get(name) for name in found} == found
