@@ -40,7 +40,9 @@ class Time:
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What does not change within a call, computed once."""
+        """What does not change within a call, computed once. (A size that is a symbol, while tracing, is no key.)"""
+        if isinstance(key, tuple) and any(isinstance(part, torch.SymInt) for part in key):
+            return compute()
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]

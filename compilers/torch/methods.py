@@ -49,7 +49,7 @@ def _freed(lines: Sequence[str]) -> list[str]:
     for i, line in enumerate(lines):
         words = set(re.findall(r"\w+", line))
         last |= dict.fromkeys(words, i)
-        if line.startswith((" ", "def ", "for ")):
+        if line.startswith((" ", "def ", "for ")) or "lambda" in line:
             inside |= words
     freed: dict[int, list[str]] = {}
     for i, line in enumerate(lines):
