@@ -61,7 +61,15 @@ ROOMS: Mapping[str, Room] = {
         ("tests/spec/test_dims.py", "tests/reference", "tests/spec"),
     ),
     "initialisers": Room(("ssir/initial.py",), ("tests/test_initial_values.py", "tests/test_initial.py")),
-    "passes": Room(("ssir/passes/*.py",), ("tests/passes",)),
+    "passes": Room(
+        ("ssir/passes/*.py",),
+        (
+            "tests/passes/test_given.py",
+            "tests/passes/test_facts.py",
+            "tests/passes/test_coupling.py",
+            "tests/passes/test_passes.py",
+        ),
+    ),
     "forms": Room(
         ("compilers/core.py", "compilers/torch/system.py", "plugins/*/forms.py", "plugins/state_space/invariant.py"),
         _FORMS,
