@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test test-slow lint types format bench clean
+.PHONY: demo test test-slow lint types format bench inject clean
 
 demo: $(VENV)/.ok
 	$(BIN)/python -m ssir.demo mamba lstm griffin transformer
@@ -29,6 +29,9 @@ format: $(VENV)/.ok
 
 bench: $(VENV)/.ok
 	$(BIN)/python -m ssir.bench
+
+inject: $(VENV)/.ok
+	$(BIN)/python -m tests.inject $(INJECT_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

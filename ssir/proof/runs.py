@@ -24,16 +24,19 @@ _AT_ONCE = (2, 5, 33, 64)  # tokens into a filled state
 
 @dataclass(frozen=True)
 class Way:
-    """``run`` gives the outputs of all steps and the state after the last; ``needs`` is the shortest case that it says something of."""
+    """``run`` gives the outputs of all steps and the state after the last. ``needs`` is the shortest case that it says something of;
+    ``resetting``: it takes long, and says all that it has to say where there are resets."""
 
     name: str
     run: Callable[[Model, Case, Sequence[Tensor]], tuple[Outputs, State]]
     needs: int = 1
     up_to: int | None = None
     stepped: bool = False
+    resetting: bool = False
 
     def applies(self, model: Model, case: Case) -> bool:
         enough = case.steps >= self.needs and (self.up_to is None or case.steps <= self.up_to)
+        enough = enough and (case.reset is not None or not self.resetting)
         return enough and (self.run is whole or (model.has_step and case.subject.graph.has_time))
 
 
@@ -70,7 +73,7 @@ WAYS = (
     Way("whole", whole),
     Way("in pieces", pieces, needs=2),
     Way("step by step", steps, up_to=STEPPED, stepped=True),
-    Way("into a filled state", filled, needs=7, up_to=2 * STEPPED, stepped=True),
+    Way("into a filled state", filled, needs=7, up_to=2 * STEPPED, stepped=True, resetting=True),
 )
 
 

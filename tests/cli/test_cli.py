@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ssir.cli import main
+from ssir.proof import report
 from ssir.spec.load import load, zoo
 
 GOOD = """\
@@ -345,13 +346,35 @@ def test_verifying_prints_the_errors_of_the_forms(capsys: Captured) -> None:
 
 
 def test_a_form_that_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    from ssir import verify
+    monkeypatch.setattr("ssir.proof.report.FLOORS", dict.fromkeys(report.FLOORS, 1e-300))
+    monkeypatch.setattr("ssir.proof.report.MULTIPLES", dict.fromkeys(report.MULTIPLES, 0.0))
+    assert main(["verify", "one_pole", "--quick"]) == 1
+    told = capsys.readouterr().out
+    assert "WRONG" in told and "steps, whole" in told
+    assert main(["verify", "one_pole", "--quick", "--json"]) == 1
+    (spec,) = json.loads(capsys.readouterr().out)["specs"]
+    assert {form["verdict"] for form in spec["forms"]} == {"WRONG"} and spec["forms"][0]["tensor"]
 
-    monkeypatch.setattr(
-        sys.modules[verify.__module__], "LIMITS", dict.fromkeys(sys.modules[verify.__module__].LIMITS, 0.0)
-    )
-    assert main(["verify", "lstm", "--quick"]) == 1
-    assert "WRONG" in capsys.readouterr().out
+
+def test_what_is_ill_conditioned_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("ssir.proof.report.FLOORS", dict.fromkeys(report.FLOORS, 1e-300))
+    monkeypatch.setattr("ssir.proof.report.MULTIPLES", dict.fromkeys(report.MULTIPLES, 1e6))
+    assert main(["verify", "one_pole", "--quick"]) == 0
+    told = capsys.readouterr().out
+    assert "WRONG" not in told and "ill-conditioned: in float32, moving inputs, parameters and memories" in told
+
+
+def test_a_page_of_proofs_goes_on_where_it_was_stopped(tmp_path: Path, capsys: Captured) -> None:
+    page = tmp_path / "verify.md"
+    assert main(["verify", "one_pole", "--quick", "-o", str(page)]) == 0
+    first = page.read_text()
+    assert "## one_pole" in first and "| as planned | scan | small dims | float64 |" in first
+    assert main(["verify", "one_pole", "integrator", "--quick", "-o", str(page)]) == 0
+    assert page.read_text().startswith(first) and page.read_text().count("## one_pole") == 1
+    assert "## integrator" in page.read_text()
+    capsys.readouterr()
+    assert main(["verify"]) == 2
+    assert "--all" in capsys.readouterr().err
 
 
 def test_measuring_tells_each_result(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

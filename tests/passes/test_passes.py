@@ -1,5 +1,6 @@
 """The passes: each does its work once, changes no meaning, and says when it changed nothing."""
 
+import math
 import textwrap
 from collections.abc import Callable
 
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ssir import passes
-from ssir.errors import SSIRError
 from ssir.ir import Axis, Dependence, Graph, Node, Type, attrs
 from ssir.ir.verify import IllFormed, verify
 from ssir.passes.fold import fold_constants
@@ -118,18 +118,12 @@ def test_a_run_can_stop_after_a_pass() -> None:
         ("u + 0 * 3", set()),
         ("u ** 1 - 0", set()),
         ("u * exp(0)", set()),
-        ("u * (1 / 0)", {"mul", "div", "const"}),
         ("0 + sum(u, over=model) * 1", {"sum"}),
         ("0 - u", {"sub", "const"}),
-        ("u * log(0 - 1)", {"mul", "log", "const"}),
     ],
 )
 def test_numbers_are_computed_and_what_changes_nothing_is_dropped(y: str, ops: set[str]) -> None:
-    try:
-        one = graph(f"y: {y}")
-    except SSIRError:
-        return
-    left = {node.op for node in passes.run(one)} - {"input"}
+    left = {node.op for node in passes.run(graph(f"y: {y}"))} - {"input"}
     assert left == ops
 
 
@@ -137,6 +131,43 @@ def test_folding_keeps_what_it_cannot_compute() -> None:
     constant = Node("c", "const", (), attrs(value=0), Type())
     one = Graph("g", {"c": constant, "d": Node("d", "div", ("c", "c"), attrs(), Type())}, (("d", "d"),))
     assert fold_constants(one) is one
+
+
+@pytest.mark.parametrize(
+    ("op", "numbers", "wanted"),
+    [
+        ("neg", (2.0,), -2.0),
+        ("exp", (1.0,), math.e),
+        ("log", (math.e,), 1.0),
+        ("sqrt", (9.0,), 3.0),
+        ("square", (3.0,), 9.0),
+        ("abs", (-2.0,), 2.0),
+        ("add", (2.0, 3.0), 5.0),
+        ("sub", (2.0, 3.0), -1.0),
+        ("mul", (2.0, 3.0), 6.0),
+        ("div", (3.0, 2.0), 1.5),
+        ("pow", (3.0, 2.0), 9.0),
+        ("maximum", (2.0, 3.0), 3.0),
+        ("minimum", (2.0, 3.0), 2.0),
+        ("div", (1.0, 0.0), None),
+        ("log", (-1.0,), None),
+        ("exp", (1000.0,), None),
+    ],
+)
+def test_arithmetic_on_numbers_is_done_where_it_can_be(
+    op: str, numbers: tuple[float, ...], wanted: float | None
+) -> None:
+    nodes = {f"c{i}": Node(f"c{i}", "const", (), attrs(value=value), Type()) for i, value in enumerate(numbers)}
+    one = fold_constants(Graph("g", {**nodes, "y": Node("y", op, tuple(nodes), attrs(), Type())}, (("y", "y"),)))
+    assert one["y"].op == (op if wanted is None else "const")
+    assert wanted is None or one["y"].attrs["value"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("y", ["1 - u", "1 / (u + 3)", "2 ** u", "0 - u", "u * 0 + u", "u ** 0 + u", "u - 1", "u / 2"])
+def test_what_only_looks_neutral_stays(y: str) -> None:
+    raw = graph(f"y: {y}")
+    before, after = outputs(raw, {}), outputs(passes.run(raw), {})
+    torch.testing.assert_close(after["y"], before["y"], rtol=0, atol=0)
 
 
 # Merging

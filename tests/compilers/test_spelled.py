@@ -1,0 +1,167 @@
+"""Every function of the language: what is compiled against the meaning, over a sequence, step by step, and through gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import ssir
+from ssir.registry import registry
+
+DIMS = "{a: 3, b: 4, c: 5, half: 2, tall: 2, wide: 12, slot: 3, both: 7, entry: 6, a2: 3, a3: 3, b2: 4}"
+
+EXPRESSIONS = {
+    "neg": "neg(x)",
+    "exp": "exp(x)",
+    "expm1": "expm1(x)",
+    "log": "log(square(x) + 0.5)",
+    "log1p": "log1p(square(x))",
+    "sqrt": "sqrt(square(x) + 0.5)",
+    "rsqrt": "rsqrt(square(x) + 0.5)",
+    "square": "square(x)",
+    "abs": "abs(x)",
+    "sign": "x * sign(x - 0.1)",
+    "floor": "x * floor(3 * x)",
+    "ceil": "x * ceil(3 * x)",
+    "round": "x * round(3 * x)",
+    "sin": "sin(x)",
+    "cos": "cos(x)",
+    "tan": "tan(x)",
+    "tanh": "tanh(x)",
+    "arctan": "arctan(x)",
+    "sigmoid": "sigmoid(x)",
+    "logsigmoid": "logsigmoid(4 * x)",
+    "silu": "silu(x)",
+    "gelu": "gelu(x)",
+    "gelu_tanh": "gelu_tanh(x)",
+    "relu": "relu(x)",
+    "elu": "elu(x)",
+    "softplus": "softplus(4 * x)",
+    "reciprocal": "reciprocal(x + 3)",
+    "erf": "erf(x)",
+    "real": "real(complex(x, 2 * x) * complex(x, 1))",
+    "imag": "imag(complex(x, 2 * x) * complex(x, 1))",
+    "conj": "imag(conj(complex(x, 2 * x)) * complex(1, x))",
+    "complex": "real(complex(x, w) * complex(w, x))",
+    "polar": "imag(polar(x, w) * polar(w, x))",
+    "stop_gradient": "x * stop_gradient(x)",
+    "add": "x + w",
+    "sub": "w - x",
+    "sub a number": "2 - x",
+    "mul": "x * w",
+    "div": "w / (x + 3)",
+    "div by a number": "x / 3",
+    "pow": "square(x) ** 1.5",
+    "power of a power": "(square(x) + 1) ** (w + 1)",
+    "mod": "x % 0.7",
+    "mod of a negative": "(-3 * x) % (square(w) + 0.5)",
+    "maximum": "maximum(x, w)",
+    "minimum": "minimum(x, w)",
+    "lt": "where(x < w, x, 2 * w)",
+    "le": "where(position <= 2, x, 2 * w)",
+    "gt": "where(x > w, x, 2 * w)",
+    "ge": "where(position >= 2, x, 2 * w)",
+    "eq": "where(position == 2, x, 2 * w)",
+    "ne": "where(position != 2, x, 2 * w)",
+    "where": "where(start, x, w)",
+    "position": "x * position",
+    "clamp": "clamp(x, low=-0.5, high=0.7)",
+    "clamp below": "clamp(x, low=-0.5)",
+    "sum": "sum(x * w, over=b)",
+    "mean": "mean(x * w, over=a)",
+    "max": "max(x, over=b)",
+    "min": "min(x, over=[a, b])",
+    "softmax": "softmax(x, over=a) * w",
+    "softmax over two": "softmax(x, over=[a, b]) * w",
+    "dot": "dot(x, linear(x, [b, c]), over=b)",
+    "dot over two": "dot(x, linear(x, [b, a]), over=[a, b])",
+    "rms_norm": "rms_norm(x, over=b)",
+    "layer_norm": "layer_norm(x, over=a)",
+    "layer_norm over two": "layer_norm(x, over=[a, b])",
+    "group_norm": "group_norm(x, over=b)",
+    "l2_norm": "l2_norm(x, over=a)",
+    "linear": "linear(x, [c, half])",
+    "linear over one": "linear(x, c, over=a, bias=true, bias_init=normal(1))",
+    "linear per": "linear(x, c, per=a, bias=true, bias_init=normal(1))",
+    "linear over the first per the last": "linear(x, c, per=b)",
+    "embed": "x * embed(position % 6, entry, b)",
+    "rename": "rename(x, b=b2) * rename(x, a=a2)",
+    "split": "linear(split(x, [half, tall], axis=b), c, over=[half], bias=true)",
+    "merge": "merge(x, [a, b], wide)",
+    "merge turned": "merge(x, [b, a], wide)",
+    "concat": "concat([x, linear(x, [a, a3])], both)",
+    "pack": "linear(pack([x, w * x], half), c, over=[half, b])",
+    "slice": "slice(x, b, 1, 3, out=half) * slice(x, b, stop=2, out=half)",
+    "select": "select(x, b, position % 4)",
+    "select a number": "select(x, b, 1) * 2",
+    "expand": "expand(sum(x, over=b), [c])",
+    "arange": "x * arange(a)",
+    "eye": "dot(x, eye([b, b_]), over=b)",
+    "array": "dot(x, array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 1, 2], [3, 4, 5, 6]], [b, b_]), over=b)",
+    "param": "x * param([a], init=normal(1))",
+    "matmul": "dot(matmul(m, m, half), linear(x, half_), over=half_)",
+    "expm": "dot(expm(m, half), linear(x, half_), over=half_)",
+    "solve": "solve(m + 3 * eye([half, half_]), linear(x, half), half)",
+    "window": "sum(window(x, slot) * param([slot], init=normal(1)), over=slot)",
+    "delay": "delay(x, steps=2) + delay(x)",
+    "hold": "hold(x, every=3)",
+    "rotate": "rotate(x, w2 + position * arange(half), over=b)",
+    "rotate halves": "rotate(x, w2 + position * arange(half), over=b, pairs=halves)",
+    "top": "x * top(x + w, 2, over=b)",
+    "experts": "experts(x, softmax(linear(x, c), over=c) * top(linear(x, c), 2, over=c), c, half, both)",
+    "experts of all": "experts(x, sigmoid(linear(x, c)), c, half, both, gated=false, activation=gelu)",
+    "outer": "system(1 - outer(l2_norm(x, over=b), l2_norm(x, over=b) * 0.5, over=b))",
+    "dense": "system(dense(0.3 * d, over=b))",
+    "shift": "system(shift(b) * 0.5)",
+}
+ELSEWHERE = {"context"}  # reads what is still to come: tests/test_whole.py
+
+
+def one(expression: str) -> ssir.Spec:
+    system = expression.removeprefix("system(").removesuffix(")") if expression.startswith("system(") else None
+    y = f"{{state: [a, b], A: '{system}', input: x}}" if system else f"'{expression}'"
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {DIMS}\ncomponents:\n  main:\n    input: {{x: [a, b]}}\n    graph:\n"
+        "      w: param([b], init=normal(1))\n      w2: param([half], init=normal(1))\n"
+        "      m: param([half, half_], init=normal(1))\n      d: param([b, b_], init=normal(1))\n"
+        f"      y: {y}\n    output: y\nmain: main\n"
+    )
+
+
+def test_every_function_is_compared() -> None:
+    known = {name for name, _ in registry.all("function")}
+    text = " ".join(EXPRESSIONS.values())
+    assert {name for name in known if f"{name}(" not in text} <= ELSEWHERE
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_what_is_compiled_means_what_is_written(name: str) -> None:
+    model = ssir.compile(one(EXPRESSIONS[name]), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 7, 3, 4, dtype=torch.float64, generator=generator)
+    found = results(model, lambda x, reset: model(x, reset=reset)[0], x)
+    wanted = results(model, lambda x, reset: ssir.reference(model, x, reset=reset)[0], x)
+    for what, ours, theirs in zip(("y", "dx", "gradients"), found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9, msg=f"{name}: {what}")
+    with torch.no_grad():
+        state = model.initial_state(2)
+        for t in range(7):
+            y, state = model.step(x[:, t], state=state, reset=RESET[:, t])
+            torch.testing.assert_close(y, wanted[0][:, t], rtol=1e-9, atol=1e-9, msg=f"{name}: step {t}")
+
+
+RESET = torch.zeros(2, 7, dtype=torch.bool)
+RESET[1, 4] = True
+
+
+def results(model: torch.nn.Module, run, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """y, its gradient by x, and those by all parameters in one row."""
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    y = run(x, RESET)
+    weight = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    leaves = [x, *model.parameters()]
+    given = torch.autograd.grad((y * weight).sum(), leaves, allow_unused=True)
+    dx, *rest = (torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, given, strict=True))
+    return y.detach(), dx, torch.cat([torch.zeros(1, dtype=torch.float64), *(g.flatten() for g in rest)])

@@ -1,0 +1,179 @@
+"""Faults that a person put in mind of what went unseen once, and faults that are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """In ``file``, ``old`` (which stands there once) becomes ``new``."""
+
+    room: str
+    file: str
+    what: str
+    old: str
+    new: str
+
+
+FAULTS = (
+    Fault(
+        "spec",
+        "ssir/spec/module.py",
+        "a derived dim that is overridden is computed all the same",
+        "value = overrides[name] if name in overrides else _written(module, name, dims)",
+        "value = overrides[name] if name in overrides and not isinstance(given, str) else _written(module, name, dims)",
+    ),
+    Fault(
+        "spec",
+        "ssir/spec/load.py",
+        "an import takes the zoo's spec before that of the folder beside",
+        "    if beside is not None:\n",
+        "    if beside is not None and name not in dict(zoo()):\n",
+    ),
+    Fault(
+        "spec",
+        "ssir/spec/elaborate.py",
+        "entries of a stack that differ in constants are one",
+        "                    sorted(layer.constants.items()),\n",
+        "",
+    ),
+    Fault(
+        "spec",
+        "ssir/spec/elaborate.py",
+        "entries of a stack that differ in dims are one",
+        "                    sorted((k, v) for k, v in layer.dims.items() if v is not None),\n",
+        "",
+    ),
+    Fault(
+        "initialisers",
+        "ssir/initial.py",
+        "the fan of a map counts its outputs",
+        'return math.prod(sizes[per + len(graph[user].attrs["out"]) :]), math.prod(sizes[:per])',
+        "return math.prod(sizes[per:]), math.prod(sizes[:per])",
+    ),
+    Fault(
+        "initialisers",
+        "ssir/initial.py",
+        "the bound of fan_in is not the root",
+        "(args[0] if args else 1.0) / math.sqrt(max(draw.fan_in, 1))",
+        "(args[0] if args else 1.0) / max(draw.fan_in, 1)",
+    ),
+    Fault(
+        "passes",
+        "ssir/passes/dependence.py",
+        "what a stack is given depends on nothing",
+        "return max(min(found[arguments[name]], Dependence.INPUT), Dependence.POSITION)",
+        "return Dependence.CONSTANT",
+    ),
+    Fault(
+        "passes",
+        "ssir/passes/dependence.py",
+        "the layer's input counts as a position",
+        "first.name: Dependence.INPUT,",
+        "first.name: Dependence.POSITION,",
+    ),
+    Fault(
+        "kernels",
+        "compilers/kernels/support.py",
+        "the sign of a double backward",
+        "return tuple(next(found) if choose else None for choose in chosen)",
+        "return tuple(-next(found) if choose else None for choose in chosen)",
+    ),
+    Fault(
+        "kernels",
+        "compilers/kernels/invariant.py",
+        "remainders of 32 and more lose what A^32 does to the state",
+        "for i in range(steps.bit_length()):",
+        "for i in range(min(steps.bit_length(), 5)):",
+    ),
+    Fault(
+        "kernels",
+        "compilers/kernels/invariant.py",
+        "read before, a reset leaves the last document to be read",
+        "            states = torch.where(reset[..., None, None], clear, states)\n",
+        "",
+    ),
+    Fault(
+        "memories",
+        "compilers/kernels/memory.py",
+        "read before, a reset leaves the last document to be read",
+        "    return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)",
+        "    return moved",
+    ),
+    Fault(
+        "memories",
+        "compilers/kernels/memory.py",
+        "a reset clears to zero, not to what memory is at the start",
+        "    kept = old.get(key)\n    if kept is None:\n        return initial(time, sizes, dtype, start, fill)\n    if time.reset",
+        "    kept = old.get(key)\n    if kept is None:\n        return initial(time, sizes, dtype, start, fill)\n    start = None\n    if time.reset",
+    ),
+    Fault(
+        "spellings",
+        "compilers/kernels/operations.py",
+        "rotations turn back",
+        "return turn_by(x, torch.cos(angle), torch.sin(angle), halves)",
+        "return turn_by(x, torch.cos(angle), -torch.sin(angle), halves)",
+    ),
+    Fault(
+        "native",
+        "compilers/kernels/pointwise.c",
+        "all threads add into the share of the first",
+        "REAL *restrict share = dw ? dw + THREAD * width : NULL;",
+        "REAL *restrict share = dw;",
+    ),
+    Fault(
+        "native",
+        "compilers/kernels/selective.c",
+        "all threads add into the share of the first",
+        "REAL *db = all_db + THREAD * batch * time * states, *dc = all_dc + THREAD * batch * time * states;",
+        "REAL *db = all_db, *dc = all_dc;",
+    ),
+    Fault(
+        "native",
+        "compilers/kernels/recurrent.c",
+        "threads do not wait for one another",
+        "    if (THREADS == 1) return;",
+        "    if (THREADS >= 1) return;",
+    ),
+    Fault(
+        "reference",
+        "ssir/reference/interpreter.py",
+        "a rotation of the state turns back",
+        "c, s = torch.cos(angle), torch.sin(angle)",
+        "c, s = torch.cos(angle), -torch.sin(angle)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Harmless:
+    """A change that changes no behaviour: where (a part of the file's name, a function, a part of what stood there) and why."""
+
+    file: str
+    function: str
+    old: str
+    why: str
+
+
+HARMLESS: tuple[Harmless, ...] = (
+    Harmless("ssir/passes/gates.py", "", "_DEEPEST", "how deep is looked bounds time, not what is found"),
+    Harmless("compilers/kernels/memory.py", "_append", "2 * max(entries, 32)", "how much room is spare"),
+    Harmless("compilers/kernels/memory.py", "_append", "32", "how much room is spare"),
+    Harmless("compilers/kernels/memory.py", "_push_one", "_SMALL", "which of two ways to append is quicker"),
+    Harmless("compilers/kernels/memory.py", "_stride", "", "strides are at least 1 where there are entries"),
+    Harmless("compilers/kernels/", "", "is_grad_enabled()", "whether memory is saved by computing again"),
+    Harmless("compilers/kernels/", "worth", "", "how many threads pay"),
+    Harmless("", "", "65536", "how much work pays for threads"),
+    Harmless("", "", "32768", "how much work pays for threads"),
+    Harmless("ssir/passes/ranges.py", "_exp", "700", "above it, exp is as good as infinite"),
+    Harmless("ssir/functions/", "", "is_unknown", "after an error only more errors are kept away"),
+)
+
+
+def harmless(file: str, function: str, old: str) -> str | None:
+    """Why a change there changes nothing, if a person has found so."""
+    for one in HARMLESS:
+        if file.startswith(one.file) and function.endswith(one.function) and one.old in old:
+            return one.why
+    return None

@@ -1,0 +1,91 @@
+"""Where faults are injected, and which tests are to see them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Room:
+    """Files, as patterns from the root, and the tests of the same room, the quickest first. ``skip``: functions that decide no value."""
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    skip: frozenset[str] = frozenset()
+
+    def paths(self, root: Path = ROOT) -> list[Path]:
+        return sorted(path for pattern in self.files for path in root.glob(pattern))
+
+
+# What forms cost, say and record is compared with no meaning; other tests look at it.
+_WORDS = frozenset(
+    {"cost", "flops", "record", "reason", "loop_reason", "input_words", "why", "complex_scan", "register_cost"}
+)
+
+_FORMS = (
+    "tests/compilers/test_spelled.py",
+    "tests/compilers/test_edges.py",
+    "tests/compilers/test_threads.py",
+    "tests/compilers/test_forms.py",
+    "tests/compilers/test_state.py",
+    "tests/test_verify.py",
+)
+
+ROOMS: Mapping[str, Room] = {
+    "spellings": Room(("compilers/torch/ops.py", "compilers/kernels/operations.py"), _FORMS, _WORDS),
+    "reference": Room(
+        ("ssir/reference/*.py",),
+        ("tests/reference", "tests/compilers/test_spelled.py", "tests/compilers/test_edges.py"),
+    ),
+    "functions": Room(
+        (
+            "ssir/functions/memory.py",
+            "ssir/functions/reductions.py",
+            "ssir/functions/learned.py",
+            "ssir/functions/shapes.py",
+        ),
+        (
+            "tests/reference",
+            "tests/spec/test_dims.py",
+            "tests/test_initial_values.py",
+            "tests/test_initial.py",
+            "tests/spec/test_diagnostics.py",
+        ),
+    ),
+    "spec": Room(
+        ("ssir/spec/load.py", "ssir/spec/module.py", "ssir/spec/calls.py", "ssir/spec/static.py"),
+        ("tests/spec/test_dims.py", "tests/reference", "tests/spec"),
+    ),
+    "initialisers": Room(("ssir/initial.py",), ("tests/test_initial_values.py", "tests/test_initial.py")),
+    "passes": Room(
+        ("ssir/passes/*.py",),
+        (
+            "tests/passes/test_given.py",
+            "tests/passes/test_facts.py",
+            "tests/passes/test_coupling.py",
+            "tests/passes/test_passes.py",
+        ),
+    ),
+    "forms": Room(
+        ("compilers/core.py", "compilers/torch/system.py", "plugins/*/forms.py", "plugins/state_space/invariant.py"),
+        _FORMS,
+        _WORDS,
+    ),
+    "memories": Room(("compilers/kernels/memory.py", "compilers/kernels/clock.py"), _FORMS),
+    "kernels": Room(
+        ("compilers/kernels/*.py",),
+        ("tests/compilers/test_edges.py", "tests/compilers/test_threads.py", "tests/compilers/kernels"),
+        _WORDS,
+    ),
+    "native": Room(("compilers/kernels/*.c",), ("tests/compilers/test_threads.py", "tests/compilers/kernels")),
+}
+_NOT_KERNELS = {"memory.py", "clock.py", "operations.py", "module.py", "native.py", "__init__.py"}
+
+
+def files(name: str, root: Path = ROOT) -> list[Path]:
+    found = ROOMS[name].paths(root)
+    return [path for path in found if path.name not in _NOT_KERNELS] if name == "kernels" else found
