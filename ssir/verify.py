@@ -180,7 +180,7 @@ class _Case:
         """Outputs and gradients of inputs and parameters, by the interpreter, in float64."""
         if self.known is None:
             params = {
-                n: p.detach().to(torch.complex128 if p.is_complex() else torch.float64).requires_grad_()
+                n: p.detach().to(torch.complex128 if p.is_complex() else torch.float64).requires_grad_(p.requires_grad)
                 for n, p in model.named_parameters()
             }
             inputs = [x.clone().requires_grad_() if x.is_floating_point() else x for x in self.inputs]

@@ -60,6 +60,13 @@ class Body(nn.Module):
                 made.append(body(dtype, f"{at}{path}.{i}.", i, name, top, theirs))
             self.enter_layers(path, made)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What a body keeps for itself stays apart from the modules of a spec that are called alike."""
+        if isinstance(value, nn.Module | nn.Parameter):
+            super().__setattr__(name, value)
+        else:
+            self.__dict__[name] = value
+
     def _inside(self, path: str, make: bool = False) -> tuple[nn.Module, str]:
         *outer, leaf = path.split(".")
         module: nn.Module = self

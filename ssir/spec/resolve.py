@@ -5,6 +5,7 @@ A dim that follows from others keeps its arithmetic, because a call of a compone
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -57,4 +58,4 @@ def _size(written: int | str, by_itself: float | None, value: float | None) -> A
 
 
 def _number(value: float) -> float:
-    return int(value) if value == int(value) else value
+    return int(value) if value.is_integer() else str(value) if math.isinf(value) else value
