@@ -276,8 +276,8 @@ CODES: dict[str, Code] = {
         "a readout that sums nothing",
         "A warning: C contracts the axes of the state that the input lacks. An input that was multiplied out beforehand "
         "has them all, so that C only weighs what is kept, and what reads it is larger than it was meant to be.",
-        "s: {state: [model, state], A: 0.5, input: \"u * linear(u, state)\", C: \"linear(u, state)\"}\ny: sum(s, over=state)",
-        "s: {state: [model, state], A: 0.5, B: \"linear(u, state)\", input: u, C: \"linear(u, state)\"}\ny: s",
+        's: {state: [model, state], A: 0.5, input: "u * linear(u, state)", C: "linear(u, state)"}\ny: sum(s, over=state)',
+        's: {state: [model, state], A: 0.5, B: "linear(u, state)", input: u, C: "linear(u, state)"}\ny: s',
         _GRAPH,
     ),
     "SSIR030": Code(

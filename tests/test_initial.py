@@ -125,5 +125,5 @@ def test_what_check_accepts_compiles_and_what_does_not_compile_is_refused(call: 
 
 @pytest.mark.parametrize("call", ["eye", "arange(other)"])
 def test_an_initialiser_that_asks_for_axes_that_are_not_there_is_refused(call: str) -> None:
-    with pytest.raises(SpecError, match="axis|axes"):
+    with pytest.raises(SpecError, match=r"axis|axes"):
         check(loads(WHOLE.format(axes="model", init=call)))

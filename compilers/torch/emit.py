@@ -218,8 +218,10 @@ class Emitter:
 
 
 RESERVED = frozenset(
-    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *"self time old new torch nn F Any Tensor annotations".split()]
-    + "layer linear softmax model Body Model State Time".split()
+    {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
+    | set(
+        "self time old new torch nn F Any Tensor annotations layer linear softmax model Body Model State Time".split()
+    )
 )
 
 

@@ -214,11 +214,11 @@ def is_wide(e: Emitter, name: str) -> bool:
     todo, seen = [name], {name}
     while todo:
         node = e.node(todo.pop())
+        if node.op == "param" and node.attrs["dtype"] is not None:
+            return True
         if node.type.dependence >= Dependence.INPUT or node.op in _AS_DATA or node.type.dtype == "bool":
             continue
         values = node.inputs[1:] if node.op == "where" else node.inputs
-        if node.op == "param" and node.attrs["dtype"] is not None:
-            return True
         if node.op in _NUMBERS or (values and all(_is_number(e, value) for value in values)):
             return True
         todo += [value for value in values if value not in seen]

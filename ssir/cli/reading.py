@@ -173,7 +173,15 @@ def _tell_parameters(rows: list[dict[str, Any]]) -> None:
         trained = ("yes" if row["decay"] else "no") if row["learned"] else "not learned"
         rate = f"{row['lr']:g}" if row["learned"] else ""
         dtype = row["dtype"] or "the model's"
-        table.add_row(row["path"], f"[{shape}]", row["init"], trained, rate, dtype, f"{Path(row['file'] or '').name}:{row['line']}")
+        table.add_row(
+            row["path"],
+            f"[{shape}]",
+            row["init"],
+            trained,
+            rate,
+            dtype,
+            f"{Path(row['file'] or '').name}:{row['line']}",
+        )
     say.console().print(table)
 
 

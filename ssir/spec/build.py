@@ -89,7 +89,11 @@ class Site:
                 self.fail("SSIR024", f"two memories are called `{own}`", help="give each call a `name=` of its own")
         elif name is None:
             first = self.builder.nodes.get(self.name)
-            own = self.name if first is None else f"{self.name}/{'value' if first.op in _OWNED else op.removeprefix('op.')}"
+            own = (
+                self.name
+                if first is None
+                else f"{self.name}/{'value' if first.op in _OWNED else op.removeprefix('op.')}"
+            )
         else:
             own = f"{self.name}/{name}"
         return self.builder.add(own, op, inputs, type, self.span, **values)

@@ -98,11 +98,11 @@ def paths(module: Module, tree: syntax.Expr, at: str, scope: str) -> dict[int, s
     taken = {call.function for call in counted}
     seen: Counter[str] = Counter()
     for call in counted:
-        name, n = call.function, seen[call.function] + 1
-        while n > 1 and f"{name}_{n}" in taken:
+        own, n = call.function, seen[call.function] + 1
+        while n > 1 and f"{own}_{n}" in taken:
             n += 1
-        seen[call.function] = n
-        found[call.function_start] = f"{at}.{name}" if n == 1 else f"{at}.{name}_{n}"
+        seen[own] = n
+        found[call.function_start] = f"{at}.{own}" if n == 1 else f"{at}.{own}_{n}"
     return found
 
 
@@ -123,7 +123,9 @@ def refuse_clashes(module: Module, component: str) -> None:
             if not isinstance(name, syntax.Name):
                 continue
             own = name.id == key.split(",")[0].strip() and len(path) == _PLAIN and not others
-            what = f"by `{taken[name.id]}`" if name.id in taken else "as a node" if name.id in nodes and not own else None
+            what = (
+                f"by `{taken[name.id]}`" if name.id in taken else "as a node" if name.id in nodes and not own else None
+            )
             if what is not None:
                 place = module.document.locate(path, name.start, name.end)
                 words = f"`{name.id}` is taken {what}"

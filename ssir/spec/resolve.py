@@ -57,5 +57,5 @@ def _size(written: int | str, by_itself: float | None, value: float | None) -> A
     return written if isinstance(written, str) and by_itself == value else _number(value)
 
 
-def _number(value: float) -> float:
+def _number(value: float) -> float | str:
     return int(value) if value.is_integer() else str(value) if math.isinf(value) else value

@@ -236,7 +236,13 @@ class Text:
         found: dict[str, float] = {}
         for key, value, start, end in kwargs:
             if key not in module.file.dims and key not in module.file.constants:
-                settable = [*module.component(component).input, *module.file.dims, *module.file.constants, "share", NAME]
+                settable = [
+                    *module.component(component).input,
+                    *module.file.dims,
+                    *module.file.constants,
+                    "share",
+                    NAME,
+                ]
                 near = nearest(key, settable)
                 fail(
                     "SSIR013",

@@ -51,7 +51,7 @@ def test_every_name_runs(words: list[str]) -> None:
             for parameter in model.parameters():
                 parameter.fill_(0.5)
             whole, _ = model(x)
-            y, state = model.step(x[:, 0], model.initial_state(1))
+            y, _ = model.step(x[:, 0], model.initial_state(1))
         torch.testing.assert_close(y, whole[:, 0])
         found.append(whole)
     for other in found[1:]:

@@ -167,10 +167,7 @@ def test_infini_attention_agrees_with_its_equations(via: str) -> None:
     theirs = compare.built(lambda: Whole(Infinite))
     spec = load("infini_attention", None, vocab=VOCAB, layers=LAYERS, hidden=HIDDEN, **SIZES)
     ours, x = compare.Model(spec, via), compare.tokens(VOCAB, time=TIME)
-    inside = {
-        f"x.{{}}.mixed.mixer.{key}": f"mixers.{{}}.{value}"
-        for key, value in INFINI.items()
-    }
+    inside = {f"x.{{}}.mixed.mixer.{key}": f"mixers.{{}}.{value}" for key, value in INFINI.items()}
     compare.same(ours, theirs, dict(theirs.named_parameters()), compare.per_layer(OUTSIDE | inside, LAYERS), x)
     compare.stepwise(ours, x, 5)
 

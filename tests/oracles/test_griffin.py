@@ -52,7 +52,10 @@ def _mapping(pattern: str, recurrent: str) -> dict[str, compare.Part]:
     parts = dict(HEADS)
     for i in range(LAYERS):
         mixer = (recurrent, RECURRENT) if pattern[i % len(pattern)] == "r" else ("mixer", ATTENTION)
-        block = {**BLOCK, **{f"mixed.{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()}}
+        block = {
+            **BLOCK,
+            **{f"mixed.{mixer[0]}.{key}": _below("temporal_block", value) for key, value in mixer[1].items()},
+        }
         parts |= {f"x.{i}.{key}": _below(f"model.layers.{i}", value) for key, value in block.items()}
     return compare.per_layer(parts, 1)
 

@@ -56,7 +56,11 @@ def _attention(w: Weights, u: Tensor) -> Tensor:
 
 def _block(w: Weights, u: Tensor) -> Tensor:
     x = normed(w, "mixed.layer_norm", u)
-    u = u + (_attention(below(w, "mixed.attention."), x) if "mixed.attention.q.weight" in w else _h3(below(w, "mixed.mixer."), x))
+    u = u + (
+        _attention(below(w, "mixed.attention."), x)
+        if "mixed.attention.q.weight" in w
+        else _h3(below(w, "mixed.mixer."), x)
+    )
     return u + mapped(w, "y.mlp.down", F.gelu(mapped(w, "y.mlp.up", normed(w, "y.layer_norm", u)), approximate="tanh"))
 
 

@@ -76,9 +76,15 @@ def test_the_first_transformer_is_as_its_paper_has_it(via: str) -> None:
     mapping = {"embedding.e.weight": compare.Part("table.weight")}
     for i in range(LAYERS):
         at, there = f"logits.encoder.x.{i}", f"encoder.{i}"
-        mapping |= {**_heads(f"{at}.mixed.self_attention", f"{there}.heads.0"), **_rest(at, there, ("mixed.layer_norm", "y.layer_norm"))}
+        mapping |= {
+            **_heads(f"{at}.mixed.self_attention", f"{there}.heads.0"),
+            **_rest(at, there, ("mixed.layer_norm", "y.layer_norm")),
+        }
         at, there = f"logits.decoder.x.{i}", f"decoder.{i}"
-        mapping |= {**_heads(f"{at}.mixed.mixer", f"{there}.heads.0"), **_heads(f"{at}.seen.cross_attention", f"{there}.heads.1")}
+        mapping |= {
+            **_heads(f"{at}.mixed.mixer", f"{there}.heads.0"),
+            **_heads(f"{at}.seen.cross_attention", f"{there}.heads.1"),
+        }
         mapping |= _rest(at, there, ("mixed.layer_norm", "seen.layer_norm", "y.layer_norm"))
     spec = load("vaswani", vocab=VOCAB, model=MODEL, layers=LAYERS, head=HEAD, hidden=HIDDEN)
     ours = compare.Model(spec, via)

@@ -84,6 +84,9 @@ def test_zamba_agrees_with_transformers(via: str) -> None:
 def test_calls_that_share_weights_remember_apart() -> None:
     model = compare.Model(load("zamba", vocab=11, model=16, layers=LAYERS, head=2, state=STATE, rank=RANK), "compiled")
     _, state = model.fill()(compare.tokens(11, time=5))
-    first, second = state["x0.2.seen.shared.mixed.attention_mixer.read"], state["x.4.seen.shared.mixed.attention_mixer.read"]
+    first, second = (
+        state["x0.2.seen.shared.mixed.attention_mixer.read"],
+        state["x.4.seen.shared.mixed.attention_mixer.read"],
+    )
     assert first.shape == second.shape == (2, 5, 2, 16)
     assert (first - second).abs().min() > 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ssir
+from ssir.compilers.kernels.module import Model
 from ssir.errors import SpecError
 from ssir.spec.check import check
 
@@ -24,10 +25,11 @@ main: mixer
 """
 
 
-def model(*nodes: str, dims: str = "") -> torch.nn.Module:
+def model(*nodes: str, dims: str = "") -> Model:
     text = TEXT.format(nodes="\n".join(f"      {node}" for node in nodes), dims=dims)
     check(ssir.loads(text))
-    return ssir.compile(ssir.loads(text), dtype=torch.float64)
+    made: Model = ssir.compile(ssir.loads(text), dtype=torch.float64)
+    return made
 
 
 X = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -55,7 +57,10 @@ def test_a_size_is_finite() -> None:
 
 
 def test_minus_inf_in_a_softmax_masks() -> None:
-    one = model("s: where(arange(slot) > 0, -inf, sum(u, over=model))", "y: u * sum(softmax(s, over=slot) * arange(slot), over=slot)")
+    one = model(
+        "s: where(arange(slot) > 0, -inf, sum(u, over=model))",
+        "y: u * sum(softmax(s, over=slot) * arange(slot), over=slot)",
+    )
     torch.testing.assert_close(one(X)[0], torch.zeros_like(X))
     torch.testing.assert_close(ssir.reference(one, X)[0], torch.zeros_like(X))
 

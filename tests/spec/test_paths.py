@@ -62,12 +62,18 @@ def memories(*nodes: str) -> set[str]:
         ("y: linear(u, model, name=y)", {"y.weight"}),
         ("y: {state: [model], A: 'exp(-param([model]))', input: u}", {"y.A"}),
         ("y: {state: [model], A: 'exp(-param([model], name=rate))', input: u}", {"rate"}),
-        ("y: {state: [model], A: 0, B: 'param([model]) * rms_norm(u, over=model)'}", {"y.B.param", "y.B.rms_norm.weight"}),
+        (
+            "y: {state: [model], A: 0, B: 'param([model]) * rms_norm(u, over=model)'}",
+            {"y.B.param", "y.B.rms_norm.weight"},
+        ),
         (
             "y: {state: [model], A: -1, input: u, discretize: {method: zoh, dt: 'exp(param([model]))'}}",
             {"y.dt"},
         ),
-        ("y: {stack: [f], times: 2, input: 'linear(u, model)'}", {"y.input.weight", "y.0.weight_of.weight", "y.1.weight_of.weight"}),
+        (
+            "y: {stack: [f], times: 2, input: 'linear(u, model)'}",
+            {"y.input.weight", "y.0.weight_of.weight", "y.1.weight_of.weight"},
+        ),
     ],
 )
 def test_a_path_is_that_of_the_expression_or_below_it(node: str, expected: set[str]) -> None:
@@ -122,7 +128,10 @@ def test_what_another_node_is_changes_no_path(left: set[int]) -> None:
 
 
 def test_a_function_gives_way_to_a_component_of_the_same_parameters() -> None:
-    text = SPEC.replace("  mixer:", "  map:\n    input: {{a: [model]}}\n    graph: {{y: 'linear(a, model, name=it)'}}\n    output: y\n  mixer:")
+    text = SPEC.replace(
+        "  mixer:",
+        "  map:\n    input: {{a: [model]}}\n    graph: {{y: 'linear(a, model, name=it)'}}\n    output: y\n  mixer:",
+    )
     one = loads(text.format(nodes="      y: map(u)")).graph
     assert {path for path, _, _, _ in parameters(one)} == {"y.it.weight"}
 
