@@ -58,4 +58,4 @@ def _size(written: int | str, by_itself: float | None, value: float | None) -> A
 
 
 def _number(value: float) -> float | str:
-    return int(value) if value.is_integer() else str(value) if math.isinf(value) else value
+    return int(value) if float(value).is_integer() else str(value) if math.isinf(value) else value
