@@ -176,6 +176,8 @@ def count_parameters(graph: Graph) -> int:
     def count(one: Graph, at: str) -> int:
         total = 0
         for node in one.params:
+            if not node.attrs["learned"]:
+                continue
             key = node.attrs["key"] if node.attrs["shared"] else at + node.attrs["key"]
             if key not in seen:
                 seen.add(key)

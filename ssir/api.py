@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from ssir.compilers.plan import plan as make_plan
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
 from ssir.initial import initialise
-from ssir.ir.graph import Graph, Node, owners
+from ssir.ir.graph import Graph
+from ssir.ir.graph import parameters as parameters
 from ssir.passes.memories import merged, unmerged
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
@@ -109,24 +110,6 @@ def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: An
     return cuda_graph.compile(to_torch(spec, place, **options))
 
 
-def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
-    """Every parameter once: its full name, its node, the graph that it is in, and its layer."""
-    seen: set[str] = set()
-
-    def walk(one: Graph, at: str, layer: int) -> Iterator[tuple[str, Node, Graph, int]]:
-        for node in one.params:
-            name = node.attrs["key"] if node.attrs["shared"] else at + node.attrs["key"]
-            if name not in seen:
-                seen.add(name)
-                yield name, node, one, layer
-        for node in one:
-            if node.op == "stack":
-                for i, body in zip(owners(node), node.attrs["pattern"], strict=True):
-                    yield from walk(one.bodies[body], f"{at}{node.name}.{i}.", i)
-
-    yield from walk(graph, "", 0)
-
-
 def reference(
     model: Model, *inputs: Tensor, state: Mapping[str, Tensor] | None = None, reset: Tensor | None = None
 ) -> tuple[Any, State]:
@@ -153,6 +136,8 @@ def parameter_groups(model: Model, lr: float, weight_decay: float) -> list[dict[
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         node = nodes[name]
+        if not node.attrs["learned"]:
+            continue
         key = (lr * node.attrs["lr"], weight_decay if node.attrs["decay"] else 0.0)
         groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]

@@ -205,8 +205,8 @@ def test_what_only_bfloat16_gets_wrong_is_found(monkeypatch: pytest.MonkeyPatch)
         y, state = right(model, *xs, **named)
         return (1.2 * y, state) if y.dtype is torch.bfloat16 else (y, state)
 
-    right = Model.forward
-    monkeypatch.setattr(Model, "forward", rounded)
+    right = Model.over
+    monkeypatch.setattr(Model, "over", rounded)
     report = ssir.verify(ssir.loads(ONE), steps=(5,), every_form=False, thorough=True)
     assert {row.dtype for row in report.rows if not row.ok} == {"bfloat16"}
 
@@ -215,29 +215,29 @@ ONE_GRAPH = "h: {state: [n], A: 'sigmoid(linear(x, n))', input: x}"
 
 
 def test_two_decodings_that_share_a_buffer_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Model.step
+    right = Model.one
 
-    def shared(self: Model, *xs: Any, state: Any = None, **named: Any) -> Any:
-        y, after = right(self, *xs, state=state, **named)
+    def shared(self: Model, values: Any, state: Any, reset: Any) -> Any:
+        y, after = right(self, values, state, reset)
         for name, value in after.items():
             if not torch.is_grad_enabled() and state and name in state and state[name].shape == value.shape:
                 after[name] = state[name].copy_(value)
         return y, after
 
     assert ssir.verify(ssir.loads(ONE), steps=(9,), every_form=False).ok
-    monkeypatch.setattr(Model, "step", shared)
+    monkeypatch.setattr(Model, "one", shared)
     found = {case for case, _ in wrong(ssir.verify(ssir.loads(ONE), steps=(9,), every_form=False))}
     assert "two decodings from one state" in found and "step by step" not in found
 
 
 def test_several_tokens_that_do_not_see_a_filled_state_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Model.forward
+    right = Model.over
 
-    def forgetful(self: Model, *xs: Any, state: Any = None, **named: Any) -> Any:
-        few = 2 <= xs[0].shape[1] <= 3
-        return right(self, *xs, state=None if few else state, **named)
+    def forgetful(self: Model, values: Any, state: Any, *more: Any) -> Any:
+        few = 2 <= values[0].shape[1] <= 3
+        return right(self, values, None if few else state, *more)
 
-    monkeypatch.setattr(Model, "forward", forgetful)
+    monkeypatch.setattr(Model, "over", forgetful)
     assert {case for case, _ in wrong(ssir.verify(ssir.loads(ONE), steps=(50,), every_form=False))} == {
         "into a filled state"
     }
@@ -265,13 +265,13 @@ def test_a_spec_that_is_ill_conditioned_is_named_as_such() -> None:
 
 
 def test_a_form_that_is_wrong_is_not_excused_by_an_ill_conditioned_spec(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Model.forward
+    right = Model.over
 
     def faulty(self: Model, *xs: Any, **named: Any) -> Any:
         y, state = right(self, *xs, **named)
         return y * 1.001, state
 
-    monkeypatch.setattr(Model, "forward", faulty)
+    monkeypatch.setattr(Model, "over", faulty)
     assert not ssir.verify(one(CHAOS), steps=(1, 40)).ok
 
 

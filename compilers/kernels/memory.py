@@ -255,10 +255,8 @@ def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) 
     cleared = (zero if clear is None else clear.to(x.dtype)).expand(shape)
     start = cleared if first is None else first.to(x.dtype).expand(shape)
     x = x.expand(time.batch, *x.shape[1:])
-    if native.watched():
-        moved = torch.cat([start[:, None], x], 1)[:, :-1]
-    else:
-        moved = torch.cat([start[:, None], x[:, :-1]], 1)
+    moved = torch.cat([start[:, None], x if native.watched() else x[:, :-1]], 1)
+    moved = moved[:, :-1] if native.watched() else moved
     if time.reset is None:
         return moved
     return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)

@@ -92,6 +92,13 @@ class Body(nn.Module):
                 if not share or i == _first(layers, kind):
                     container._modules[str(i)] = body(dtype, device, top)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What a body keeps for itself stays apart from the modules of a spec that are called alike."""
+        if isinstance(value, nn.Module | nn.Parameter):
+            super().__setattr__(name, value)
+        else:
+            self.__dict__[name] = value
+
     def enter(self, path: str, make: Callable[[], nn.Module]) -> nn.Module:
         """The part at a path, made if there is none yet, and everything on the way to it."""
         *outer, leaf = path.split(".")

@@ -7,6 +7,7 @@ mind the order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -85,6 +86,8 @@ _TENSORS = frozenset({"complex", "polar", "maximum", "minimum"})
 def literal(node: Node) -> str:
     """A number of the spec, as Python writes it."""
     value = node.attrs["value"]
+    if math.isinf(value):
+        return "torch.inf" if value > 0 else "(-torch.inf)"
     return repr(value) if value >= 0 else f"({value!r})"
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssir.cli import say, specs
@@ -113,6 +114,13 @@ def show(options: Namespace) -> int:
         else:
             print(text, end="")
         return 0
+    if options.parameters:
+        rows = _parameters(spec)
+        if options.json:
+            say.record(name=spec.name, parameters=rows)
+        else:
+            _tell_parameters(rows)
+        return 0
     found = _declared(spec)
     if options.json:
         say.record(**found)
@@ -135,6 +143,46 @@ def _ir(spec: Spec, until: str | None) -> str:
             + (f"the nearest is `{near}`" if near else f"there are none, {', '.join(names)}")
         )
     return render(run(spec.graph, until))
+
+
+def _parameters(spec: Spec) -> list[dict[str, Any]]:
+    """Every parameter and buffer: its path in a checkpoint, its axes, how it begins and is trained, and the line that makes it."""
+    from ssir.ir.graph import parameters
+    from ssir.passes import run
+
+    return [
+        {
+            "path": path,
+            "shape": {axis.name: axis.size for axis in node.type.axes},
+            "init": node.attrs["init"],
+            "learned": node.attrs["learned"],
+            "decay": node.attrs["decay"],
+            "lr": node.attrs["lr"],
+            "dtype": node.attrs["dtype"],
+            "file": node.at and node.at.source.name,
+            "line": node.at and node.at.line,
+        }
+        for path, node, _, _ in parameters(run(spec.graph))
+    ]
+
+
+def _tell_parameters(rows: list[dict[str, Any]]) -> None:
+    table = say.table("path", "shape", "begins as", "decay", "lr", "dtype", "made in", right=("lr",))
+    for row in rows:
+        shape = ", ".join(f"{name}:{size}" for name, size in row["shape"].items())
+        trained = ("yes" if row["decay"] else "no") if row["learned"] else "not learned"
+        rate = f"{row['lr']:g}" if row["learned"] else ""
+        dtype = row["dtype"] or "the model's"
+        table.add_row(
+            row["path"],
+            f"[{shape}]",
+            row["init"],
+            trained,
+            rate,
+            dtype,
+            f"{Path(row['file'] or '').name}:{row['line']}",
+        )
+    say.console().print(table)
 
 
 def _axes(declared: Any) -> str:

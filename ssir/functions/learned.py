@@ -31,6 +31,17 @@ def param(
     return cx.param("", axes, init, decay, lr, dtype, draws.attrs["key"] if draws is not None else None)
 
 
+def buffer(
+    cx: Site,
+    axes: tuple[Axis, ...],
+    init: Init = Init("zeros"),
+    dtype: Literal["float32", "float64"] | None = None,
+) -> Node:
+    """A constant over these axes that a checkpoint carries beside the parameters, and that no training changes."""
+    cx.finite(axes, "axes", "a buffer")
+    return cx.param("", axes, init, False, 1.0, dtype, learned=False)
+
+
 def _weight_of(cx: Site, tied: Node) -> Node:
     weight = next((n for name in tied.inputs if (n := cx.builder.nodes[name]).op == "param"), tied)
     if weight.op != "param":
@@ -149,5 +160,5 @@ def embed(
 
 
 def register(registry: Registry) -> None:
-    for call in (param, linear, embed):
+    for call in (param, buffer, linear, embed):
         registry.function(call, owns=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssir.functions.kinds import Later
 from ssir.functions.operators import combine, lifted, outer, shift
@@ -49,7 +49,7 @@ def system(
     if a is not None and any(more for _, more in a.type.absent):
         roles = _entering_first(cx, roles, [axis for axis in axes if axis.name in entrances])
     operands = list(roles.values())
-    attributes = {
+    attributes: dict[str, Any] = {
         "axes": tuple((a.name, a.size) for a in axes),
         "roles": tuple(roles),
         "read": read,

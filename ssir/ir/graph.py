@@ -4,7 +4,7 @@
     node    ::= name op(input names) {attributes} : type @ source position
     type    ::= [axis:size, ...] dtype dependence       the batch and time axes are never written
 
-    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype[, draws]}  arange{axis}  eye{axes}
+    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype, learned[, draws]}  arange{axis}  eye{axes}
                  position  start  layer
     elementwise  add sub mul div pow mod maximum minimum  lt le gt ge eq ne  where  neg  exp log ... (FUNCTIONS in ops.py)
                  complex polar real imag conj
@@ -232,3 +232,21 @@ class Graph:
     def has_step(self) -> bool:
         """Whether the graph can run one step at a time: it does not if it reads the future."""
         return not any(node.op == "context" for one in self.walk() for node in one)
+
+
+def parameters(graph: Graph) -> Iterator[tuple[str, Node, Graph, int]]:
+    """Every parameter once: its full name, its node, the graph that it is in, and its layer."""
+    seen: set[str] = set()
+
+    def walk(one: Graph, at: str, layer: int) -> Iterator[tuple[str, Node, Graph, int]]:
+        for node in one.params:
+            name = node.attrs["key"] if node.attrs["shared"] else at + node.attrs["key"]
+            if name not in seen:
+                seen.add(name)
+                yield name, node, one, layer
+        for node in one:
+            if node.op == "stack":
+                for i, body in zip(owners(node), node.attrs["pattern"], strict=True):
+                    yield from walk(one.bodies[body], f"{at}{node.name}.{i}.", i)
+
+    yield from walk(graph, "", 0)

@@ -36,7 +36,7 @@ _TOKEN = re.compile(
 _MISSING = object()
 _KEYWORDS: Mapping[str, Any] = {"none": None, "true": True, "false": False, "missing": _MISSING}
 USUAL: Mapping[str, Mapping[str, Any]] = {
-    "param": {"lr": 1.0, "dtype": None, "shared": False},
+    "param": {"lr": 1.0, "dtype": None, "shared": False, "learned": True},
     "linear": {"per": (), "bias": False},
     "state": {"read": "after", "algebra": "plus_times"},
     "stack": {"share": False, "carried": (), "given": ()},

@@ -65,6 +65,7 @@ def _value(node: Node, nodes: Mapping[str, Node]) -> float | None:
     numbers = [operand.attrs["value"] for operand in operands]
     try:
         result = _UNARY[node.op](*numbers) if node.op in _UNARY else _BINARY[node.op](*numbers)
+        float(result if isinstance(result, int) else 0)
     except ZeroDivisionError:
         raise _fault("division by zero", node) from None
     except OverflowError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssir.compilers.kernels.module import Model
+from ssir.compilers.kernels.weights import own_tensors
 from ssir.proof.compare import Results, distance
 from ssir.proof.meaning import Case, Weights
 
@@ -119,7 +120,7 @@ def forks(model: Model, case: Case, dtype: torch.dtype, at: int) -> tuple[Result
 def load(model: Model, weights: Weights) -> None:
     """Give a model the parameters of a meaning; those that the passes found no use for it lacks."""
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in own_tensors(model):
             parameter.copy_(weights[name].reshape(parameter.shape))
 
 

@@ -132,7 +132,7 @@ class Arguments:
             return tree.id
         number = self.text.number(tree)
         if kind is int:
-            if number != int(number):
+            if not float(number).is_integer():
                 help = "round it: ceil(...)"
                 fail("SSIR018", f"`{key}` is a whole number, not {number:g}", self.text.span(tree), help)
             return int(number)

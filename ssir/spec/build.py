@@ -122,8 +122,9 @@ class Site:
         lr: float = 1.0,
         dtype: str | None = None,
         draws: str | None = None,
+        learned: bool = True,
     ) -> Node:
-        """A parameter, at ``<path of the call>.<leaf>``."""
+        """A parameter, or a buffer that is not ``learned``, at ``<path of the call>.<leaf>``."""
         key = path = self._owned(leaf)
         if self.shared is not None:
             root, _, prefix = self.shared.partition("=")
@@ -143,6 +144,7 @@ class Site:
                 help="give shared calls inputs of the same axes",
             )
         values = {"key": key, "shared": self.shared is not None, "init": init, "decay": decay, "lr": lr, "dtype": dtype}
+        values["learned"] = learned
         if draws is not None:
             values["draws"] = draws
         apart = leaf or not f"{self.name}/".startswith(f"{path}/")
@@ -170,7 +172,7 @@ class Site:
         if node.type.dtype == "int" or node.op in _WHOLE:
             return True
         if node.op == "const":
-            return bool(node.attrs["value"] == int(node.attrs["value"]))
+            return float(node.attrs["value"]).is_integer()
         if node.op == "clamp" and any(bound is not None and bound != int(bound) for bound in node.attrs.values()):
             return False
         operands = node.inputs[1:] if node.op == "where" else node.inputs

@@ -21,6 +21,7 @@ from ssir.spec.calls import Layer, Path, axes_of, fail, input_type, unified
 from ssir.spec.module import Module, sized
 from ssir.spec.paths import refuse_clashes
 from ssir.spec.schema import Component, Discretize, Stack, State
+from ssir.spec.static import NUMBERS
 from ssir.spec.text import BUILT_IN, Text, Values
 
 _MOST_ATTEMPTS = 64
@@ -323,6 +324,8 @@ class Instance:
         if name in BUILT_IN:
             dtype = "bool" if name == "start" else "int"
             return self.graph.builder.add(own, name, (), Type(dtype=dtype), span)
+        if name in NUMBERS:
+            return self.graph.builder.add(own, "const", (), Type(), span, value=NUMBERS[name])
         near = nearest(name, [*self.targets, *self.inputs, *self.constants, *self.dims, *BUILT_IN])
         fail(
             "SSIR011",

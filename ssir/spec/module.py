@@ -183,7 +183,7 @@ def _written(module: Module, name: str, dims: Dims) -> float | None:
 
 def _size(module: Module, name: str, value: float, given: int | str, whole: bool) -> float:
     place = module.document.span(("dims", name))
-    if value != int(value):
+    if not float(value).is_integer():
         if not whole:
             return value
         division = "/" in str(given)

@@ -98,11 +98,11 @@ def paths(module: Module, tree: syntax.Expr, at: str, scope: str) -> dict[int, s
     taken = {call.function for call in counted}
     seen: Counter[str] = Counter()
     for call in counted:
-        name, n = call.function, seen[call.function] + 1
-        while n > 1 and f"{name}_{n}" in taken:
+        own, n = call.function, seen[call.function] + 1
+        while n > 1 and f"{own}_{n}" in taken:
             n += 1
-        seen[call.function] = n
-        found[call.function_start] = f"{at}.{name}" if n == 1 else f"{at}.{name}_{n}"
+        seen[own] = n
+        found[call.function_start] = f"{at}.{own}" if n == 1 else f"{at}.{own}_{n}"
     return found
 
 

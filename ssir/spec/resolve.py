@@ -5,6 +5,7 @@ A dim that follows from others keeps its arithmetic, because a call of a compone
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -56,5 +57,5 @@ def _size(written: int | str, by_itself: float | None, value: float | None) -> A
     return written if isinstance(written, str) and by_itself == value else _number(value)
 
 
-def _number(value: float) -> float:
-    return int(value) if value == int(value) else value
+def _number(value: float) -> float | str:
+    return int(value) if float(value).is_integer() else str(value) if math.isinf(value) else value

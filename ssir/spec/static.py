@@ -29,6 +29,8 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., float]]] = {
     "min": (2, min),
     "max": (2, max),
 }
+NUMBERS: Mapping[str, float] = {"pi": math.pi, "inf": math.inf}
+"""Constants of the language; a node, an input, a dim or a constant of the same name stands before them."""
 _LARGEST = 1e300
 _MOST_BITS = 1000
 
@@ -39,7 +41,7 @@ def is_static(expression: syntax.Expr, names: Mapping[str, float | None]) -> boo
         case syntax.Number():
             return True
         case syntax.Name(id=name):
-            return names.get(name) is not None
+            return names.get(name, NUMBERS.get(name)) is not None
         case syntax.Unary(operand=operand):
             return is_static(operand, names)
         case syntax.Binary(left=left, right=right):
@@ -55,6 +57,8 @@ def evaluate(expression: syntax.Expr, names: Mapping[str, float | None]) -> floa
         case syntax.Number(value=value):
             return value
         case syntax.Name(id=name, start=start, end=end):
+            if name not in names and name in NUMBERS:
+                return NUMBERS[name]
             if name not in names:
                 near = nearest(name, names)
                 raise StaticError(

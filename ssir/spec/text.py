@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class Text:
 
     def integer(self, what: str, at_least: int = 0) -> int:
         value = self.number(self.tree)
-        if value != int(value) or value < at_least:
+        if not math.isfinite(value) or value != int(value) or value < at_least:
             help = "write a number, or arithmetic over dims"
             fail("SSIR018", f"{what} is a whole number of at least {at_least}, not {value:g}", self.span(), help)
         return int(value)
@@ -102,9 +103,8 @@ class Text:
     def _statics(self) -> dict[str, float | None]:
         instance = self.instance
         names: dict[str, float | None] = {**instance.dims, **instance.constants}
-        return {
-            name: value for name, value in names.items() if name not in instance.targets and name not in instance.inputs
-        }
+        known = {name: value for name, value in names.items() if name not in (*instance.targets, *instance.inputs)}
+        return {**dict.fromkeys([*instance.targets, *instance.inputs]), **known}
 
     def _is_static(self, tree: syntax.Expr) -> bool:
         """Whether an expression is a number known beforehand; a component may be called as one of their functions."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import ssir
 from ssir import passes
 from ssir.errors import SpecError
 from ssir.ir.graph import Graph
@@ -771,3 +772,17 @@ def test_the_passes_change_no_meaning() -> None:
         one = case(_loaded(name))
         w = filled(one)
         close(run(one, TOKENS, w)[0], run(Case(one.spec, one.spec.graph), TOKENS, w)[0])
+
+
+def test_a_buffer_begins_as_a_parameter_does_and_is_not_learned() -> None:
+    one = spec("y: x * buffer([n], init=1 + arange(n), name=scale) + param([n], name=shift)")
+    model = ssir.compile(one.spec, dtype=torch.float64)
+    assert set(model.state_dict()) == {"scale", "shift"}
+    y, _ = model(X)
+    close(y, X * (1 + torch.arange(X.shape[-1], dtype=torch.float64)))
+    close(ssir.reference(model, X)[0], y)
+    y.sum().backward()
+    learned = {name: p.grad is not None for name, p in model.named_parameters()}
+    assert learned == {"scale": False, "shift": True}
+    assert model.plan.parameters == X.shape[-1]
+    assert [len(group["params"]) for group in ssir.parameter_groups(model, 1e-3, 0.1)] == [1]
