@@ -25,7 +25,7 @@ class Memory:
     dtype: torch.dtype
 
     def __str__(self) -> str:
-        return f"[batch, {', '.join('*' if size is None else str(size) for size in self.sizes)}]"
+        return f"[{', '.join(['batch', *('*' if size is None else str(size) for size in self.sizes)])}]"
 
 
 @dataclass(frozen=True)
