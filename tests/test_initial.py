@@ -99,7 +99,7 @@ components:
 main: mixer
 """
 CALLS = [
-    *(name for name in init.WORDS),
+    *sorted(init.WORDS),
     *(f"{name}({', '.join(['0.5', '0.75'][:most])})" for name, (_, most) in init.DRAWS.items()),
     *(f"{name}(ones)" for name, (count, _) in init.FUNCTIONS.items() if count == 1 and name != "arange"),
     "maximum(0.5, arange(model))",
