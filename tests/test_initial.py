@@ -101,7 +101,7 @@ main: mixer
 CALLS = [
     *sorted(init.WORDS),
     *(f"{name}({', '.join(['0.5', '0.75'][:most])})" for name, (_, most) in init.DRAWS.items()),
-    *(f"{name}(ones)" for name, (count, _) in init.FUNCTIONS.items() if count == 1 and name != "arange"),
+    *(f"{name}(ones)" for name, (count, _) in sorted(init.FUNCTIONS.items()) if count == 1 and name != "arange"),
     "maximum(0.5, arange(model))",
     "minimum(0.5, arange(model))",
     "where(arange(model) > 1, 1, 0)",
