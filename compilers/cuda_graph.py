@@ -13,22 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssir.compilers.kernels import native
 from ssir.compilers.kernels.frozen import Kept
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.state import State
 from ssir.errors import EnvironmentLacks, UsageError
 
 Replay = Callable[[], None]
-Capture = Callable[[Callable[[], None]], Replay]
+Capture = Callable[[Callable[[], None], Callable[[], None]], Replay]
+"""From a function, and one that brings what it changes back to where it began: it runs several times before it is captured."""
 
 
-def on_cuda(run: Callable[[], None]) -> Replay:
+def on_cuda(run: Callable[[], None], begin: Callable[[], None]) -> Replay:
     """Capture the kernels of a function that only reads and writes tensors that stay."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
+            begin()
             run()
+        begin()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -127,13 +131,20 @@ class _Captured:
         self.inputs = tuple(value.clone() for value in inputs)
         self.outputs: Any = None
         before = {name: value.clone() for name, value in state.items()}
-        self.replay = capture(self._run)
+
+        def begin() -> None:
+            for name, value in before.items():
+                self.state[name].copy_(value)
+            if "count" in before:
+                self.state["count"].zero_()
+
+        self.replay = capture(self._run, begin)
         for name, value in before.items():
             self.state[name].copy_(value)
 
     def _run(self) -> None:
-        model = self.model
-        outputs, new = model.call(self.steps, self.inputs, self.state, kept=self.constants)
+        with native.repeated():
+            outputs, new = self.model.call(self.steps, self.inputs, self.state, kept=self.constants)
         if self.outputs is None:
             self.outputs = _cloned(outputs)
         else:

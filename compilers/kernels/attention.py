@@ -210,7 +210,12 @@ class _Given:
     def fused(self, q: Tensor, k: Tensor, *others: Tensor) -> bool:
         """Whether PyTorch's attention will do: only causality hides entries, and nothing is there that would show through."""
         plain = self.first is None and self.last is None and q.shape[1] == k.shape[1]
-        return plain and q.numel() > 0 and all(bool(x.isfinite().all()) for x in (q, k, *others))
+        return (
+            plain
+            and q.numel() > 0
+            and native.sees(q, k, *others)
+            and all(bool(x.isfinite().all()) for x in (q, k, *others))
+        )
 
     def ends(self, batch: int, steps: int) -> tuple[Tensor | None, Tensor | None]:
         """first and last as native code takes them: [B,T]."""

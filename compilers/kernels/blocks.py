@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from . import native
 from .support import state_type
 
 LOW = -1e9  # the score of an entry that is not kept
@@ -61,7 +62,7 @@ def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
         if runs.last is None:
             high = entries - time + steps.stop
         all_seen = False
-        if q.is_cpu and q.shape[0]:  # elsewhere looking would be waiting
+        if native.sees(q, last) and q.shape[0]:
             high = min(high, max(0, int(last.max()) + 1))
             low = low if first is None else max(low, int(first.min()))
             all_seen = int(last.min()) >= high - 1 and (first is None or int(first.max()) <= low)
@@ -96,7 +97,7 @@ def _part(x: Tensor, block: _Block) -> Tensor:
 
 def _product(a: Tensor, b: Tensor, hidden: Tensor | None) -> Tensor:
     """a [...,rows,inner] b [...,inner,columns], where what is hidden [...,rows,inner] has no part."""
-    if hidden is None or (b.is_cpu and bool(b.isfinite().all())):
+    if hidden is None or (native.sees(b) and bool(b.isfinite().all())):
         return a @ b
     bad = ~b.isfinite()
     met = (~hidden).to(a.dtype) @ bad.to(a.dtype)

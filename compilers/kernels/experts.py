@@ -78,7 +78,7 @@ def _experts(
         y = _all(x, weights, gate, up, down, name)
     else:
         index = chosen.expand(*lead, chosen.shape[-1]).reshape(weights.shape).topk(k, -1).indices
-        many = x.device.type == "cpu" or x.shape[0] > _FEW
+        many = native.sees(x) or x.shape[0] > _FEW
         run = by_expert if many and not native.transformed() else by_token
         y = run(x, weights.gather(-1, index), index, gate, up, down, name)
     return y.reshape(*lead, y.shape[-1])

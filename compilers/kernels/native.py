@@ -16,7 +16,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -87,6 +89,25 @@ def watched() -> bool:
     if torch.compiler.is_compiling() or torch._C._is_tracing():
         return True
     return torch._C._len_torch_dispatch_stack() > 0 and any(map(torch._C._get_dispatch_mode, _TRACERS))
+
+
+_repeated: ContextVar[bool] = ContextVar("repeated", default=False)
+
+
+@contextmanager
+def repeated() -> Iterator[None]:
+    """Inside, what runs is captured, to be repeated on other numbers."""
+    token = _repeated.set(True)
+    try:
+        yield
+    finally:
+        _repeated.reset(token)
+
+
+def sees(*tensors: Tensor) -> bool:
+    """Whether Python may look at the numbers of tensors and go by what it finds: on a device that would be waiting, and one who writes
+    down or captures what runs would repeat it on other numbers."""
+    return all(x.is_cpu for x in tensors) and not watched() and not _repeated.get()
 
 
 def transformed() -> bool:

@@ -32,7 +32,7 @@ def _invertible(equation: str) -> bool:
 
 
 def _product(equation: str, a: Tensor, b: Tensor) -> Tensor:
-    if a.is_cpu and bool(a.isfinite().all()) and bool(b.isfinite().all()):
+    if native.sees(a, b) and bool(a.isfinite().all()) and bool(b.isfinite().all()):
         return torch.einsum(equation, a, b)
     bad_a, bad_b = ~a.isfinite(), ~b.isfinite()
     met = sum(

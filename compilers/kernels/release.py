@@ -17,7 +17,13 @@ def release(state: Memories, grows: Iterable[str]) -> None:
     rows. Where knowing would mean waiting for a device, or a register has a fixed capacity, everything is kept.
     """
     position = state.get("position")
-    if position is None or "count" in state or not position.is_cpu or not position.numel() or native.tracing():
+    if (
+        position is None
+        or "count" in state
+        or not position.numel()
+        or not native.sees(position)
+        or native.transformed()
+    ):
         return
     steps = int(position.max())
     for name in grows:

@@ -28,7 +28,7 @@ def _seen(time: Time, entries: int, size: int | None) -> tuple[Tensor | None, Te
             return None, None
         own = torch.arange(entries - steps, entries, device=time.device)[None]
     else:
-        if time.device.type == "cpu" and not native.watched() and bool((time.position >= entries - 1).all()):
+        if native.sees(time.position) and bool((time.position >= entries - 1).all()):
             return None, None
         own = torch.full((1,), entries - 1, device=time.device)
     past = time.position if size is None else time.position.clamp(max=size - 1)

@@ -43,7 +43,7 @@ def finite(*tensors: Tensor) -> bool:
     if native.transformed():
         return False
     # A sum is finite only if all its terms are; that it may not be although they are costs time, nothing else.
-    return all(x.device.type == "cpu" and bool(x.detach().sum().isfinite()) for x in tensors)
+    return native.sees(*tensors) and all(bool(x.detach().sum().isfinite()) for x in tensors)
 
 
 def reached(bad: Tensor, reset: Tensor | None, start: Tensor | None = None, steps: int | None = None) -> Tensor:

@@ -1,12 +1,18 @@
-"""The parts of the backend `cuda-graph` that need no CUDA: a stand-in for a captured graph runs the same function again."""
+"""The parts of the backend `cuda-graph` that need no CUDA: a stand-in for a captured graph repeats what was done to the same memory."""
 
+import pickle
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssir
 from ssir.compilers import cuda_graph
+from ssir.compilers.kernels import native
 from ssir.compilers.kernels.module import Model
 from ssir.errors import EnvironmentLacks, UsageError
 from tests.small import small
@@ -14,10 +20,48 @@ from tests.small import small
 ZOO = ["mamba", "transformer", "griffin", "lstm", "rwkv4", "gpt2"]
 
 
-def again(run: Callable[[], None]) -> cuda_graph.Replay:
+class Recorder(TorchDispatchMode):
+    """Keeps every operation with the tensors that it read and wrote, as a captured graph keeps their addresses. Repeated, it reads what
+    stands there then, and writes its results where they stood: a tensor that has moved meanwhile is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.done: list[tuple[Any, Any, Any, list[Any]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.done.append((func, args, kwargs or {}, pytree.tree_leaves(result)))
+        return result
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for func, args, kwargs, kept in self.done:
+                read = {
+                    x.untyped_storage().data_ptr()
+                    for x in pytree.tree_leaves((args, kwargs))
+                    if isinstance(x, torch.Tensor)
+                }
+                for old, new in zip(kept, pytree.tree_leaves(func(*args, **kwargs)), strict=True):
+                    if isinstance(old, torch.Tensor) and old.untyped_storage().data_ptr() not in read:
+                        old.copy_(new)
+
+
+def again(run: Callable[[], None], begin: Callable[[], None] = lambda: None) -> cuda_graph.Replay:
     for _ in range(3):
+        begin()
         run()
-    return run
+    begin()
+    recorder = Recorder()
+    with recorder:
+        run()
+    return recorder.replay
+
+
+@pytest.fixture(autouse=True)
+def no_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code runs behind the back of a recorder, as of a captured graph."""
+    monkeypatch.setattr(native, "library", lambda dtype: None)
 
 
 def pair(name: str) -> tuple[Model, cuda_graph.GraphModel, torch.Tensor]:
@@ -63,6 +107,75 @@ def test_weights_may_change_between_replays(name: str) -> None:
         y, _ = graphs.step(x[:, 1], state)
         wanted, _ = model.step(x[:, 1], kept)
     torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mamba", "griffin", "lstm", "rwkv4"])
+@pytest.mark.parametrize(
+    "meanwhile", ["gradients", "initial states", "frozen calls", "evaluation", "new tensors", "new weights"]
+)
+def test_nothing_that_happens_meanwhile_moves_what_a_graph_reads(name: str, meanwhile: str) -> None:
+    model, graphs, x = pair(name)
+    other, _, _ = pair(name)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.1)
+    _, state = graphs.step(x[:, 0])
+    kept = graphs.fork(state)
+    match meanwhile:
+        case "gradients":
+            model(x)[0].sum().backward()
+        case "initial states":
+            model.initial_state(3)
+        case "frozen calls":
+            with torch.no_grad(), model.frozen():
+                model.step(x[:, 0])
+        case "evaluation":
+            with torch.no_grad():
+                model(x)
+        case "new tensors":
+            model.load_state_dict(other.state_dict(), assign=True)
+        case _:
+            model.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        y, _ = graphs.step(x[:, 1], state)
+        wanted, _ = model.step(
+            x[:, 1], {key: value for key, value in kept.items() if key != "count"} | _grown(model, kept)
+        )
+    torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-12)
+
+
+def _grown(model: Model, state: Any) -> dict[str, torch.Tensor]:
+    """The registers of a state of fixed capacity as the eager model has them."""
+    entries = int(state["count"])
+    memories = model.signature.memories
+    return {key: state[key][:, :entries] for key, memory in memories.items() if None in memory.sizes}
+
+
+def test_the_recorder_sees_a_tensor_that_has_moved() -> None:
+    box = {"w": torch.ones(2)}
+    x, y = torch.ones(2), torch.zeros(2)
+
+    def run() -> None:
+        y.copy_(x * box["w"])
+
+    replay = again(run)
+    x.fill_(3)
+    replay()
+    assert y.tolist() == [3, 3]
+    box["w"] = torch.full((2,), 5.0)
+    replay()
+    assert y.tolist() == [3, 3], "as a captured graph, it reads the old one"
+
+
+def test_a_captured_model_is_saved_and_pickled(tmp_path: Path) -> None:
+    model, graphs, x = pair("mamba")
+    graphs.step(x[:, 0])
+    ssir.save(graphs, tmp_path / "saved")
+    with torch.no_grad():
+        wanted, _ = model(x)
+        torch.testing.assert_close(ssir.open(tmp_path / "saved")(x)[0], wanted)
+        again = pickle.loads(pickle.dumps(cuda_graph.GraphModel(model, 8, cuda_graph.on_cuda)))
+        torch.testing.assert_close(again.model(x)[0], wanted)
 
 
 def test_states_never_move() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_lora_trains_only_its_adapters_and_merges_back() -> None:
     before = ours(x)[0].detach()
     weights = {key: p.detach().clone() for key, p in ours.named_parameters()}
     names = [path for path, one in ours.named_modules() if isinstance(one, nn.Linear)]
-    adapted = inject_adapter_in_model(LoraConfig(r=2, target_modules=names, init_lora_weights=True), ours)
+    adapted: Any = inject_adapter_in_model(LoraConfig(r=2, target_modules=names, init_lora_weights=True), ours)
     close(adapted(x)[0], before)
     trained = [p for p in adapted.parameters() if p.requires_grad]
     assert {key.rpartition(".lora_")[1] for key, p in adapted.named_parameters() if p.requires_grad} == {".lora_"}
