@@ -102,6 +102,7 @@ class Scan:
     """A diagonal that does not depend on the state: all steps of h by a scan, then the readout."""
 
     name = "scan"
+    native = True  # there is compiled code for it
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         if not facts.diagonal or facts.cycle is not None:

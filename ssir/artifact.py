@@ -14,6 +14,7 @@ import builtins
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -155,9 +156,12 @@ def _texts(module: Module, at: Path) -> dict[str, Any]:
 
 
 def _module(at: Path, about: dict[str, Any]) -> Module:
+    if not re.fullmatch(r"[0-9]+\.yaml", about["file"]):
+        raise Damaged(f"`{at / 'spec.json'}` names a file outside the artifact: `{about['file']}`")
     text = (at / "spec" / about["file"]).read_text(encoding="utf-8")
     module = parse(text, str(at / "spec" / about["file"]), about["constants"])
     module.imported.update({spec: _module(at, other) for spec, other in about["imports"].items()})
+    module.sealed = True
     return module
 
 

@@ -123,6 +123,17 @@ class Registry:
             f"the plugin `{plugin.name}` failed; `ssir plugins` says why" for plugin in self.plugins if plugin.error
         ]
 
+    def culprit(self, error: BaseException) -> Plugin | None:
+        """The plugin, of another distribution than this, in whose code an error was raised, or which called what raised it."""
+        found, trace = None, error.__traceback__
+        while trace is not None:
+            package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+            for plugin in self._plugins or ():
+                if package == plugin.value.partition(":")[0].partition(".")[0] != __name__.partition(".")[0]:
+                    found = plugin
+            trace = trace.tb_next
+        return found
+
     def load(self) -> None:
         """Call every plugin once."""
         if self._plugins is not None:

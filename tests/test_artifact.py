@@ -1,5 +1,6 @@
 """Artifacts: what is written opens again as the same model, with torch alone too, and nothing else opens."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -120,3 +121,58 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
         assert path.suffix in ("", ".json", ".py", ".yaml", ".safetensors", ".c", ".h"), path
         if path.is_file():
             assert b"\x80\x04" not in path.read_bytes()[:2] and not path.read_bytes().startswith(b"PK")
+
+
+def test_an_artifact_reads_nothing_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "beside.yaml").write_text(_ONE.format(name="beside", imports="", y="2 * x"))
+    (tmp_path / "own.yaml").write_text(_ONE.format(name="own", imports="imports: {f: beside.main}\n", y="f(x)"))
+    model = ssir.compile(ssir.load(str(tmp_path / "own.yaml")))
+    ssir.save(model, tmp_path / "a")
+    for name in ("beside.yaml", "own.yaml"):
+        (tmp_path / name).unlink()
+    x = torch.ones(1, 2, 3)
+    assert torch.equal(ssir.open(tmp_path / "a")(x)[0], 2 * x)
+    about = json.loads((tmp_path / "a" / "spec.json").read_text())
+    about["module"]["imports"] = {}
+    _rewritten(tmp_path / "a", about)
+    (tmp_path / "a" / "spec" / "beside.yaml").write_text("stray")
+    with pytest.raises((Damaged, ssir.SpecError), match=r"is not here|not listed"):
+        ssir.open(tmp_path / "a")
+    (tmp_path / "a" / "spec" / "beside.yaml").unlink()
+    with pytest.raises(ssir.SpecError, match="is not here"):
+        ssir.open(tmp_path / "a")
+    about["module"]["file"] = "../../own.yaml"
+    _rewritten(tmp_path / "a", about)
+    with pytest.raises(Damaged, match="names a file outside the artifact"):
+        ssir.open(tmp_path / "a")
+
+
+_ONE = """ssir: 1
+name: {name}
+dims: {{n: 3}}
+{imports}components:
+  main:
+    input: {{x: [n]}}
+    graph: {{y: {y}}}
+    output: y
+main: main
+"""
+
+
+def _rewritten(at: Path, about: object) -> None:
+    """Another spec.json, with a manifest that vouches for it."""
+    (at / "spec.json").write_text(json.dumps(about))
+    manifest = json.loads((at / "manifest.json").read_text())
+    manifest["files"]["spec.json"] = hashlib.sha256((at / "spec.json").read_bytes()).hexdigest()
+    (at / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_buffers_are_saved_and_stay_buffers(tmp_path: Path) -> None:
+    text = _ONE.format(name="own", imports="", y="'x * buffer([n], init=normal(1), name=w)'")
+    model = ssir.compile(ssir.loads(text))
+    assert [name for name, _ in model.named_buffers()] == ["w"] and not list(model.parameters())
+    ssir.save(model, tmp_path / "a")
+    again = ssir.open(tmp_path / "a")
+    assert torch.equal(again.state_dict()["w"], model.state_dict()["w"]) and not list(again.parameters())
+    x = torch.ones(1, 2, 3)
+    torch.testing.assert_close(again(x)[0].double(), ssir.reference(model, x)[0])

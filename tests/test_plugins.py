@@ -140,3 +140,30 @@ def test_a_registry_knows_only_its_kinds() -> None:
         registry.add("form", "a", object())
     with pytest.raises(Exception, match="there is no kind `flavour`"):
         registry.add("flavour", "a", object())
+
+
+RAISES = """
+def register(registry):
+    registry.function(boom)
+
+
+def boom(cx, a: "Node"):
+    \"\"\"Fails.\"\"\"
+    return 1 / 0
+
+
+from ssir.ir.graph import Node
+"""
+
+
+def test_a_fault_in_the_code_of_a_plugin_is_told_as_that_plugins(tmp_path: Path) -> None:
+    installed(tmp_path, "third", RAISES)
+    (tmp_path / "tiny.yaml").write_text(
+        "ssir: 1\nname: tiny\ndims: {n: 3}\ncomponents:\n  main:\n    input: {x: [n]}\n    graph: {y: boom(x)}\n    output: y\nmain: main\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT)))}
+    call = [sys.executable, "-m", "ssir.cli", "check", str(tmp_path / "tiny.yaml")]
+    done = subprocess.run(call, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert "ZeroDivisionError" in done.stderr
+    assert "a fault of the plugin `third` (third-plugin 1.0), not of SSIR" in done.stderr

@@ -30,6 +30,7 @@ class _Scores:
 
 class Attention:
     name = "attention"
+    native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         node, slots, c = facts.node, facts.slots, facts.node.role("C")

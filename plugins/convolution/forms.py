@@ -11,6 +11,7 @@ from ssir.passes.facts import Facts
 
 class Filter:
     name = "filter"
+    native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         node, slots, c = facts.node, facts.slots, facts.node.role("C")

@@ -75,6 +75,7 @@ class _Compiled:
     name: str
     equations: str
     reads_weights = True  # of projections that it does not call
+    native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         states = self._states(graph, facts)

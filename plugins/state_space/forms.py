@@ -47,6 +47,7 @@ def _factors(graph: Graph, name: str, negative: bool = False) -> Iterator[tuple[
 
 class SelectiveScan:
     name = "selective scan"
+    native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         node = facts.node

@@ -59,9 +59,14 @@ def _told(error: Exception, json: bool) -> int:
         print(error if isinstance(error, SpecError) else f"error: {error}", file=sys.stderr)
         return error.exit_code
     words = f"{type(error).__name__}: {error}".splitlines()[0]
-    print(
-        f"internal error: {words}\nThis is a fault of SSIR, not of the spec; --traceback shows where.", file=sys.stderr
-    )
+    from ssir.registry import registry
+
+    plugin = registry.culprit(error)
+    if plugin is not None:
+        whose = f"of the plugin `{plugin.name}` ({plugin.distribution} {plugin.version}), not of SSIR or the spec"
+    else:
+        whose = "of SSIR, not of the spec"
+    print(f"internal error: {words}\nThis is a fault {whose}; --traceback shows where.", file=sys.stderr)
     return INTERNAL
 
 

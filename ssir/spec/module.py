@@ -32,6 +32,7 @@ class Module:
     file: File
     constants: dict[str, float] = field(default_factory=dict)
     imported: dict[str, Module] = field(default_factory=dict)
+    sealed: bool = False  # whether all that may be imported is in ``imported`` already
     _trees: dict[Path, syntax.Expr] = field(default_factory=dict)
 
     def component(self, name: str) -> Component:
@@ -61,6 +62,10 @@ class Module:
             # A path could make an error message show any file of the machine.
             help = "write NAME.component: a spec of the zoo, or NAME.yaml beside this file"
             raise fail("SSIR020", f"`{target}` names no component of a spec", span, help)
+        if spec not in self.imported and self.sealed:
+            raise fail(
+                "SSIR020", f"`{target}` is not here", span, "what was written with its imports reads nothing else"
+            )
         if spec not in self.imported:
             try:
                 from ssir.spec.load import module_of

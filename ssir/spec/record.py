@@ -31,4 +31,5 @@ def _record(module: Module) -> dict[str, Any]:
 def _module(record: Mapping[str, Any]) -> Module:
     module = parse(record["text"], record["name"], record["constants"])
     module.imported.update({name: _module(other) for name, other in record["imports"].items()})
+    module.sealed = True
     return module
