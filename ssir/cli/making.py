@@ -127,6 +127,7 @@ def compile_spec(options: Namespace) -> int:
     )
     if out is not None:
         ssir.save(model, out, force=options.force)
+    _tell_twins(model)
     if options.json:
         say.record(
             name=spec.name, backend=options.backend, output=None if out is None else str(out), plan=model.plan.record()
@@ -138,6 +139,17 @@ def compile_spec(options: Namespace) -> int:
     if out is not None:
         say.console(stderr=True).print(f"wrote {out}", soft_wrap=True)
     return 0
+
+
+def _tell_twins(model: Any) -> None:
+    """Say when forms that have compiled code run in PyTorch here, and why."""
+    from ssir.compilers.kernels import native
+
+    forms = {entry.match.form for entry in model.plan.entries}
+    names = sorted(form.name for form in forms if getattr(form, "native", False))
+    if names and model.device.type == "cpu" and not native.available():
+        told = f"there are no native kernels on this machine ({native.reason().splitlines()[0]}): in PyTorch run {', '.join(names)}"
+        say.console(stderr=True).print(told, soft_wrap=True, markup=False, highlight=False)
 
 
 def new(options: Namespace) -> int:

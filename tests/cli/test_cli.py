@@ -13,6 +13,8 @@ from ssir.cli import main
 from ssir.proof import report
 from ssir.spec.load import load, zoo
 
+ROOT = Path(__file__).parent.parent.parent
+
 GOOD = """\
 ssir: 1
 name: average
@@ -421,3 +423,25 @@ def test_help_needs_nothing_but_the_standard_library() -> None:
 def test_output_survives_a_terminal_without_unicode() -> None:
     done = program("show", "mamba", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
+
+
+def test_compiling_says_when_there_are_no_native_kernels(tmp_path: Path) -> None:
+    call = [
+        sys.executable,
+        "-m",
+        "ssir.cli",
+        "compile",
+        "mamba",
+        "--set",
+        "model=8",
+        "--set",
+        "layers=1",
+        "--set",
+        "vocab=9",
+    ]
+    for off in (True, False):
+        env = {**os.environ, "SSIR_NATIVE": "0" if off else "1"}
+        done = subprocess.run(call, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        words = "there are no native kernels on this machine (turned off by SSIR_NATIVE=0): in PyTorch run filter, selective scan"
+        assert (words in done.stderr) == off
