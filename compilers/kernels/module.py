@@ -451,7 +451,7 @@ class Model(Body):
         if reset is not None:
             self._checked_reset(reset, batch, steps)
         if steps == 0 or batch == 0:
-            return self._nothing(batch, steps, state, each)
+            return self.nothing(batch, steps, state, each)
         if each and "count" in old:
             raise StateError(
                 "a state of fixed capacity is written in place, so there is only the one after the last step"
@@ -474,8 +474,8 @@ class Model(Body):
             new["count"] = time.count + (steps or 1)
         return result, State(new, self.signature)
 
-    def _nothing(
-        self, batch: int, steps: int | None, state: Mapping[str, Tensor] | None, each: bool
+    def nothing(
+        self, batch: int, steps: int | None, state: Mapping[str, Tensor] | None, each: bool = False
     ) -> tuple[Any, Any]:
         """No steps, or of no sequences: no outputs, and the state as it was."""
         lead = (batch,) if steps is None else (batch, steps)

@@ -73,23 +73,20 @@ def _at_once(
 
 
 def _assembled(model: Model, found: Sequence[tuple[Tensor, int, Any]], batch: int, steps: int) -> Any:
-    empty, _ = model._nothing(batch, 0, None, False)
-    if not found:
-        pieces: list[tuple[Tensor, int, Any]] = []
-    else:
-        pieces = list(found)
+    """The outputs of the pieces (of some rows, from a step on) in their places, zero elsewhere."""
+    nothing, _ = model.nothing(batch, 0, None)
 
     def whole(like: Tensor, parts: Sequence[tuple[Tensor, int, Tensor]]) -> Tensor:
-        sizes = parts[0][2].shape[2:] if parts else like.shape[2:]
-        y = (parts[0][2] if parts else like).new_zeros(batch, steps, *sizes)
+        first = parts[0][2] if parts else like
+        y = first.new_zeros(batch, steps, *first.shape[2:])
         for rows, at, part in parts:
             index = torch.arange(at, at + part.shape[1], device=rows.device)
             y = y.index_put((rows[:, None], index), part)
         return y
 
-    if isinstance(empty, dict):
-        return {label: whole(empty[label], [(r, at, y[label]) for r, at, y in pieces]) for label in empty}
-    return whole(empty, pieces)
+    if isinstance(nothing, dict):
+        return {label: whole(nothing[label], [(rows, at, y[label]) for rows, at, y in found]) for label in nothing}
+    return whole(nothing, found)
 
 
 def _gathered(model: Model, left: Sequence[tuple[Tensor, State]], batch: int) -> State:
