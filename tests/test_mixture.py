@@ -63,7 +63,7 @@ def test_only_the_chosen_experts_cost_and_get_gradients() -> None:
     model = Model(spec(*CASES["chosen"]), "compiled").fill()
     y, _ = model(torch.ones(1, 1, 4, dtype=torch.float64))
     y.sum().backward()
-    used = model.gradients()["y.down"].abs().amax((1, 2)) > 0
+    used = model.gradients()["y.experts.down"].abs().amax((1, 2)) > 0
     assert used.sum() == 2
 
 

@@ -1,5 +1,7 @@
 """Compiled models against the meaning, through the same report that `ssir verify` prints."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,19 @@ def one(graph: str, dims: str = "n: 3", inputs: str = "x: [n]", output: str = "h
 def wrong(report: Report) -> set[tuple[str, str]]:
     """The cases that failed, and the tensors."""
     return {(row.case.removesuffix(", resets"), row.tensor) for row in report.rows if not row.ok}
+
+
+@pytest.fixture(autouse=True)
+def written_anew() -> Iterator[None]:
+    """Generated modules are imported once a process, with the kernels that there were: faults are to be seen, and to leave no trace."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.startswith("ssir_compiled_")]:
+        del sys.modules[name]
 
 
 def scanned(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:

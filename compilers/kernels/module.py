@@ -130,7 +130,13 @@ class Body(nn.Module):
         return found
 
     def layers(self, path: str) -> Iterator[tuple[int, str, nn.Module]]:
-        """The layers of a stack: index, kind and body."""
+        """The layers of a stack, here or in a component: index, kind and body."""
+        home, _ = next(((call, body) for call, body in self.CALLS if path.startswith(f"{call}.")), ("", None))
+        if home:
+            inner = self.part(home)
+            assert isinstance(inner, Body)
+            yield from inner.layers(path.removeprefix(f"{home}."))
+            return
         container = self.part(path)
         layers, share = next((layers, share) for name, _, layers, share in self.STACKS if name == path)
         for i, (kind, _) in enumerate(layers):

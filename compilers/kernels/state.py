@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+_EVERYWHERE = ("position", "count")  # what any state may hold, needed or not
+
 
 class StateError(ValueError):
     """A state that a model cannot go on from."""
@@ -38,7 +40,7 @@ class Signature:
     def check(self, state: Mapping[str, Tensor], batch: int, device: torch.device) -> None:
         """Raise StateError unless this is a state of the model for so many sequences."""
         for name in state:
-            if name not in self.memories and name != "count":
+            if name not in self.memories and name not in _EVERYWHERE:
                 known = ", ".join(self.memories) or "none"
                 raise StateError(f"`{name}` is no memory of {self.model}; it has {known}")
         for name, memory in self.memories.items():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssir.registry import Registry
 
 
-def rename(cx: Site, a: Node, **axes: Axis) -> Node:
+def rename(cx: Site, a: Node, /, **axes: Axis) -> Node:  # an axis may be called `a`
     """The same value with axes called otherwise: rename(a, key=value)."""
     if is_unknown(a):
         return a

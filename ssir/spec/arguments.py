@@ -30,8 +30,8 @@ class Arguments:
     tree: syntax.Call
     name: str
 
-    def bound(self, function: Callable[..., Node]) -> tuple[dict[str, Any], dict[str, Span]]:
-        """The arguments by name, each as its annotation asks, and their places. Raises SpecError for those that do not fit."""
+    def bound(self, function: Callable[..., Node]) -> tuple[list[Any], dict[str, Any], dict[str, Span]]:
+        """The arguments that go by place, those by name, each as its annotation asks, and their places. Raises SpecError for those that do not fit."""
         tree = self.tree
         parameters, rest = signature(function)
         given: dict[str, syntax.Expr] = {}
@@ -48,9 +48,11 @@ class Arguments:
             given[positional[i].name] = arg
         extra: dict[str, syntax.Expr] = {}
         for key, value, start, end in tree.kwargs:
-            if key in given or key in extra:
+            named = next((p for p in parameters if p.name == key), None)
+            by_place = named is not None and named.kind is inspect.Parameter.POSITIONAL_ONLY
+            if key in extra or (key in given and not by_place):
                 fail("SSIR013", f"`{key}` is given twice", self.text.place(start, end), usage)
-            if any(p.name == key for p in parameters):
+            if named is not None and not by_place:
                 given[key] = value
             elif rest is not None:
                 extra[key] = value
@@ -75,8 +77,9 @@ class Arguments:
         if tree.function == "param":
             self._param_axes(given)
         values = {key: self._argument(value, kinds[key], key) for key, value in given.items()}
+        first = [values.pop(p.name) for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         values.update({key: self._argument(value, rest, key) for key, value in extra.items()})
-        return values, spans
+        return first, values, spans
 
     def _param_axes(self, given: dict[str, syntax.Expr]) -> None:
         axes = given.get("axes")

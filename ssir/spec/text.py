@@ -220,8 +220,8 @@ class Text:
         if (given := given_name(self.instance.module, tree)) is not None:
             self._name(given)
         plain = tree if given is None else replace(tree, kwargs=tuple(one for one in tree.kwargs if one[0] != NAME))
-        arguments, spans = Arguments(self, plain, name).bound(function)
-        return function(self._site(tree, name, tree.function, root, spans), **arguments)  # type: ignore[no-any-return]
+        first, arguments, spans = Arguments(self, plain, name).bound(function)
+        return function(self._site(tree, name, tree.function, root, spans), *first, **arguments)  # type: ignore[no-any-return]
 
     def _name(self, tree: syntax.Expr) -> None:
         if not isinstance(tree, syntax.Name):

@@ -24,7 +24,7 @@ VIA = pytest.mark.parametrize("via", compare.VIA)
 
 def _run(via: str, name: str, u: Tensor, **dims: float) -> Tensor:
     """The state or the readout [time, ...] for one signal u[time]."""
-    return compare.Model(load(name, None, channel=1, **dims), via)(u[None, :, None])[0][0, :, 0].detach()
+    return compare.Model(load(name, None, channel=1, **dims), via)(u.double()[None, :, None])[0][0, :, 0].detach()
 
 
 def _impulse(time: int) -> Tensor:
