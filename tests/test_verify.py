@@ -183,6 +183,7 @@ def test_rotations_by_the_negated_angle_are_found(monkeypatch: pytest.MonkeyPatc
     assert ssir.verify(spec, steps=(3,)).ok
     right = operations.turn
     monkeypatch.setattr(operations, "turn", lambda x, angle, *rest: right(x, -angle, *rest))
+    _forget()
     assert not ssir.verify(spec, steps=(3,)).ok
 
 
