@@ -1,7 +1,7 @@
-"""This tree beside another commit: `python -m tests.against COMMIT`, both measured by turns, one process at a time.
+"""This tree beside another commit: `python -m tests.against COMMIT`.
 
-For every spec that has a peer and every mode the ratio of tokens per second, this tree over the other: the median over the rounds,
-and the smallest and largest.
+A process for each tree, which measure by turns: for every spec that has a peer and every mode the ratio of tokens per second, this tree
+over the other, pair by pair. Told are the median and the quartiles.
 """
 
 from __future__ import annotations
@@ -11,30 +11,88 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from argparse import ArgumentParser
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 
 ROOT = Path(__file__).parent.parent
 SPECS = ["lstm", "gru", "mamba", "hawk", "griffin", "rwkv4", "transformer", "gpt2"]
-_MODES = ("forward", "forward+backward", "decode")
+MODES = ("forward", "forward+backward", "decode")
+
+_WORKER = textwrap.dedent(
+    """
+    import contextlib, json, sys, time
+    import torch, ssir
+    from ssir.registry import registry
+
+    spec, width, steps, seconds, threads = json.loads(sys.argv[1])
+    torch.set_num_threads(threads)
+    dims = {"model": width, "layers": 4, "vocab": 256, **registry.require("peer", spec).dims(width)}
+    model = ssir.compile(ssir.load(spec, **dims))
+    x = torch.randint(0, 256, (1, steps), generator=torch.Generator().manual_seed(0))
+    columns = [x[:, t].contiguous() for t in range(64)]
+
+    def forward():
+        with torch.no_grad():
+            model(x)
+        return steps
+
+    def backward():
+        model.zero_grad()
+        y, _ = model(x)
+        y.backward(torch.ones_like(y))
+        return steps
+
+    def decode():
+        with torch.no_grad(), getattr(model, "frozen", contextlib.nullcontext)():
+            _, state = model(x[:, :64])
+            for column in columns[:4]:
+                _, state = model.step(column, state)
+            start = time.perf_counter()
+            for column in columns:
+                _, state = model.step(column, state)
+            return len(columns), time.perf_counter() - start
+
+    runs = {"forward": forward, "forward+backward": backward, "decode": decode}
+    for line in sys.stdin:
+        run, done, spent = runs[line.strip()], 0, 0.0
+        while spent < seconds:
+            start = time.perf_counter()
+            found = run()
+            count, took = found if isinstance(found, tuple) else (found, time.perf_counter() - start)
+            done, spent = done + count, spent + took
+        print(done / spent, flush=True)
+    """
+)
 
 
-def measured(tree: Path, spec: str, width: int, seconds: float, threads: int) -> dict[str, float]:
-    """Tokens per second, by mode."""
-    call = [sys.executable, "-m", "ssir.cli", "bench", spec, "--no-peers", "--json"]
-    call += ["--model", str(width), "--seconds", str(seconds), "--threads", str(threads)]
-    done = subprocess.run(
-        call,
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(call)} in {tree}:\n{done.stderr[-2000:]}")
-    return {cell["mode"]: cell["tokens"]["median"] for cell in json.loads(done.stdout)["cells"]}
+class Side:
+    """A tree, and a process that measures it."""
+
+    def __init__(self, tree: Path, *given: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORKER, json.dumps(given)],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def rate(self, mode: str) -> float:
+        """Tokens per second."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{mode}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a side has ended with {self.process.wait()}")
+        return float(line)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def main() -> None:
@@ -42,26 +100,32 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("specs", nargs="*", default=SPECS)
     parser.add_argument("--model", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=1024)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each measurement")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--mode", action="append", choices=MODES)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "other"
-        subprocess.run(["git", "worktree", "add", "--detach", other, options.commit], cwd=ROOT, check=True)
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", other, options.commit], cwd=ROOT, check=True)
         try:
             for spec in options.specs:
-                ratios: dict[str, list[float]] = {mode: [] for mode in _MODES}
-                for turn in range(options.rounds):
-                    trees = [ROOT, other] if turn % 2 == 0 else [other, ROOT]
-                    found = {
-                        tree: measured(tree, spec, options.model, options.seconds, options.threads) for tree in trees
-                    }
-                    for mode in _MODES:
-                        ratios[mode].append(found[ROOT][mode] / found[other][mode])
-                told = (f"{mode} {median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for mode, r in ratios.items())
-                sys.stdout.write(f"{spec}: {', '.join(told)}\n")
-                sys.stdout.flush()
+                given = (spec, options.model, options.steps, options.seconds, options.threads)
+                ours, theirs = Side(ROOT, *given), Side(other, *given)
+                for mode in options.mode or MODES:
+                    ours.rate(mode)
+                    theirs.rate(mode)
+                    ratios = []
+                    for turn in range(options.pairs):
+                        pair = [ours, theirs] if turn % 2 == 0 else [theirs, ours]
+                        rates = {id(side): side.rate(mode) for side in pair}
+                        ratios.append(rates[id(ours)] / rates[id(theirs)])
+                    low, middle, high = quantiles(ratios, n=4)
+                    sys.stdout.write(f"{spec:12} {mode:17} {middle:.2f} ({low:.2f} to {high:.2f})\n")
+                    sys.stdout.flush()
+                ours.end()
+                theirs.end()
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
 
