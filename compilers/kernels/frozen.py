@@ -6,43 +6,53 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 
 T = TypeVar("T")
-Stamp = tuple[int, int, int]
-
-
-def stamp(x: Tensor) -> Stamp:
-    """Identity, place and version of a tensor: it changes with the tensor."""
-    return id(x), x.data_ptr(), 0 if x.is_inference() else x._version
 
 
 class Kept:
-    """Values made from the parameters of a module, each made when it is first asked for. ``plain``: what the module said then."""
+    """Values made from the parameters of a module, each made when it is first asked for. ``plain``: what the module said then;
+    ``quiet``: whether no module in it has a hook, so that the code of each may be run without asking.
+
+    A parameter is what it was if it is the same tensor, of the same version.
+    """
 
     def __init__(self, module: nn.Module, plain: bool) -> None:
         self.plain = plain
-        self._homes = [
-            (home, name)
+        self.quiet = not torch_modules._has_any_global_hook() and not any(map(_hooked, module.modules()))
+        self._known: list[tuple[dict[str, Any], str, Tensor]] = [
+            (home, name, x)
             for one in module.modules()
             for home in (one._parameters, one._buffers)
             for name, x in home.items()
             if x is not None
         ]
-        self._stamps = self._now()
+        self._versioned = [x for *_, x in self._known if not x.is_inference()]
+        self._versions = [x._version for x in self._versioned]
         self._values: dict[Any, Any] = {}
-
-    def _now(self) -> list[Stamp]:
-        return [stamp(home[name]) for home, name in self._homes]  # type: ignore[arg-type]
 
     def fits(self) -> bool:
         """Whether every parameter is the tensor that it was, and unchanged."""
-        try:
-            return self._now() == self._stamps
-        except (AttributeError, KeyError):
+        if [x._version for x in self._versioned] != self._versions:
             return False
+        for home, name, x in self._known:  # noqa: SIM110 - this runs once a token, and a generator takes twice as long
+            if home.get(name) is not x:
+                return False
+        return True
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._values:
             self._values[key] = make()
         found: T = self._values[key]
         return found
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)

@@ -32,7 +32,7 @@ class Linear(nn.Linear):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x, owned(self, "weight"), maybe(self, "bias"))
 
 
 class Embedding(nn.Embedding):
@@ -43,6 +43,9 @@ class Embedding(nn.Embedding):
 
     def reset_parameters(self) -> None:
         pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, owned(self, "weight"))
 
 
 class RMSNorm(nn.RMSNorm):
@@ -55,7 +58,7 @@ class RMSNorm(nn.RMSNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps or 0.0)
+        return rms_norm(x, owned(self, "weight"), self.eps or 0.0)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -68,8 +71,10 @@ class LayerNorm(nn.LayerNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), bias, self.eps)
+        weight, bias = owned(self, "weight"), maybe(self, "bias")
+        if weight.dtype != x.dtype:
+            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class BlockLinear(nn.Module):
@@ -100,13 +105,20 @@ class Values(nn.Module):
         return owned(self, name)
 
 
+def maybe(module: nn.Module, name: str) -> Tensor | None:
+    """A parameter that may be missing."""
+    return None if name in module._parameters and module._parameters[name] is None else owned(module, name)
+
+
 def owned(module: nn.Module, name: str) -> Tensor:
     """A parameter or buffer of a module. Names come from a spec, so that an attribute of the same name may be something else; one
-    that is not in its place (a parametrisation computes it) is an attribute."""
-    for kept in (module._parameters, module._buffers):
-        found = kept.get(name)
-        if found is not None:
-            return found
+    that is not in its place (a parametrisation computes it) is an attribute. (torch's own look-up of attributes takes ten times as long.)"""
+    parameter = module._parameters.get(name)
+    if parameter is not None:
+        return parameter
+    buffer = module._buffers.get(name)
+    if buffer is not None:
+        return buffer
     found = getattr(module, name)
     assert isinstance(found, Tensor)
     return found

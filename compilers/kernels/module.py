@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -50,6 +50,20 @@ class Run:
         body = make.__self__  # type: ignore[attr-defined]
         return self.kept.once((self.at, id(body), make.__name__), lambda: make(self))
 
+    def part(self, body: Body, path: str) -> Callable[..., Any]:
+        """What computes a part or a component: the module, or, where nobody watches and it is kept, its code."""
+        kept = self.kept
+        if kept is None or not kept.quiet:
+            return body.part(path)
+        return kept.once((id(body), path), lambda: body.part(path).forward)
+
+    def layers(self, body: Body, path: str) -> Iterable[tuple[int, str, Callable[..., Any]]]:
+        """The layers of a stack: index, kind, and what computes it."""
+        kept = self.kept
+        if kept is None or not kept.quiet:
+            return body.layers(path)
+        return kept.once((id(body), path), lambda: [(i, kind, layer.forward) for i, kind, layer in body.layers(path)])
+
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
         at = f"{self.at}{path}.{layer}."
@@ -86,11 +100,15 @@ class Body(nn.Module):
             home.enter_value(path, empty, learned)
         for path, body in self.CALLS:
             self.enter(path, partial(body, dtype, device, top))
+        self._stacks: dict[str, list[tuple[int, str, str]]] = {}
         for path, _, layers, share in self.STACKS:
             container = self.enter(path, nn.ModuleList)
+            rows = self._stacks[path] = []
             for i, (kind, body) in enumerate(layers):
-                if not share or i == _first(layers, kind):
-                    container._modules[str(i)] = body(dtype, device, top)
+                key = str(_first(layers, kind) if share else i)
+                rows.append((i, kind, key))
+                if key not in container._modules:
+                    container._modules[key] = body(dtype, device, top)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What a body keeps for itself stays apart from the modules of a spec that are called alike."""
@@ -117,6 +135,9 @@ class Body(nn.Module):
             module._buffers.setdefault(leaf, value)
 
     def part(self, path: str) -> nn.Module:
+        found = self._modules.get(path)
+        if found is not None:
+            return found
         module: nn.Module = self
         for name in path.split("."):
             module = module._modules[name]  # type: ignore[assignment]
@@ -131,16 +152,19 @@ class Body(nn.Module):
 
     def layers(self, path: str) -> Iterator[tuple[int, str, nn.Module]]:
         """The layers of a stack, here or in a component: index, kind and body."""
-        home, _ = next(((call, body) for call, body in self.CALLS if path.startswith(f"{call}.")), ("", None))
-        if home:
-            inner = self.part(home)
-            assert isinstance(inner, Body)
-            yield from inner.layers(path.removeprefix(f"{home}."))
-            return
-        container = self.part(path)
-        layers, share = next((layers, share) for name, _, layers, share in self.STACKS if name == path)
-        for i, (kind, _) in enumerate(layers):
-            yield i, kind, container._modules[str(_first(layers, kind) if share else i)]  # type: ignore[misc]
+        home, rows = self._rows(path)
+        container = home._modules
+        for i, kind, key in rows:
+            yield i, kind, container[key]  # type: ignore[misc]
+
+    def _rows(self, path: str) -> tuple[nn.Module, list[tuple[int, str, str]]]:
+        """The container of a stack; for each layer its index, its kind, and what it is called there."""
+        for call, _ in self.CALLS:
+            if path.startswith(f"{call}."):
+                inner = self.part(call)
+                assert isinstance(inner, Body)
+                return inner._rows(path.removeprefix(f"{call}."))
+        return self.part(path), self._stacks[path]
 
     def together(self, run: Run, x: Tensor, *paths: str) -> Sequence[Tensor]:
         """Projections of one input: one product where nobody watches, else one by one."""
@@ -224,6 +248,9 @@ def _child(module: nn.Module, name: str, make: Callable[[], nn.Module]) -> nn.Mo
 
 
 _FROZEN: ContextVar[frozenset[int]] = ContextVar("frozen", default=frozenset())
+
+
+_FRONT = ("batch", "time")
 
 
 class InputError(ValueError):
@@ -340,6 +367,8 @@ class Model(Body):
         it. It is computed anew when a parameter is another tensor, or was changed in place; changes behind autograd's back (``p.data``)
         and hooks that are added meanwhile are not seen.
         """
+        if id(self) not in _FROZEN.get():
+            self._kept = None  # hooks may have come since the last time
         token = _FROZEN.set(_FROZEN.get() | {id(self)})
         try:
             yield self
@@ -411,27 +440,30 @@ class Model(Body):
         """The inputs, if they are what the spec says: raises InputError in its names."""
         counts: dict[str, tuple[int, str]] = {}
         for (name, sizes, dtype, whole), value in zip(self.INPUTS, values, strict=True):
-            front = ["batch", "time"][: 1 if whole else lead]
-            wanted = (
-                f"`{name}` must be [{', '.join([*front, *('*' if size is None else str(size) for size in sizes)])}]"
-            )
-            if not isinstance(value, Tensor):
-                raise InputError(f"{wanted}; got {type(value).__name__}")
-            own = value.shape[len(front) :]
-            if value.dim() != len(front) + len(sizes) or any(
-                size not in (None, found) for size, found in zip(sizes, own, strict=True)
-            ):
-                raise InputError(f"{wanted}; got {list(value.shape)}")
-            number = value.dtype in (torch.int64, torch.int32)
-            if dtype == "int" and not number:
-                raise InputError(f"{wanted} of whole numbers, int64 or int32; got {value.dtype}")
-            if dtype == "real" and value.dtype != self.dtype and not torch.is_autocast_enabled(value.device.type):
-                raise InputError(f"{wanted} of {self.dtype}, the dtype of the model; got {value.dtype}")
+            front = _FRONT[: 1 if whole else lead]
+            self._check(value, name, (*front, *sizes), dtype)
             for axis, size in zip(front, value.shape, strict=False):
                 first, who = counts.setdefault(axis, (size, name))
                 if first != size:
                     raise InputError(f"`{name}` has {axis} {size}, and `{who}` {first}")
         return values
+
+    def _check(self, value: Any, name: str, axes: Sequence[str | int | None], dtype: str) -> None:
+        """Raise InputError unless a value has these axes (numbers are sizes, all else may have any), and this dtype."""
+        wrong = ""
+        if not isinstance(value, Tensor):
+            wrong = f"; got {type(value).__name__}"
+        elif value.dim() != len(axes) or any(
+            isinstance(size, int) and size != own for size, own in zip(axes, value.shape, strict=True)
+        ):
+            wrong = f"; got {list(value.shape)}"
+        elif dtype == "int" and value.dtype not in (torch.int64, torch.int32):
+            wrong = f" of whole numbers, int64 or int32; got {value.dtype}"
+        elif dtype == "real" and value.dtype != self.dtype and not torch.is_autocast_enabled(value.device.type):
+            wrong = f" of {self.dtype}, the dtype of the model; got {value.dtype}"
+        if wrong:
+            shown = ", ".join("*" if axis is None else str(axis) for axis in axes)
+            raise InputError(f"`{name}` must be [{shown}]{wrong}")
 
     def _checked_reset(self, reset: Any, batch: int, steps: int | None) -> None:
         shape = (batch,) if steps is None else (batch, steps)

@@ -246,7 +246,7 @@ class Emitter:
         regions.texts.setdefault(region, []).extend(written(unit, inner, lines))
         found = [self.fresh(one) for one in wanted]
         given = "".join(f", {text}" for text in inner.columns.values())
-        self.line(f'{", ".join(found)} = self.part("{self.unit.local(region)}")(run{given})')
+        self.line(f'{", ".join(found)} = run.part(self, "{self.unit.local(region)}")(run{given})')
         self.names |= zip(wanted, found, strict=True)
 
     def borrowed(self, name: str) -> str:

@@ -527,7 +527,8 @@ def part_of(e: Emitter, node: Node) -> str:
     """The expression of the part that computes a node."""
     part = e.unit.parts.of(node)
     assert part is not None
-    return f'run.root.part("{part.path}")' if part.shared else f'self.part("{e.unit.local(part.path)}")'
+    home, path = ("run.root", part.path) if part.shared else ("self", e.unit.local(part.path))
+    return f'run.part({home}, "{path}")'
 
 
 def _functional(e: Emitter, node: Node, x: str) -> str:
@@ -818,7 +819,7 @@ def _stack(e: Emitter, node: Node) -> str:
             f'{target} = body(run.inside("{node.name}", i), {x}{arguments})',
             fit(x, own, node.type.names, lead),
         )
-    e.line(f'for i, kind, body in self.layers("{e.unit.local(node.name)}"):')
+    e.line(f'for i, kind, body in run.layers(self, "{e.unit.local(node.name)}"):')
     if len({text for text, _ in calls.values()}) == 1:
         text, after = next(iter(calls.values()))
         e.line(f"    {text}")
