@@ -122,7 +122,7 @@ class Scan:
         plus = node.attrs["algebra"] == "plus_times"
         b = system.spread(e, node, system.entering(e, node, axes), "in")
         if not e.is_complex(node):
-            b = e.let(b, f"{b}.to(time.dtype)")
+            b = e.let(b, f"time.as_wide({b})")
         a = node.role("A")
         if a is None or fact.structure.kind == "identity":
             gate = e.let(

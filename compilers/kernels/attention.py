@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import blocks, native
-from .support import data_type, state_type, twin_gradients
+from .support import data_type, of_type, state_type, twin_gradients
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,
 WIDEST = 256  # and at most this
@@ -134,7 +134,7 @@ def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if q.dtype == k.dtype == v.dtype:
         return q, k, v
     dtype = data_type(q, k, v)
-    return q.to(dtype), k.to(dtype), v.to(dtype)
+    return of_type(q, dtype), of_type(k, dtype), of_type(v, dtype)
 
 
 def _fitted(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .operators import operator
 from .pointwise import turn_by
-from .support import data_type, finite, reached, state_type
+from .support import data_type, finite, of_type, reached, state_type
 
 CHUNK = 64
 
@@ -120,7 +120,7 @@ def turned_decay(
     dtype, kind = data_type(q, k, v, g), state_type(data_type(q, k, v, g, h0))
     if v.numel() == 0:
         return _decay(q, k, v, g, h0, reset, read, False, wide)
-    q, k = q.to(kind), k.to(kind)
+    q, k = of_type(q, kind), of_type(k, kind)
     if not finite(angle):
         # One that is not finite would spoil all that follow; it stands for what enters with it.
         k = torch.where(angle.isfinite().all(-1, keepdim=True), k, math.nan)
@@ -138,7 +138,7 @@ def turned_decay(
     heads = 1 if c.shape[2] == 1 else v.shape[2] // c.shape[2]
     c, s = (x[:, -1].repeat_interleave(heads, 1)[:, :, None] for x in (c, s))
     last = turn_by(last.mT, c, s, False).mT
-    return y if wide else y.to(dtype), last
+    return y if wide else of_type(y, dtype), last
 
 
 @operator(
@@ -159,9 +159,9 @@ def _decay(
 ) -> tuple[Tensor, Tensor]:
     dtype = data_type(q, k, v, g)
     kind = state_type(data_type(q, k, v, g, h0))
-    q, k, v = q.to(kind), k.to(kind), v.to(kind)
-    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
-    g = None if g is None else g.to(kind)
+    q, k, v = of_type(q, kind), of_type(k, kind), of_type(v, kind)
+    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
+    g = None if g is None else of_type(g, kind)
     if v.numel() == 0:
         y = v
     elif v.shape[1] == 1:
@@ -174,7 +174,7 @@ def _decay(
             return _whole(q, keys[0], v, g, state, reset, read, by_key)
 
         y, state = contained(run, q, (k,), v, g, state, reset, read)
-    return y if wide else y.to(dtype), state
+    return y if wide else of_type(y, dtype), state
 
 
 Run = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]

@@ -47,6 +47,14 @@ class Time:
             self._known[key] = compute()
         return self._known[key]
 
+    def as_data(self, x: Tensor) -> Tensor:
+        """x in the dtype of the data."""
+        return x if x.dtype == self.data else x.to(self.data)
+
+    def as_wide(self, x: Tensor) -> Tensor:
+        """x in float32 at least."""
+        return x if x.dtype == self.dtype else x.to(self.dtype)
+
     @property
     def real(self) -> torch.dtype:
         """The dtype of real numbers that only sizes decide."""

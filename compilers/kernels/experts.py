@@ -15,7 +15,7 @@ from torch import Tensor
 from . import native
 from .linear import linear
 from .operators import operator
-from .support import data_type
+from .support import data_type, of_type
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -44,8 +44,8 @@ def experts(
     """
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
-        x, up, down = x.to(kind), up.to(kind), down.to(kind)
-        gate = None if gate is None else gate.to(kind)
+        x, up, down = of_type(x, kind), of_type(up, kind), of_type(down, kind)
+        gate = None if gate is None else of_type(gate, kind)
     return _experts(x, weights, chosen, k, gate, up, down, name)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import native
 from .operators import operator
-from .support import Kept, Native, data_type, finite, reached, spread, state_type
+from .support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
 
 NATIVE_TAPS = 8
 DIRECT_TAPS = 32  # from here on the FFT wins
@@ -63,21 +63,21 @@ def fir(
     dtype = data_type(x, w, bias)
     kind = state_type(data_type(x, w, bias, history))
     taps, batch, shape = w.shape[0], x.shape[0], x.shape[2:]
-    x, w = x.to(kind), w.to(kind)
-    past = x.new_zeros(batch, taps - 1, *shape) if history is None else history.to(kind)
-    bias = bias.to(kind) if bias is not None else None
+    x, w = of_type(x, kind), of_type(w, kind)
+    past = x.new_zeros(batch, taps - 1, *shape) if history is None else of_type(history, kind)
+    bias = of_type(bias, kind) if bias is not None else None
     if x.numel() == 0:
         return x.to(kind if wide else dtype), past
     if x.shape[1] == 1:
         y, past = _step(x, w, bias, past, reset)
-        return y if wide else y.to(dtype), past
+        return y if wide else of_type(y, dtype), past
     if taps <= NATIVE_TAPS and native.usable(x, w, past, reset, bias):
         y = _compiled(x, w, bias, past, reset)
     elif taps <= DIRECT_TAPS or x.shape[1] <= DIRECT_TAPS or (reset is not None and native.transformed()):
         y = direct(x, w, bias, past, reset)
     else:
         y = by_fft(x, w, bias, past if history is not None else past[:, :0], reset)
-    return y if wide else y.to(dtype), _remembered(x, past, reset)
+    return y if wide else of_type(y, dtype), _remembered(x, past, reset)
 
 
 def _step(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:

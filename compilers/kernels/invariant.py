@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from . import native
 from .chunked import Read
 from .operators import operator
-from .support import data_type, finite, reached, state_type, without_autocast
+from .support import data_type, finite, of_type, reached, state_type, without_autocast
 
 CHUNK = 64
 
@@ -70,7 +70,7 @@ class System:
             c = c.real if real and not kind.is_complex and c.is_complex() else c
             c = _for_each(c.to(state_type(data_type(a, b, c))), a)
         self.read = read
-        self.a, self.b, self.c = a.to(kind), None if b is None else _for_each(b.to(kind), a), c
+        self.a, self.b, self.c = of_type(a, kind), None if b is None else _for_each(of_type(b, kind), a), c
         self.halves = (
             real and kind.is_complex
         )  # the two parts of the state count as states of their own in what leaves it
@@ -200,7 +200,7 @@ class System:
         starts = [one for one in (h0, clear) if isinstance(one, Tensor)]
         kind = state_type(data_type(x, self.a, self.b, *starts))
         cleared = torch.as_tensor(clear, dtype=kind, device=x.device).expand(groups, self.a.shape[-1])
-        h = cleared.expand(x.shape[0], -1, -1) if h0 is None else h0.to(kind)
+        h = cleared.expand(x.shape[0], -1, -1) if h0 is None else of_type(h0, kind)
         return x.to(state_type(x.dtype)), h, cleared
 
     def _scan(self, u: Tensor, h: Tensor, alive: Tensor | None, i: int) -> Tensor:
@@ -361,7 +361,7 @@ def invariant(
 def _times(x: Tensor, a: Tensor) -> Tensor:
     """The rows x [E,M,S] times a matrix [E,S,R]; one matrix for all systems makes one product."""
     kind = data_type(a, x)
-    return x.to(kind) @ (a.to(kind) if a.shape[0] == x.shape[0] else a[0].to(kind))
+    return of_type(x, kind) @ (of_type(a, kind) if a.shape[0] == x.shape[0] else a[0].to(kind))
 
 
 def _moved(x: Tensor, power: Tensor) -> Tensor:
@@ -386,4 +386,4 @@ def _rows(x: Tensor, a: Tensor) -> Tensor:
 def _each(a: Tensor, x: Tensor) -> Tensor:
     """A matrix [E,R,S] times every x [B,T,E,S]: [B,T,E,R]."""
     kind = data_type(a, x)
-    return torch.einsum("ers,btes->bter", a.to(kind).expand(x.shape[2], -1, -1), x.to(kind))
+    return torch.einsum("ers,btes->bter", of_type(a, kind).expand(x.shape[2], -1, -1), of_type(x, kind))

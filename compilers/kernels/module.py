@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import native
 from .clock import Time
 from .frozen import Kept
 from .layers import Linear, Values, owned, plain
@@ -379,6 +380,8 @@ class Model(Body):
         """What is kept from call to call, if anything may be."""
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or id(self) not in _FROZEN.get():
             return None
+        if native.tracing():
+            return None
         kept = self._kept
         if kept is None or not kept.fits():
             self._kept = kept = Kept(self, self.plain())
@@ -499,7 +502,8 @@ class Model(Body):
         new: Memories = {}
         kept = self._constant() if kept is None else kept
         grouped = steps is not None and self.plain() if kept is None else kept.plain
-        found = Body.forward(self, Run(self, time, old, new, grouped, kept), *values)
+        with nullcontext() if kept is None else native.settled():
+            found = Body.forward(self, Run(self, time, old, new, grouped, kept), *values)
         if self.POSITION:
             new["position"] = Course(time.after) if each else time.after()
         result = found if len(self.OUTPUTS) == 1 else dict(zip(self.outputs, found, strict=True))

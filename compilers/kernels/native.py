@@ -84,8 +84,23 @@ def tracing() -> bool:
     return watched() or transformed()
 
 
+_settled: ContextVar[bool] = ContextVar("settled", default=False)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Inside, nobody is watching, and nobody will be: it was found out once for all kernels of a call."""
+    token = _settled.set(True)
+    try:
+        yield
+    finally:
+        _settled.reset(token)
+
+
 def watched() -> bool:
     """Whether somebody writes down what runs, to run it again on other sizes."""
+    if not torch.compiler.is_compiling() and _settled.get():
+        return False
     if torch.compiler.is_compiling() or torch._C._is_tracing():
         return True
     return torch._C._len_torch_dispatch_stack() > 0 and any(map(torch._C._get_dispatch_mode, _TRACERS))

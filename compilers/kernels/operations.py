@@ -19,7 +19,7 @@ from .attention import attention, attention_step
 from .clock import Time
 from .pointwise import turn_by
 from .runs import seen
-from .support import state_type
+from .support import of_type, state_type
 
 
 def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -27,8 +27,10 @@ def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dty
     lead = (time.batch,) if time.steps is None else (time.batch, time.steps)
     if not isinstance(x, Tensor):
         return torch.full((*lead, *sizes), x, dtype=dtype, device=time.device)
+    if time.steps is None and x.shape == (*lead, *sizes) and x.is_floating_point() and not dtype.is_complex:
+        return x
     if dtype.is_complex or not (x.is_floating_point() or x.is_complex()):
-        x = x.to(dtype)
+        x = of_type(x, dtype)
     return x.expand(*lead, *sizes)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .chunked import CHUNK, Read, contained, pair_products, pair_sums, split
 from .operators import operator
-from .support import data_type, state_type
+from .support import data_type, of_type, state_type
 
 
 def _shapes(
@@ -62,11 +62,11 @@ def rank_one(
     """
     dtype = data_type(q, k, v, a, b, g)
     kind = state_type(data_type(q, k, v, a, b, g, h0))
-    q, k, v, a, b = (x.to(kind) for x in (q, k, v, a, b))
+    q, k, v, a, b = (of_type(x, kind) for x in (q, k, v, a, b))
     batch, time, heads = v.shape[:3]
-    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else h0.to(kind)
+    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
     if g is not None:
-        g = g.to(kind) if g.dim() == 4 else g.to(kind)[..., None]
+        g = of_type(g, kind) if g.dim() == 4 else of_type(g, kind)[..., None]
         g = g.expand(-1, time, *g.shape[2:])
     if v.numel() == 0:
         y = v
@@ -81,7 +81,7 @@ def rank_one(
             return _whole(q, k, a, b, v, g, state, reset, read)
 
         y, state = contained(run, q, (k, a, b), v, g, state, reset, read)
-    return y if wide else y.to(dtype), state
+    return y if wide else of_type(y, dtype), state
 
 
 def _whole(

@@ -16,7 +16,7 @@ from torch import Tensor
 from . import native
 from .linear import linear, outer_sum
 from .operators import operator
-from .support import Kept, Native, data_type, state_type
+from .support import Kept, Native, data_type, of_type, state_type
 
 native.declare(
     "gated_cell_forward gates[B,T,4,H] R[4,H,H] h0[B,H] c0[B,H] reset?:bool[B,T] h[B,T,H] c[B,T,H] B T H",
@@ -59,10 +59,10 @@ def gated_cell(
     gates: [B,T,4,H] for i, f, g, o; R: [4,H,H], gate by output by input; h0, c0: [B,H]; reset: [B,T] bool.
     """
     kind = state_type(data_type(gates, R, h0, c0))
-    gates, R = gates.to(kind), R.to(kind)
+    gates, R = of_type(gates, kind), of_type(R, kind)
     nothing = gates.new_zeros(gates.shape[0], gates.shape[3])
-    h0 = nothing if h0 is None else h0.to(kind)
-    c0 = nothing if c0 is None else c0.to(kind)
+    h0 = nothing if h0 is None else of_type(h0, kind)
+    c0 = nothing if c0 is None else of_type(c0, kind)
     if gates.numel() == 0:
         return gates[:, :, 0], gates[:, :, 0]
     if native.usable(gates, R, h0, c0, reset):
@@ -87,8 +87,8 @@ def gated_average(
     gates: [B,T,3,H] for r, z, n; R: [3,H,H], gate by output by input; bn: [H]; h0: [B,H]; reset: [B,T] bool.
     """
     kind = state_type(data_type(gates, R, bn, h0))
-    gates, R, bn = gates.to(kind), R.to(kind), bn.to(kind)
-    h0 = gates.new_zeros(gates.shape[0], gates.shape[3]) if h0 is None else h0.to(kind)
+    gates, R, bn = of_type(gates, kind), of_type(R, kind), of_type(bn, kind)
+    h0 = gates.new_zeros(gates.shape[0], gates.shape[3]) if h0 is None else of_type(h0, kind)
     if gates.numel() == 0:
         return gates[:, :, 0]
     if native.usable(gates, R, bn, h0, reset):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import native
 from .operators import operator
-from .support import Kept, Native, data_type, polar, spread, state_type
+from .support import Kept, Native, data_type, of_type, polar, spread, state_type
 
 native.declare(
     "scan_forward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D)"
@@ -70,12 +70,12 @@ def rotation_scan(
     Returns as `diagonal_scan`.
     """
     dtype, kind = data_type(b, angle), state_type(data_type(b, angle, h0))
-    gate = polar(decay, angle.to(kind))
-    start = None if h0 is None else _paired(h0.to(kind))
-    cleared = _paired(clear.to(kind)) if isinstance(clear, Tensor) else clear
-    h, last = diagonal_scan(gate, _paired(b.to(kind)), start, reset, cleared)
+    gate = polar(decay, of_type(angle, kind))
+    start = None if h0 is None else _paired(of_type(h0, kind))
+    cleared = _paired(of_type(clear, kind)) if isinstance(clear, Tensor) else clear
+    h, last = diagonal_scan(gate, _paired(of_type(b, kind)), start, reset, cleared)
     y = torch.view_as_real(h).flatten(-2)
-    return y if wide else y.to(dtype), torch.view_as_real(last).flatten(-2)
+    return y if wide else of_type(y, dtype), torch.view_as_real(last).flatten(-2)
 
 
 def _paired(x: Tensor) -> Tensor:
@@ -118,10 +118,10 @@ def _scan(
 ) -> tuple[Tensor, Tensor]:
     dtype = data_type(a, b)
     state = state_type(data_type(a, b, h0))
-    a, b = a.to(state), b.to(state)
-    cleared = b.new_full((), fill) if clear is None else clear.to(state)
+    a, b = of_type(a, state), of_type(b, state)
+    cleared = b.new_full((), fill) if clear is None else of_type(clear, state)
     cleared = cleared.expand(b.shape[2:])
-    start = cleared.expand(b.shape[:1] + b.shape[2:]) if h0 is None else h0.to(state)
+    start = cleared.expand(b.shape[:1] + b.shape[2:]) if h0 is None else of_type(h0, state)
     if b.numel() == 0:
         # Nothing is computed, but what enters and leaves is a function of the same tensors.
         return b.to(state if wide else dtype), start.expand(b.shape[:1] + b.shape[2:])
@@ -135,7 +135,7 @@ def _scan(
         (h,) = _native(*given, reset, maximum)
     else:
         h = blocked_scan(a, b, start, reset, cleared, maximum)
-    return h if wide else h.to(dtype), h[:, -1]
+    return h if wide else of_type(h, dtype), h[:, -1]
 
 
 def _step(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tensor, maximum: bool) -> Tensor:

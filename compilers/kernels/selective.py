@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from . import native
 from .operators import operator
 from .scan import blocked_scan
-from .support import Kept, Native, data_type, recorded, state_type
+from .support import Kept, Native, data_type, of_type, recorded, state_type
 
 CHUNK = 16  # steps between kept states, in selective.c too
 TWIN_CHUNK = 256
@@ -73,8 +73,8 @@ def selective_scan(
     """
     dtype = data_type(g, u, b, c)
     kind = state_type(data_type(g, L, u, b, c, h0))
-    g, L, u, b, c = (tensor.to(kind) for tensor in (g, L, u, b, c))
-    h0 = u.new_zeros(u.shape[0], *L.shape) if h0 is None else h0.to(kind)
+    g, L, u, b, c = (of_type(tensor, kind) for tensor in (g, L, u, b, c))
+    h0 = u.new_zeros(u.shape[0], *L.shape) if h0 is None else of_type(h0, kind)
     tensors = (g, L, u, b, c, h0)
     before = read == "before"
     if u.numel() == 0:
@@ -86,7 +86,7 @@ def selective_scan(
         run = _step if u.shape[1] == 1 and not recorded(*tensors) else _native
         g, L, u, b, c, h0 = (tensor.contiguous() for tensor in tensors)
         y, last = run(g, L, u, b, c, h0, reset, before)
-    return y if wide else y.to(dtype), last
+    return y if wide else of_type(y, dtype), last
 
 
 def grouped_scan(

@@ -262,7 +262,7 @@ def _output(e: Emitter, node: Node) -> str:
     still = e.mode == "sequence" and not e.unit.where and not e.graph.has_step
     if not e.is_constant(node.name) and not still:
         text = e.tensor(node.name, node.type.names)
-        return f"{text}.to(time.data)" if node.type.dtype == "real" and ops.is_wide(e, node.name) else text
+        return f"time.as_data({text})" if node.type.dtype == "real" and ops.is_wide(e, node.name) else text
     sizes = ops.shape([axis.size or -1 for axis in node.type.axes])
     return f"{e.function('operations', 'spread')}(time, {e.value(node.name)}, {sizes}, time.dtype)"
 

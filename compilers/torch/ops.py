@@ -166,7 +166,7 @@ def _elementwise(e: Emitter, node: Node) -> str:
         return e.let(node.name, e.once(node, f"{make}({operands[0]}, {operands[1]})"))
     text = (_UNARY.get(node.op) or _BINARY[node.op]).format(*operands)
     if node.op in ("real", "imag", "abs") and node.type.dependence >= Dependence.INPUT and e.mode != "constant":
-        text = f"{text}.to(time.data)"  # complex numbers are wider than the data may be
+        text = f"time.as_data({text})"  # complex numbers are wider than the data may be
     return e.let(node.name, e.once(node, text))
 
 
@@ -208,7 +208,7 @@ def _met(e: Emitter, node: Node, name: str, text: str) -> str:
     """An operand where it meets data, in the dtype of the data: what positions and indices decide is wider until then."""
     data = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real"
     decided = e.node(name).type.dependence < Dependence.INPUT and is_wide(e, name)
-    return f"{text}.to(time.data)" if data and decided and e.mode != "constant" else text
+    return f"time.as_data({text})" if data and decided and e.mode != "constant" else text
 
 
 def is_wide(e: Emitter, name: str) -> bool:
@@ -218,7 +218,7 @@ def is_wide(e: Emitter, name: str) -> bool:
 
 def as_data(e: Emitter, name: str, text: str) -> str:
     """The expression of a value, in the dtype of the data."""
-    return f"{text}.to(time.data)" if is_wide(e, name) else text
+    return f"time.as_data({text})" if is_wide(e, name) else text
 
 
 def wide(graph: Graph) -> frozenset[str]:

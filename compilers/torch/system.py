@@ -35,7 +35,7 @@ def entering(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     if plus:
         texts = [e.value(name) for name in (b, x)]
         if any(ops.is_wide(e, name) for name in (b, x)):
-            texts = [f"{text}.to(time.dtype)" for text in texts]
+            texts = [f"time.as_wide({text})" for text in texts]
         left, right = ops.alike(e, (b, texts[0]), (x, texts[1]))
         text = ops.contraction(e, (left, b_names, e.lead(b)), (right, x_names, e.lead(x)), used, rest)
     else:
@@ -88,9 +88,9 @@ def feed_through(e: Emitter, node: Node, y: str) -> str:
     """y + D x, as a variable called like the node."""
     d, x = node.role("D"), node.role("x")
     if node.type.dtype == "real" and not ops.is_wide(e, node.name):
-        y = f"{y}.to(time.data)"
+        y = f"time.as_data({y})"
         if d is not None and ops.is_wide(e, x or d):
-            return e.let(node.name, f"({through(e, node, y)}).to(time.data)")
+            return e.let(node.name, f"time.as_data({through(e, node, y)})")
     return e.let(node.name, through(e, node, y))
 
 
@@ -282,7 +282,7 @@ def register(e: Emitter, fact: Facts) -> str:
         mask = ops.there(e, node.with_(type=_masked(node, slots.name)), [slots.name], c_names)
         c_text = f"{e.function('operations', 'masked')}({c_text}, {mask})"
     if used:
-        text = f"{text}.to(time.data)" if e.unit.kind(node) == "wide" else text
+        text = f"time.as_data({text})" if e.unit.kind(node) == "wide" else text
         c_text = ops.as_data(e, c, c_text) if node.type.dtype == "real" else c_text
         y = ops.contraction(e, (text, names, lead), (c_text, c_names, c_lead), used, rest, ops.masking(e, e.node(c)))
     else:

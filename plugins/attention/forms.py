@@ -126,8 +126,9 @@ class Attention:
         """A register as [batch, entries, *one axis a group]."""
         inside = [name for name in system.axes_of(node) if name != slots]
         order = [name for group in groups for name in group]
-        kept = ".to(time.data)" if e.unit.kind(node) == "wide" else ""
-        return grouped(ops.fit(f"{system.seen(e, node)}{kept}", inside, order, 2), groups)
+        seen = system.seen(e, node)
+        kept = f"time.as_data({seen})" if e.unit.kind(node) == "wide" else seen
+        return grouped(ops.fit(kept, inside, order, 2), groups)
 
 
 def grouped(text: str, groups: Sequence[Sequence[str]]) -> str:

@@ -35,7 +35,7 @@ class Filter:
         c = node.role("C") or ""
         order = [slots.name, *(name for name in system.axes_of(node) if name != slots.name)]
         taps = ops.kept(e, c, ops.fit("", e.node(c).type.names, order, 0) + change)
-        return f"{taps}.to(time.data)" if ops.is_wide(e, c) else taps
+        return f"time.as_data({taps})" if ops.is_wide(e, c) else taps
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, slots = fact.node, fact.slots
