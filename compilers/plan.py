@@ -165,7 +165,10 @@ class _Chooser:
 
     def _bytes(self, graph: Graph, fact: Facts) -> int:
         wide = max(_BYTES[self.dtype], 4)
-        kept = _BYTES[self.dtype] if fact.structure.kind in ("shift", "zero") else wide
+        given = fact.node.attrs["dtype"] == "data" or (
+            fact.node.attrs["dtype"] is None and fact.structure.kind in ("shift", "zero")
+        )
+        kept = _BYTES[self.dtype] if given else wide
         return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ from ssir.ir.graph import parameters as parameters
 from ssir.passes.memories import merged, unmerged
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
-from ssir.spec.load import Spec, load
+from ssir.spec.load import Spec, given
 from ssir.spec.record import from_texts, texts
 
 
 def compile(
-    spec: Spec | str,
+    spec: Spec | str | PathLike[str],
     backend: str = "torch",
     device: str | torch.device | None = None,
     dtype: torch.dtype | str = torch.float32,
@@ -38,7 +39,7 @@ def compile(
     same parameters. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
     """
     dtype = _dtype(dtype)
-    spec = load(spec) if isinstance(spec, str) else spec
+    spec = given(spec)
     make = registry.get("backend", backend)
     if make is None:
         near = nearest(backend, registry.names("backend"))

@@ -118,7 +118,7 @@ CODES: dict[str, Code] = {
     "SSIR006": Code(
         "an unknown key",
         "The place has no key of this name. The keys of a state are state, A, B, input, C, D, read, initial, "
-        "algebra and discretize; those of a stack are stack, times, input, with and carry.",
+        "algebra, dtype and discretize; those of a stack are stack, times, input, with and carry.",
         "y: {state: [model], a: 0.9, input: u}",
         "y: {state: [model], A: 0.9, input: u}",
         _GRAPH,

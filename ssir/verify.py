@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 
 import torch
 
@@ -22,7 +23,7 @@ from ssir.proof.compare import Results
 from ssir.proof.meaning import Case, Conditioned, Subject
 from ssir.proof.report import Report, Row, judged
 from ssir.shrink import changed, count, cut, past_a_block, shrunk
-from ssir.spec.load import Spec, load
+from ssir.spec.load import Spec, given
 
 STEPS = (1, 2, 50, 123, 257)
 BATCH = 3
@@ -68,7 +69,7 @@ class _Place:
 
 
 def verify(
-    spec: Spec | str,
+    spec: Spec | str | PathLike[str],
     steps: Sequence[int] = STEPS,
     progress: Callable[[str], None] = lambda text: None,
     seed: int = 0,
@@ -79,7 +80,7 @@ def verify(
 
     thorough adds rows: at the real dims and at odd ones past a block, on two threads, in bfloat16 and under autocast.
     """
-    spec = load(spec) if isinstance(spec, str) else spec
+    spec = given(spec)
     small = _Place("small dims", shrunk(spec), seed)
     first = to_torch(small.spec, dtype=torch.float64, seed=seed)
     report = Report(spec.name, small.spec.dims, first.has_step)

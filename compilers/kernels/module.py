@@ -56,14 +56,24 @@ class Run:
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.part(path)
-        return kept.once((id(body), path), lambda: body.part(path).forward)
+        return kept.once((id(body), path, self.time.steps is None, self.time.each), lambda: self._code(body.part(path)))
 
     def layers(self, body: Body, path: str) -> Iterable[tuple[int, str, Callable[..., Any]]]:
         """The layers of a stack: index, kind, and what computes it."""
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.layers(path)
-        return kept.once((id(body), path), lambda: [(i, kind, layer.forward) for i, kind, layer in body.layers(path)])
+        return kept.once(
+            (id(body), path, self.time.steps is None, self.time.each),
+            lambda: [(i, kind, self._code(layer)) for i, kind, layer in body.layers(path)],
+        )
+
+    def _code(self, module: nn.Module) -> Callable[..., Any]:
+        """What a module runs in this call, its hooks apart."""
+        if isinstance(module, Body) and type(module).forward is Body.forward:
+            return module.code(self)
+        found: Callable[..., Any] = module.forward
+        return found
 
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
@@ -85,7 +95,9 @@ class Body(nn.Module):
     CALLS: tuple[tuple[str, type[Body]], ...] = ()  # path and class of each component in it
     STACKS: tuple[tuple[str, str, tuple[tuple[str, type[Body]], ...], bool], ...] = ()
     # path, path of its memories, the kind and class of each layer, whether layers of a kind are one
-    MEMORIES: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()  # path, sizes, "data", "wide" or "complex"
+    MEMORIES: tuple[
+        tuple[str, tuple[int | None, ...], str], ...
+    ] = ()  # path, sizes, "data", "wide", "rounded" or "complex"
     GROUPED: tuple[str, ...] = ()  # the parts whose weights may be used without calling them
     FUSED = False  # whether a memory is computed together with parts around it
 
@@ -210,12 +222,17 @@ class Body(nn.Module):
 
     def forward(self, run: Run, *inputs: Tensor) -> Any:
         """Called by the body around it: a sequence [batch, time, *axes], or one step [batch, *axes]."""
+        return self.code(run)(run, *inputs)
+
+    def code(self, run: Run) -> Callable[..., Any]:
+        """The method for this call."""
         watched = self.FUSED and not run.grouped
+        found: Callable[..., Any]
         if run.time.steps is None:
-            return self._step_apart(run, *inputs) if watched else self._step(run, *inputs)
-        if self._apart is not None and (run.time.each or watched):
-            return self._apart(run, *inputs)
-        return self._sequence(run, *inputs)
+            found = self._step_apart if watched else self._step
+        else:
+            found = self._apart if self._apart is not None and (run.time.each or watched) else self._sequence
+        return found
 
     def plain(self) -> bool:
         """Whether nobody would notice if parts were not called."""
@@ -325,9 +342,10 @@ class Model(Body):
             kinds = {
                 "data": self.dtype,
                 "wide": wide,
+                "rounded": self.dtype,
                 "complex": torch.complex128 if wide == torch.float64 else torch.complex64,
             }
-            table = {name: Memory(sizes, kinds[kind]) for name, sizes, kind in self.memories()}
+            table = {name: Memory(sizes, kinds[kind], kind == "rounded") for name, sizes, kind in self.memories()}
             if self.POSITION:
                 table["position"] = Memory((), torch.long)
             self._known = Signature(self.TITLE, table)
@@ -400,6 +418,7 @@ class Model(Body):
         self._begin(Run(self, time, {}, found, False, self._constant()))
         if self.POSITION:
             found["position"] = torch.zeros(batch, dtype=torch.long, device=time.device)
+        self._round(found)
         state = State({name: value.contiguous() for name, value in found.items()}, self.signature)
         if capacity is not None:
             for name, memory in self.signature.memories.items():
@@ -499,6 +518,8 @@ class Model(Body):
             )
         time = Time(batch, steps, old.get("position"), reset, self.dtype, device)
         time.fresh, time.count, time.each = not old, old.get("count"), each
+        if self.signature.rounded and old:
+            old = {name: time.as_wide(x) if name in self.signature.rounded else x for name, x in old.items()}
         new: Memories = {}
         kept = self._constant() if kept is None else kept
         grouped = steps is not None and self.plain() if kept is None else kept.plain
@@ -506,6 +527,7 @@ class Model(Body):
             found = Body.forward(self, Run(self, time, old, new, grouped, kept), *values)
         if self.POSITION:
             new["position"] = Course(time.after) if each else time.after()
+        self._round(new)
         result = found if len(self.OUTPUTS) == 1 else dict(zip(self.outputs, found, strict=True))
         if each:
             return result, States(steps or 1, new, self.signature)
@@ -515,6 +537,15 @@ class Model(Body):
         if time.count is not None:
             new["count"] = time.count + (steps or 1)
         return result, State(new, self.signature)
+
+    def _round(self, memories: Memories) -> None:
+        """Memories as they are kept from call to call."""
+        for name, dtype in self.signature.rounded.items():
+            value = memories[name]
+            if isinstance(value, Course):
+                memories[name] = Course(lambda t, at=value.at, dtype=dtype: at(t).to(dtype))  # type: ignore[misc]
+            else:
+                memories[name] = value.to(dtype)
 
     def nothing(
         self, batch: int, steps: int | None, state: Mapping[str, Tensor] | None, each: bool = False

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 import torch
@@ -25,6 +26,7 @@ class Memory:
 
     sizes: tuple[int | None, ...]
     dtype: torch.dtype
+    rounded: bool = False  # whether it is wider within a call
 
     def __str__(self) -> str:
         return f"[{', '.join(['batch', *('*' if size is None else str(size) for size in self.sizes)])}]"
@@ -36,6 +38,11 @@ class Signature:
 
     model: str
     memories: Mapping[str, Memory]
+
+    @cached_property
+    def rounded(self) -> dict[str, torch.dtype]:
+        """The memories that are kept narrower than they are computed."""
+        return {name: memory.dtype for name, memory in self.memories.items() if memory.rounded}
 
     def check(self, state: Mapping[str, Tensor], batch: int, device: torch.device) -> None:
         """Raise StateError unless this is a state of the model for so many sequences."""

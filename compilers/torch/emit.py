@@ -110,6 +110,8 @@ class Unit:
             return "complex"
         kept = self.facts[node.name].structure.kind in ("shift", "zero")
         entering = [name for role in ("x", "B", "initial") if (name := node.role(role)) is not None]
+        if kept and node.attrs["dtype"] is not None:
+            return {"float32": "wide", "data": "data"}[node.attrs["dtype"]]
         return "wide" if not kept or any(name in self.wide for name in entering) else "data"
 
     @cached_property

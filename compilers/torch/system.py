@@ -20,9 +20,16 @@ def axes_of(node: Node) -> list[str]:
 def entering(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     """The expression of B x over ``wanted``, axes of size 1 where it does not vary; a number if there is neither B nor x."""
     x, b = node.role("x"), node.role("B")
-    plus = node.attrs["algebra"] == "plus_times"
     if x is None and b is None:
-        return "1.0" if plus else "0.0"
+        return "1.0" if node.attrs["algebra"] == "plus_times" else "0.0"
+    text = _entering(e, node, wanted)
+    said = node.attrs["dtype"] if e.unit.facts[node.name].structure.kind in ("shift", "zero") else None
+    return text if said is None else f"time.{'as_data' if said == 'data' else 'as_wide'}({text})"
+
+
+def _entering(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
+    x, b = node.role("x"), node.role("B")
+    plus = node.attrs["algebra"] == "plus_times"
     if x is None or b is None:
         return ops.operand(e, x or b or "", wanted)
     x_names, b_names = e.node(x).type.names, e.node(b).type.names
@@ -180,7 +187,10 @@ def stored(unit: Unit, node: Node) -> tuple[tuple[int | None, ...], str]:
     """How a memory is kept: its sizes, the entries of a register first, and its kind of dtype."""
     slots = unit.facts[node.name].slots
     sizes = [size for name, size in node.attrs["axes"] if slots is None or name != slots.name]
-    return tuple(sizes if slots is None else [slots.size, *sizes]), unit.kind(node)
+    kind = unit.kind(node)
+    return tuple(sizes if slots is None else [slots.size, *sizes]), (
+        "rounded" if kind == "wide" and node.attrs["dtype"] == "data" else kind
+    )
 
 
 def fill(node: Node) -> str:
@@ -228,7 +238,7 @@ def seen(e: Emitter, node: Node) -> str:
     def write() -> str:
         into = entering(e, node, inside)
         sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
-        wide = f"{e.function('operations', 'spread')}(time, {into}, {sizes}, time.data)"
+        wide = f"{e.function('operations', 'spread')}(time, {into}, {sizes}, {memory_dtype(e, fact)})"
         return f"{e.function('memory', 'push')}(time, old, new, {e.key(node)}, {wide}, {slots.size}, {start})"
 
     if e.mode == "step" and node.attrs["read"] == "before":

@@ -44,7 +44,7 @@ class Filter:
         sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
         x = e.let(
             f"{node.name}_x",
-            f"{e.function('operations', 'spread')}(time, {system.entering(e, node, inside)}, {sizes}, time.data)",
+            f"{e.function('operations', 'spread')}(time, {system.entering(e, node, inside)}, {sizes}, {system.memory_dtype(e, fact)})",
         )
         before = node.attrs["read"] == "before"
         taps = self._taps(e, fact, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ Level = Literal["model", "block", "mixer", "state"]
 
 
 def draw(
-    specs: Spec | Sequence[Spec],
+    specs: Spec | str | PathLike[str] | Sequence[Spec | str | PathLike[str]],
     out: Path | str | None = None,
     level: Level = "mixer",
     state: str | None = None,
@@ -26,8 +27,11 @@ def draw(
     EnvironmentLacks where ``out`` cannot be rendered.
     """
     from ssir.draw import levels, render
+    from ssir.spec.load import given
 
-    chosen = list(specs) if isinstance(specs, Sequence) else [specs]
+    if isinstance(specs, str) or not isinstance(specs, Sequence):
+        specs = [specs]
+    chosen = [given(spec) for spec in specs]
     if out is not None:
         render.kind_of(Path(out))
     source = levels.picture(chosen, level, state, title)

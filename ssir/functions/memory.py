@@ -24,6 +24,7 @@ def system(
     roles: dict[str, Node],
     read: str = "after",
     algebra: str = "plus_times",
+    dtype: str | None = None,
     sampled: str | None = None,
 ) -> Node:
     """A state-space node. ``roles`` maps A, B, x, C, D and initial to nodes; what is left out has its default. ``sampled`` tells a
@@ -54,12 +55,16 @@ def system(
         "roles": tuple(roles),
         "read": read,
         "algebra": algebra,
+        "dtype": dtype,
         **({} if sampled is None else {"sampled": sampled}),
     }
     if not known:
         # What is kept is declared; only a readout or a feed-through could give other axes.
         read_whole = "C" not in roles and "D" not in roles
         return cx.emit("state", operands, Type(axes) if read_whole else Type(dtype=UNKNOWN), **attributes)
+    if dtype == "data" and promote([n.type for n in operands]) == "complex":
+        help = "leave `dtype` out"
+        cx.fail("SSIR018", "a complex memory is kept in complex numbers, which the dtype of the data is not", help=help)
     return cx.emit("state", operands, _type(cx, axes, roles, read, entrances), **attributes)
 
 
@@ -146,7 +151,9 @@ def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> No
     """x as it was a number of steps ago; before that ``initial`` (0). x may be computed from this."""
     first = {"initial": initial} if initial is not None else {}
     if is_unknown(x):
-        return cx.emit("state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="before", algebra="plus_times")
+        return cx.emit(
+            "state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="before", algebra="plus_times", dtype=None
+        )
     if steps < 1:
         cx.fail(
             "SSIR018",
@@ -166,7 +173,9 @@ def delay(cx: Site, x: Later, steps: int = 1, initial: Node | None = None) -> No
 def window(cx: Site, x: Node, slot: Axis) -> Node:
     """The last inputs, the newest in slot 0: a shift register read whole."""
     if is_unknown(x):
-        return cx.emit("state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="after", algebra="plus_times")
+        return cx.emit(
+            "state", (x,), Type(dtype=UNKNOWN), axes=(), roles=("x",), read="after", algebra="plus_times", dtype=None
+        )
     return system(cx, (slot, *x.type.axes), {"A": shift(cx, slot), "x": x})
 
 

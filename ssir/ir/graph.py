@@ -13,7 +13,7 @@
     shapes       rename{axes}  split{axis, into}  merge{axes, into}  concat{axis}  pack{axis}  slice{axis, start, stop, axis_out}
                  select{axis}(a, index)  expand{axes}
     matrices     matmul{over}  expm{over}  solve{over}
-    memory       state{axes, roles, read, algebra[, sampled]}      the only memory; inputs by role: A B x C D initial
+    memory       state{axes, roles, read, algebra, dtype[, sampled]}  the only memory; inputs by role: A B x C D initial
     operators    op.diag(a) op.shift{axis} op.outer{over}(a, b) op.dense{over}(m) op.rotate{over}(angle)
                  op.add op.sub op.mul op.neg            only reachable through the A of a state
     sequence     context{axis}(a)                       the whole sequence, future included

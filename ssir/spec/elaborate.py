@@ -453,7 +453,7 @@ class Instance:
             rates = [f"{key} = {value}" for key, value in (("A", body.A), ("B", body.B)) if value is not None]
             sampled = f"sampled by {body.discretize.method} with step {body.discretize.dt}: {', '.join(rates)}"
         site = Site(self.graph.builder, own, own, self.shared, span, spans, self)
-        return system(site, axes, roles, body.read, body.algebra, sampled=sampled)
+        return system(site, axes, roles, body.read, body.algebra, body.dtype, sampled)
 
     def _role(self, text: Text, name: str, role: str) -> Node:
         node = text.value(name)

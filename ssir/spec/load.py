@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
+from os import PathLike, fspath
 from pathlib import Path
 
 from ssir.errors import UsageError, nearest
@@ -76,12 +77,18 @@ def module_of(name: str, beside: Path | None = None, overrides: Mapping[str, flo
     return modules.open_file(_find(name), overrides)
 
 
-def load(name: str, /, size: str | None = None, **dims: float) -> Spec:
+def given(spec: Spec | str | PathLike[str]) -> Spec:
+    """A spec, or the one that is called so."""
+    return spec if isinstance(spec, Spec) else load(spec)
+
+
+def load(name: str | PathLike[str], /, size: str | None = None, **dims: float) -> Spec:
     """A spec by name, by component (``NAME.mixer``), by path (``my.yaml``), or both (``my.yaml:mixer``).
 
     ``size`` is one of the spec's named sizes; keywords set dims and constants. Raises UsageError for a name that does not
     exist, SpecError for a spec that is wrong.
     """
+    name = fspath(name)
     target, component = name, ""
     path, colon, rest = name.rpartition(":")
     if colon and _is_path(path) and not _is_path(rest):

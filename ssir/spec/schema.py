@@ -39,6 +39,9 @@ class State(Strict):
     D: Expression | None = Field(None, description="the feed-through, times x (default 0)")
     read: Literal["after", "before"] = Field("after", description="whether y reads h[t] or h[t-1]")
     initial: Expression | None = Field(None, description="h[-1] (default 0)")
+    dtype: Literal["float32", "data"] | None = Field(
+        None, description="how h is kept from call to call: in float32 at least, or as the data of the model"
+    )
     algebra: Literal["plus_times", "max_plus"] = "plus_times"
     discretize: Discretize | None = None
 

@@ -189,3 +189,59 @@ def test_foreign_states_are_refused_by_name() -> None:
         ours.step(x[:, 0], model("lstm")(x)[1])
     with pytest.raises(StateError, match=r"`position` is \[batch\] in mamba, and \[2, 3\] in the state"):
         ours.step(x[:, 0], {**state, "position": torch.zeros(2, 3, dtype=torch.long)})
+
+
+_KEPT = """ssir: 1
+name: kept
+dims: {model: 8, key: 4, value: 3, slot: 5}
+components:
+  mixer:
+    input: {u: [model]}
+    graph:
+      k: linear(u, key)
+      v: linear(u, value)
+      S: {state: [key, value], A: "sigmoid(linear(u, key))", B: k, input: v, C: "linear(u, key)", dtype: data}
+      T: {state: [key, value], A: "sigmoid(linear(u, key))", B: k, input: v, C: "linear(u, key)"}
+      narrow: {state: [slot, model], A: shift(slot), input: u * position, C: "param([slot, model])", dtype: data}
+      wide: {state: [slot, model], A: shift(slot), input: u, C: "param([slot, model])", dtype: float32}
+      before: {state: [model], A: 0, input: u * position, read: before, dtype: data}
+      after: {state: [model], A: 0, input: u, read: before, dtype: float32}
+      y: linear(S + T, model) + narrow + wide + before + after
+    output: y
+main: mixer
+"""
+_WIDE = {"T", "wide", "after"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_memories_are_kept_in_the_dtype_that_is_said(dtype: torch.dtype, tmp_path: Path) -> None:
+    path = tmp_path / "kept.yaml"
+    path.write_text(_KEPT, encoding="utf-8")
+    ours = ssir.compile(path, dtype=dtype)
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        y, after = ours(x)
+        _, states = ours(x, states="each")
+        state, outputs = ours.initial_state(2), []
+        for t in range(9):
+            for found in (state, *([states[t - 1]] if t else [])):
+                for name, value in found.items():
+                    wanted = torch.promote_types(dtype, torch.float32) if name in _WIDE else dtype
+                    assert name == "position" or value.dtype == wanted, name
+            out, state = ours.step(x[:, t], state)
+            outputs.append(out)
+        state.save(tmp_path / "state")
+        ours.step(x[:, 0], State.load(tmp_path / "state"))
+    limit = 0.05 if dtype == torch.bfloat16 else 1e-5
+    close(torch.stack(outputs, 1), y, limit)
+    for name, value in after.items():
+        close(state[name], value, limit)
+
+
+def test_the_plan_counts_memories_as_they_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kept.yaml"
+    path.write_text(_KEPT, encoding="utf-8")
+    ours = ssir.compile(path, dtype=torch.bfloat16)
+    found = {entry.path: entry.bytes for entry in ours.plan.entries}
+    state = ours.initial_state(1)
+    assert found == {name: state[name].numel() * state[name].element_size() for name in found}

@@ -813,3 +813,8 @@ def test_stacks_of_stacks_are_counted_together() -> None:
 def test_squares_of_squares_are_bounded_once_each() -> None:
     chain = "\n".join(f"x{i}: x{i + 1} * x{i + 1}" for i in range(60))
     check(loads(graph(f"{chain}\nx60: sigmoid(u)\ny: {{state: [model], A: x0, input: u}}")))
+
+
+def test_complex_memories_are_not_kept_as_data() -> None:
+    (fault,) = faults(graph('y: {state: [model], A: "complex(u, u)", input: u, dtype: data}'))
+    assert fault.code == "SSIR018" and "complex" in fault.message
