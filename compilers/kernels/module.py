@@ -24,10 +24,10 @@ from .state import Course, Memory, Signature, State, StateError, States
 
 
 class Run:
-    """One call of a body. ``at`` is the path that its memories are filed under, ``layer`` its index in a stack; ``grouped`` says whether
-    projections of one input may be made as one product."""
+    """One call of a body. ``at`` is the path that its memories are filed under, ``layer`` its index in a stack; ``plain`` says whether
+    weights may be used without calling the parts that own them."""
 
-    __slots__ = ("at", "grouped", "joined", "kept", "layer", "new", "old", "root", "time")
+    __slots__ = ("at", "kept", "layer", "new", "old", "plain", "root", "time")
 
     def __init__(
         self,
@@ -35,14 +35,13 @@ class Run:
         time: Time,
         old: Mapping[str, Tensor],
         new: Memories,
-        grouped: bool,
+        plain: bool,
         kept: Kept | None,
         at: str = "",
         layer: int = 0,
     ) -> None:
         self.root, self.time, self.old, self.new = root, time, old, new
-        self.grouped, self.kept, self.at, self.layer = grouped, kept, at, layer
-        self.joined: dict[tuple[Any, ...], tuple[Tensor, Tensor | None, list[int]]] = {}
+        self.plain, self.kept, self.at, self.layer = plain, kept, at, layer
 
     def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
         """What only parameters decide, made by a method of the body."""
@@ -78,7 +77,7 @@ class Run:
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
         at = f"{self.at}{path}.{layer}."
-        return Run(self.root, self.time, self.old, self.new, self.grouped, self.kept, at, layer)
+        return Run(self.root, self.time, self.old, self.new, self.plain, self.kept, at, layer)
 
 
 class Body(nn.Module):
@@ -180,20 +179,13 @@ class Body(nn.Module):
         return self.part(path), self._stacks[path]
 
     def together(self, run: Run, x: Tensor, *paths: str) -> Sequence[Tensor]:
-        """Projections of one input: one product where nobody watches, else one by one."""
-        if not run.grouped:
+        """Projections of one input: one product where nobody watches and the weights in one piece are kept, else one by one. (To lay them
+        side by side in every call takes longer than it saves.)"""
+        if run.kept is None or not run.plain:
             return [self.part(path)(x) for path in paths]
-        weight, bias, sizes = self._joined(run, paths)
+        weight, bias, sizes = run.kept.once((run.at, id(self), *paths), lambda: self._join(paths))
         found: Sequence[Tensor] = linear(x, weight, bias).split(sizes, -1)
         return found
-
-    def _joined(self, run: Run, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
-        if run.kept is not None:
-            return run.kept.once((run.at, id(self), *paths), lambda: self._join(paths))
-        key = (id(self), *paths)
-        if key not in run.joined:
-            run.joined[key] = self._join(paths)
-        return run.joined[key]
 
     def _join(self, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
         parts = [self.part(path) for path in paths]
@@ -226,7 +218,7 @@ class Body(nn.Module):
 
     def code(self, run: Run) -> Callable[..., Any]:
         """The method for this call."""
-        watched = self.FUSED and not run.grouped
+        watched = self.FUSED and not run.plain
         found: Callable[..., Any]
         if run.time.steps is None:
             found = self._step_apart if watched else self._step
@@ -522,9 +514,9 @@ class Model(Body):
             old = {name: time.as_wide(x) if name in self.signature.rounded else x for name, x in old.items()}
         new: Memories = {}
         kept = self._constant() if kept is None else kept
-        grouped = steps is not None and self.plain() if kept is None else kept.plain
+        plain = steps is not None and self.plain() if kept is None else kept.plain
         with nullcontext() if kept is None else native.settled():
-            found = Body.forward(self, Run(self, time, old, new, grouped, kept), *values)
+            found = Body.forward(self, Run(self, time, old, new, plain, kept), *values)
         if self.POSITION:
             new["position"] = Course(time.after) if each else time.after()
         self._round(new)
