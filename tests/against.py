@@ -1,7 +1,8 @@
 """This tree beside another commit: `python -m tests.against COMMIT`.
 
 A process for each tree, which measure by turns: for every spec that has a peer and every mode the ratio of tokens per second, this tree
-over the other, pair by pair. Told are the median and the quartiles.
+over the other, pair by pair. Where a process finds its memory decides a tenth, so there are several of each. Told are the median and the
+quartiles.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import sys
 import tempfile
 import textwrap
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 
 ROOT = Path(__file__).parent.parent
 SPECS = ["lstm", "gru", "mamba", "hawk", "griffin", "rwkv4", "transformer", "gpt2"]
 MODES = ("forward", "forward+backward", "decode")
+# glibc hands freed memory back by thresholds that follow the largest block so far: which side has the larger one would decide a tenth.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(1 << 29), "MALLOC_MMAP_THRESHOLD_": str(1 << 29)}
 
 _WORKER = textwrap.dedent(
     """
@@ -74,7 +78,7 @@ class Side:
         self.process = subprocess.Popen(
             [sys.executable, "-c", _WORKER, json.dumps(given)],
             cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree)},
+            env={**os.environ, **_MALLOC, "PYTHONPATH": str(tree)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -95,13 +99,23 @@ class Side:
         self.process.wait()
 
 
+def _pairs(ours: Side, theirs: Side, mode: str, count: int) -> Iterator[float]:
+    ours.rate(mode)
+    theirs.rate(mode)
+    for turn in range(count):
+        pair = [ours, theirs] if turn % 2 == 0 else [theirs, ours]
+        rates = {id(side): side.rate(mode) for side in pair}
+        yield rates[id(ours)] / rates[id(theirs)]
+
+
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("commit")
     parser.add_argument("specs", nargs="*", default=SPECS)
     parser.add_argument("--model", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1024)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=5, help="of measurements, for each pair of processes")
+    parser.add_argument("--processes", type=int, default=4, help="pairs of them")
     parser.add_argument("--seconds", type=float, default=0.3, help="for each measurement")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mode", action="append", choices=MODES)
@@ -112,20 +126,17 @@ def main() -> None:
         try:
             for spec in options.specs:
                 given = (spec, options.model, options.steps, options.seconds, options.threads)
-                ours, theirs = Side(ROOT, *given), Side(other, *given)
-                for mode in options.mode or MODES:
-                    ours.rate(mode)
-                    theirs.rate(mode)
-                    ratios = []
-                    for turn in range(options.pairs):
-                        pair = [ours, theirs] if turn % 2 == 0 else [theirs, ours]
-                        rates = {id(side): side.rate(mode) for side in pair}
-                        ratios.append(rates[id(ours)] / rates[id(theirs)])
-                    low, middle, high = quantiles(ratios, n=4)
+                ratios: dict[str, list[float]] = {mode: [] for mode in options.mode or MODES}
+                for _ in range(options.processes):
+                    ours, theirs = Side(ROOT, *given), Side(other, *given)
+                    for mode, found in ratios.items():
+                        found += _pairs(ours, theirs, mode, options.pairs)
+                    ours.end()
+                    theirs.end()
+                for mode, found in ratios.items():
+                    low, middle, high = quantiles(found, n=4)
                     sys.stdout.write(f"{spec:12} {mode:17} {middle:.2f} ({low:.2f} to {high:.2f})\n")
                     sys.stdout.flush()
-                ours.end()
-                theirs.end()
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
 
