@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from ssir import passes
@@ -17,7 +18,8 @@ from ssir.ir.ops import NORM
 from ssir.passes.ranges import interval
 from ssir.spec.load import Spec
 
-LONGEST = 300  # steps that a table of positions must have room for
+LONGEST = 512  # steps that a table of positions must have room for, if the spec's own has
+_OFFSET = 8  # by which what looks a position up may be past it
 _FEW = 4
 _SMALL = ((2, 3, 4, 5, 6, 8, 12, 16, 32, 64), (3, 2, 4, 5, 6, 8, 12, 16, 32, 64))
 _PAST = (
@@ -117,8 +119,8 @@ def _smaller(place: int, now: float, taken: set[float]) -> Iterator[int]:
     for size in _SMALL[place % len(_SMALL)]:
         if size < now:
             yield size
-    if now > LONGEST:
-        yield LONGEST
+    if now > LONGEST + _OFFSET:
+        yield LONGEST + _OFFSET
 
 
 def _apart(place: int, now: float, taken: set[float]) -> Iterator[int]:
@@ -133,9 +135,18 @@ def _rolled(place: int) -> tuple[int, ...]:
     return (*_PAST[start:4], *_PAST[:start], *_PAST[4:])
 
 
-def _kinds(graph: Graph) -> dict[str, list[str] | dict[str, list[bool]]]:
-    """What must stay as it is: the parts, and for each node which of its axes are longer than one and which numbers are smaller."""
-    return {"parts": [one.name for one in graph.walk()], "orders": _orders(graph)}
+@dataclass(frozen=True)
+class _Kinds:
+    """What must stay as it is: the parts; for each node which of its axes are longer than one and which numbers are smaller; how many
+    steps there is room for."""
+
+    parts: list[str]
+    orders: dict[str, list[bool]]
+    room: float
+
+
+def _kinds(graph: Graph) -> _Kinds:
+    return _Kinds([one.name for one in graph.walk()], _orders(graph), min(room(graph), LONGEST))
 
 
 def _orders(graph: Graph) -> dict[str, list[bool]]:
@@ -156,16 +167,16 @@ def _order(graph: Graph, node: Node) -> Iterator[bool]:
             yield number < size
 
 
-def _fits(spec: Spec, kinds: dict[str, list[str] | dict[str, list[bool]]]) -> bool:
+def _fits(spec: Spec, kinds: _Kinds) -> bool:
     try:
         graph = spec.graph
     except SSIRError:
         return False
     return (
-        [one.name for one in graph.walk()] == kinds["parts"]
-        and _keeps(_orders(graph), kinds["orders"])  # type: ignore[arg-type]
+        [one.name for one in graph.walk()] == kinds.parts
+        and _keeps(_orders(graph), kinds.orders)
         and _uses_all(graph)
-        and _has_room(passes.run(graph))
+        and _has_room(graph, kinds.room)
         and _is_tame(graph)
     )
 
@@ -201,19 +212,26 @@ def _uses_all(graph: Graph) -> bool:
     return used == set(graph.bodies) and all(_uses_all(body) for body in graph.bodies.values())
 
 
-def _has_room(graph: Graph) -> bool:
+def room(graph: Graph) -> float:
+    """How many steps the tables that are indexed by position have room for."""
+    steps = math.inf
+    for one, index, rows in _tables(passes.run(graph)):
+        if index.type.dependence is Dependence.POSITION and not math.isfinite(interval(one, index.name)[1]):
+            steps = min(steps, rows if index.op == "position" else rows - _OFFSET)
+    return max(steps, 1)
+
+
+def _has_room(graph: Graph, steps: float) -> bool:
     """Whether tables that are indexed by position, or up to a known number, are long enough."""
+    known = ((interval(one, index.name)[1], rows) for one, index, rows in _tables(passes.run(graph)))
+    return room(graph) >= steps and all(rows > top for top, rows in known if math.isfinite(top))
+
+
+def _tables(graph: Graph) -> Iterator[tuple[Graph, Node, int]]:
+    """What is looked up by a whole number: that number, and how many rows there are."""
     for one in graph.walk():
         for node in one:
             if node.op == "embed":
-                index, rows = one[node.inputs[0]], one[node.inputs[1]].type.axes[0].size or 0
+                yield one, one[node.inputs[0]], one[node.inputs[1]].type.axes[0].size or 0
             elif node.op == "select":
-                index, rows = one[node.inputs[1]], one[node.inputs[0]].type.axis(node.attrs["axis"]).size or 0
-            else:
-                continue
-            top = interval(one, index.name)[1]
-            known = math.isfinite(top)
-            by_position = index.type.dependence is Dependence.POSITION
-            if (known and rows <= top) or (by_position and not known and rows < LONGEST):
-                return False
-    return True
+                yield one, one[node.inputs[1]], one[node.inputs[0]].type.axis(node.attrs["axis"]).size or 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 
 import torch
@@ -22,7 +23,7 @@ from ssir.proof import runs
 from ssir.proof.compare import Results
 from ssir.proof.meaning import Case, Conditioned, Subject
 from ssir.proof.report import Report, Row, judged
-from ssir.shrink import changed, count, cut, past_a_block, shrunk
+from ssir.shrink import changed, count, cut, past_a_block, room, shrunk
 from ssir.spec.load import Spec, given
 
 STEPS = (1, 2, 50, 123, 257)
@@ -55,6 +56,11 @@ class _Place:
         if not self.subjects:
             self.subjects.append(Subject(self.spec.graph))
         return self.subjects[0]
+
+    @cached_property
+    def room(self) -> float:
+        """The most steps that the spec has room for."""
+        return room(self.spec.graph)
 
     def case(
         self, steps: int, resets: bool, forked: int | None = None, dtype: torch.dtype = torch.float32
@@ -157,7 +163,7 @@ class _Proof:
         runs.load(model, place.subject.weights(place.seed, held))
         precision = torch.bfloat16 if autocast else dtype
         with runs.threads(threads):
-            for count in steps:
+            for count in sorted({int(min(count, place.room)) for count in steps}):
                 for resetting in resets if place.subject.graph.has_time else (False,):
                     for way, meant, found in self._runs(place, model, dtype, held, count, resetting, autocast, train):
                         case = f"{way}{', resets' if resetting else ''}"

@@ -354,3 +354,20 @@ def test_bfloat16_stays_near_float64(name: str) -> None:
         for t in range(20):
             step, state = half.step(*at(half.graph, halves, t), state=state)
     assert ((first(step).double() - wanted[:, -1]).abs().max() / wanted.abs().max()).item() < 0.1
+
+
+def test_no_step_is_past_the_end_of_a_table_of_positions() -> None:
+    text = """ssir: 1
+name: short
+dims: {vocab: 50, model: 8, length: 20}
+components:
+  lm:
+    input: {tokens: token}
+    graph:
+      e: embed(tokens, vocab, model) + embed(position, length, model)
+      logits: linear(delay(e) + e, vocab)
+    output: logits
+main: lm
+"""
+    report = ssir.verify(ssir.loads(text), steps=(1, 50), every_form=False, thorough=True)
+    assert report.ok and max(row.steps for row in report.rows) == 20
