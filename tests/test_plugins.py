@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,15 @@ from tests.small import SMALL, small
 ROOT = Path(__file__).parent.parent
 OWN = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
 
-TRY_ALL = """
-import json, torch
+TRY = """
+import json, sys, torch
 import ssir
 from ssir.registry import registry
 from tests.small import SMALL, first, inputs
 
 found = {}
-for name, dims in SMALL.items():
+for name in sys.argv[1:]:
+    dims = SMALL[name]
     try:
         model = ssir.compile(ssir.load(name, **dims), dtype=torch.float64)
         xs = inputs(model.graph, 2, 5)
@@ -35,9 +37,9 @@ print(json.dumps({"zoo": found, "failed": [p.name for p in registry.plugins if p
 """
 
 
-def run(program: str, *path: Path) -> str:
+def run(program: str, *path: Path, given: Sequence[str] = ()) -> str:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=env, cwd=path[0], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, *given], env=env, cwd=path[0], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -55,10 +57,10 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("plugin", OWN)
-def test_deleting_a_plugin_removes_what_it_gives_and_breaks_nothing_else(plugin: str, tree: Path) -> None:
+def without(plugin: str, tree: Path, names: Sequence[str]) -> None:
+    """Some of the zoo in a project that lacks a plugin."""
     shutil.rmtree(tree / "plugins" / plugin)
-    result = json.loads(run(TRY_ALL, tree))
+    result = json.loads(run(TRY, tree, given=names))
     assert result["failed"] == [plugin]
     provides = next(p for p in registry.plugins if p.name == plugin).provides
     gave = [name for kind, name in provides if kind in ("function", "initializer")]
@@ -66,7 +68,29 @@ def test_deleting_a_plugin_removes_what_it_gives_and_breaks_nothing_else(plugin:
     for name, outcome in lost.items():
         assert any(f"`{one}`" in outcome for one in gave), (name, outcome)
         assert f"the plugin `{plugin}` failed" in outcome, (name, outcome)
-    assert set(lost) == {name for name in SMALL if uses(name, gave)}
+    assert set(lost) == {name for name in names if uses(name, gave)}
+
+
+TEN = ["lstm", "gru", "mamba", "hawk", "griffin", "rwkv4", "rwkv6", "hgrn2", "transformer", "gpt2"]
+USERS = {
+    "attention": ["perceiver", "bert"],
+    "convolution": ["pyramid"],
+    "linear_attention": ["delta_net", "mlstm"],
+    "mixture": ["jamba"],
+    "position": ["wrope_blend", "rope"],
+    "state_space": ["s4", "hippo_legs", "quaternion"],
+}
+
+
+@pytest.mark.parametrize("plugin", OWN)
+def test_deleting_a_plugin_removes_what_it_gives_and_breaks_nothing_else(plugin: str, tree: Path) -> None:
+    without(plugin, tree, [*TEN, *USERS.get(plugin, [])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugin", OWN)
+def test_deleting_a_plugin_breaks_nothing_else_in_the_whole_zoo(plugin: str, tree: Path) -> None:
+    without(plugin, tree, list(SMALL))
 
 
 def uses(name: str, gave: list[str]) -> bool:
