@@ -27,8 +27,8 @@ class Row:
     """One comparison: ``state`` is computed by ``form``, all others as the plan says.
 
     ``forward``, ``after`` and ``gradient`` are the largest errors of outputs, memories and gradients; ``tensor`` is the one that is
-    farthest beyond (or nearest to) its ``limit``, and ``condition`` by how many roundings one rounding of the leaves moves it, where
-    that had to be known.
+    farthest beyond its ``limit``, or came nearest to it; ``condition`` says by how many roundings one rounding of the leaves moves it,
+    where that had to be known.
     """
 
     state: str
@@ -60,9 +60,13 @@ class Row:
         return {**asdict(self), "ok": self.ok, "verdict": self.verdict}
 
 
+def _weight(row: Row) -> tuple[bool, bool, float]:
+    return not row.ok, row.condition is not None, row.ratio
+
+
 def judged(found: Results, meant: Conditioned, dtype: torch.dtype) -> dict[str, Any]:
-    """The errors of a run, and the limit of the tensor that comes nearest to its own. The condition is asked for only where an error
-    is over what is allowed anyhow."""
+    """The errors of a run, and the limit of the tensor that is over its own, else of one that is over what is allowed anyhow, else of the
+    one that comes nearest. Only where an error is over what is allowed anyhow the condition is asked for."""
     errors = differences(found, meant.results)
     floor, rounding = FLOORS[dtype], ROUNDINGS[dtype]
     limits: dict[Name, float] = dict.fromkeys(errors, floor)
@@ -71,7 +75,7 @@ def judged(found: Results, meant: Conditioned, dtype: torch.dtype) -> dict[str, 
         known = meant.conditions(max(rounding, ROUNDINGS[torch.float32]))
         limits |= {name: max(floor, MULTIPLES[dtype] * known[name] * rounding) for name in errors}
     ratios = {name: error / limits[name] for name, error in errors.items()}
-    worst = max(ratios, key=lambda name: (ratios[name], errors[name]))
+    worst = max(ratios, key=lambda name: (ratios[name] > 1, errors[name] > floor, ratios[name], errors[name]))
     by_kind = {
         kind: max((error for (other, _), error in errors.items() if other == kind), default=None) for kind in KINDS
     }
@@ -109,8 +113,8 @@ class Report:
         return bool(self.rows) and all(row.ok for row in self.rows)
 
     def worst(self) -> list[Row]:
-        """For each form, place and dtype the row that is nearest to its limit, or farthest beyond."""
-        return [max(rows, key=lambda row: row.ratio) for rows in self._groups().values()]
+        """For each form, place and dtype the row that is farthest beyond its limit, or came nearest to it."""
+        return [max(rows, key=_weight) for rows in self._groups().values()]
 
     def _groups(self) -> dict[tuple[str, str, str, str], list[Row]]:
         groups: dict[tuple[str, str, str, str], list[Row]] = {}
@@ -122,8 +126,7 @@ class Report:
         """For each form, place and dtype the largest errors, how many comparisons were made, and the verdict."""
         found = []
         for (state, form, at, dtype), rows in self._groups().items():
-            worst = max(rows, key=lambda row: row.ratio)
-            verdicts = {row.verdict for row in rows}
+            worst = max(rows, key=_weight)
             found.append(
                 {
                     "state": state,
@@ -138,7 +141,7 @@ class Report:
                     "tensor": worst.tensor,
                     "comparisons": len(rows),
                     "ok": worst.ok,
-                    "verdict": next(one for one in ("WRONG", "ill-conditioned", "good") if one in verdicts),
+                    "verdict": worst.verdict,
                 }
             )
         return found
