@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import ssir
+from ssir.compilers.kernels import native
+from ssir.compilers.kernels.selective import selective_scan
 from tests.compilers.test_forms import spec
 
 WIDE = {
@@ -77,3 +79,24 @@ def test_threads_wait_for_one_another_in_a_cell(name: str) -> None:
         results.append([y, *torch.autograd.grad(y.square().sum(), list(model.parameters()))])
     for first, second in zip(*results, strict=True):
         assert (first - second).abs().max() <= 1e-4 * first.abs().max()
+
+
+@pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there is but one thread here")
+def test_each_thread_adds_into_a_share_of_its_own() -> None:
+    """Then two threads make the sum over all channels as one makes it over each half, to the last bit."""
+    width, states = 1024, 4
+    random = torch.Generator().manual_seed(0)
+    rates = -torch.rand(width, states, generator=random)
+    gate, x, weight = (torch.rand(1, 50, width, generator=random) for _ in range(3))
+    b, c = (torch.randn(1, 50, states, generator=random, requires_grad=True) for _ in range(2))
+
+    def sums(channels: slice, threads: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        y, _ = selective_scan(gate[..., channels], rates[channels], x[..., channels], b, c)
+        return list(torch.autograd.grad((y * weight[..., channels]).sum(), [b, c]))
+
+    half = width // 2
+    for whole, first, second in zip(
+        sums(slice(None), 2), sums(slice(half), 1), sums(slice(half, None), 1), strict=True
+    ):
+        assert torch.equal(whole, first + second)

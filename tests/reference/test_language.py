@@ -581,6 +581,22 @@ def test_a_stack_gives_every_layer_the_same_and_carries_the_rest() -> None:
     close(run(one, X, w)[0], u + seen)
 
 
+def test_a_layer_may_give_the_axes_of_the_stack_in_another_order() -> None:
+    more = """
+    layer:
+      input: {u: [n, m]}
+      graph: {y: "linear(u, n, over=n)"}
+      output: y
+    """
+    one = spec("deep: {stack: [layer], times: layers, input: x * gain}\ngain: param([m])\ny: sum(deep, over=m)", more)
+    assert next(node for node in one.graph if node.op == "stack").type.names == ("n", "m")
+    w = filled(one)
+    u = X[..., None] * w["gain"]
+    for i in range(3):
+        u = torch.einsum("on,btnm->btom", w[f"deep.{i}.y.weight"], u)
+    close(run(one, X, w)[0], u.sum(-1))
+
+
 def test_a_stack_cycles_through_its_pattern() -> None:
     more = """
     double:
