@@ -67,6 +67,7 @@ ROOMS: Mapping[str, Room] = {
             "tests/passes/test_given.py",
             "tests/passes/test_facts.py",
             "tests/passes/test_coupling.py",
+            "tests/passes/test_memories.py",
             "tests/passes/test_passes.py",
         ),
     ),
