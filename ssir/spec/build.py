@@ -134,8 +134,9 @@ class Site:
             has = f"its axes are {', '.join(type.names)}" if type.names else "it is one number"
             self.fail("SSIR013", words, "init", has)
         if seen is not None:
-            if self.shared is None:
-                self.fail("SSIR024", f"two parameters are called `{key}`", help="give each call a `name=` of its own")
+            if self.shared is None or not seen.attrs["shared"]:
+                own = "give each call a `name=` of its own" if self.shared is None else "give share= another name"
+                self.fail("SSIR024", f"two parameters are called `{key}`", help=own)
             if seen.type == type:
                 return seen
             self.fail(

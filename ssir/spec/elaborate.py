@@ -96,7 +96,7 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
     )
     try:
         with deep():
-            return attempts.graph()
+            graph = attempts.graph()
     except TooDeep:
         fail(
             "SSIR004",
@@ -104,6 +104,19 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
             module.document.span(("components", component), key=True),
             "repeat components with a stack",
         )
+    _refuse_shares_of_a_node(graph)
+    return graph
+
+
+def _refuse_shares_of_a_node(graph: Graph) -> None:
+    """What calls share stands beside the nodes of the whole, so it cannot be called like one that has parameters of its own."""
+    own = {node.attrs["key"].partition(".")[0] for node in graph.params if not node.attrs["shared"]}
+    own |= {node.name for node in graph if node.op == "stack"}
+    for node in (node for one in graph.walk() for node in one.params if node.attrs["shared"]):
+        name = node.attrs["key"].partition(".")[0]
+        if name in own:
+            words = f"calls share `{name}`, which is a node of `{graph.name}` with parameters of its own"
+            fail("SSIR024", words, node.at, "give share= another name")
 
 
 class _Attempts:

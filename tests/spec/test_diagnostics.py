@@ -818,3 +818,15 @@ def test_squares_of_squares_are_bounded_once_each() -> None:
 def test_complex_memories_are_not_kept_as_data() -> None:
     (fault,) = faults(graph('y: {state: [model], A: "complex(u, u)", input: u, dtype: data}'))
     assert fault.code == "SSIR018" and "complex" in fault.message
+
+
+@pytest.mark.parametrize("own", ["g(u)", "linear(u, model)", "{stack: [g], times: 2, input: u}"])
+@pytest.mark.parametrize("order", ["q + r", "r + q"])
+def test_what_calls_share_is_not_called_like_a_node_with_parameters(own: str, order: str) -> None:
+    more = "  g:\n    input: {u: [model]}\n    graph: {y: 'linear(u, model)'}\n    output: y\n"
+    more += "  f:\n    input: {u: [model]}\n    graph: {y: 'g(u, share=q)'}\n    output: y\n"
+    for user in ("f(u)", "{stack: [f], times: 2, input: u}"):
+        text = graph(f"q: {own}\nr: {user}\ny: {order}", more)
+        (fault,) = faults(text)
+        assert fault.code == "SSIR024" and "`q" in fault.message
+        check(loads(text.replace("q: ", "own: ").replace(order, order.replace("q", "own"))))
