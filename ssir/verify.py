@@ -8,7 +8,7 @@ entry of a tensor. What is allowed stands in ``ssir.proof.report``, and knows ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 
@@ -62,13 +62,11 @@ class _Place:
         """The most steps that the spec has room for."""
         return room(self.spec.graph)
 
-    def case(
-        self, steps: int, resets: bool, forked: int | None = None, dtype: torch.dtype = torch.float32
-    ) -> Conditioned:
+    def case(self, steps: int, resets: bool, forked: int | None, dtype: torch.dtype, train: bool) -> Conditioned:
         """The meaning of a case, in numbers that a dtype holds; found once."""
         key = steps, resets, forked, dtype
         if key not in self.known:
-            case = Case.of(self.subject, self.batch, steps, resets, self.seed).rounded(dtype)
+            case = replace(Case.of(self.subject, self.batch, steps, resets, self.seed).rounded(dtype), train=train)
             case = case if forked is None else case.forked(forked)
             self.known[key] = Conditioned(case, self.subject.weights(self.seed, dtype))
         return self.known[key]
@@ -159,7 +157,7 @@ class _Proof:
         form = form or _forms(model)
         self.progress(f"{state or 'as planned'}: {form}, {named}, {place.at}")
         # bfloat16 has numbers of its own: what it cannot hold of another model's is no error of the form.
-        held = dtype if dtype is torch.bfloat16 else torch.float32
+        held = torch.bfloat16 if autocast or dtype is torch.bfloat16 else torch.float32
         runs.load(model, place.subject.weights(place.seed, held))
         precision = torch.bfloat16 if autocast else dtype
         with runs.threads(threads):
@@ -181,14 +179,14 @@ class _Proof:
         autocast: bool,
         train: bool,
     ) -> Iterator[tuple[str, Conditioned, Results]]:
-        meant = place.case(count, resets, None, held)
+        meant = place.case(count, resets, None, held, train)
         for way in runs.WAYS:
             if way.applies(model, meant.case):
                 yield way.name, meant, runs.results(way, model, meant.case, meant.weights, dtype, autocast, train)
         stepping = model.has_step and place.subject.graph.has_time
         if stepping and not autocast and _FORKED < count <= max(runs.STEPPED, _FORKED + 1):
             both = runs.forks(model, meant.case, dtype, _FORKED)
-            for one, found in zip((meant, place.case(count, resets, _FORKED, held)), both, strict=True):
+            for one, found in zip((meant, place.case(count, resets, _FORKED, held, False)), both, strict=True):
                 yield "two decodings from one state", one, found
 
 

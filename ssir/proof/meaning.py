@@ -64,13 +64,15 @@ def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Inputs [batch, steps, *axes] in float64, whole sequences [batch, *axes], and resets [batch, steps] or none."""
+    """Inputs [batch, steps, *axes] in float64, whole sequences [batch, *axes], and resets [batch, steps] or none. ``train``: whether
+    gradients are looked at."""
 
     subject: Subject
     steps: int
     inputs: tuple[Tensor, ...]
     reset: Tensor | None
     seed: int
+    train: bool = True
 
     @staticmethod
     def of(subject: Subject, batch: int, steps: int, resets: bool, seed: int) -> Case:
@@ -110,14 +112,16 @@ class Case:
         inputs = [x.clone().requires_grad_() if x.is_floating_point() else x for x in self.inputs]
         names = [node.name for node in self.subject.graph.inputs]
         interpreter = Interpreter(self.subject.graph, params, moved=moved)
-        outputs, after = interpreter.run(dict(zip(names, inputs, strict=True)), None, self.reset)
+        with torch.set_grad_enabled(self.train):
+            outputs, after = interpreter.run(dict(zip(names, inputs, strict=True)), None, self.reset)
         with torch.no_grad():
             before = interpreter.initial(self.batch)
         left, merged = self._kept(after)
         left = self.recent(left, self.position)
         state = {f"{name} at the start": value for name, value in self._kept(before)[0].items()} | left
         leaves = dict(zip(names, inputs, strict=True)) | params
-        return Results(_still(outputs), _still(state), self.gradients(outputs, left, leaves)), merged
+        gradients = self.gradients(outputs, left, leaves) if self.train else {}
+        return Results(_still(outputs), _still(state), gradients), merged
 
     def _kept(self, state: State) -> tuple[State, dict[str, str]]:
         """The memories that the passes leave, and into which each of the others went."""
