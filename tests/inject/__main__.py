@@ -149,6 +149,7 @@ def main() -> int:
         "--only", metavar="ROOM", action="append", choices=list(ROOMS), help=f"one of {', '.join(ROOMS)}"
     )
     parser.add_argument("--count", metavar="N", type=int, default=_ENOUGH, help="faults made by rule (default 100)")
+    parser.add_argument("--skip", metavar="N", type=int, default=0, help="so many of all: to go on after a stop")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="which of them (default 0)")
     parser.add_argument(
         "--limit", metavar="SECONDS", type=float, default=600, help="for the tests of one fault (default 600)"
@@ -158,7 +159,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what would be injected, and stop")
     options = parser.parse_args()
     rooms = options.only or list(ROOMS)
-    chosen = list(faults(rooms, options.count, options.seed))
+    chosen = list(faults(rooms, options.count, options.seed))[options.skip :]
     for one in stale():
         print(f"out of date, to be mended in tests/inject/reviewed.py: {one}")
     if options.list:
