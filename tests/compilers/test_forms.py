@@ -287,6 +287,13 @@ CASES = (
 )
 
 
+def test_a_complex_readout_is_whole_where_it_is_an_output_too() -> None:
+    case = next(case for case in CASES if case.name == "a complex diagonal of which the real part is read")
+    report = ssir.verify(spec(case.graph, output="{part: y, all: z}"), steps=(1, 40))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+    assert case.form in {row.form for row in report.rows}
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_form_that_fits_agrees_with_the_meaning(case: Case) -> None:
     report = ssir.verify(spec(case.graph, case.inputs), steps=(1, 2, 70))
