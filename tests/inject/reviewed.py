@@ -164,6 +164,7 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("compilers/kernels/memory.py", "_stride", "", "strides are at least 1 where there are entries"),
     Harmless("compilers/kernels/", "", "is_grad_enabled()", "whether memory is saved by computing again"),
     Harmless("compilers/kernels/", "worth", "", "how many threads pay"),
+    Harmless("compilers/kernels/selective.c", "bounded", ">", "at the bound, the bound is what it gives"),
     Harmless("", "", "65536", "how much work pays for threads"),
     Harmless("", "", "32768", "how much work pays for threads"),
     Harmless("ssir/passes/ranges.py", "_exp", "700", "above it, exp is as good as infinite"),
