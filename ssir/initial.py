@@ -15,6 +15,8 @@ from ssir.ir.graph import Graph, Node
 from ssir.registry import registry
 from ssir.spec import expr as syntax
 
+_LARGE = 1 << 16
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -28,15 +30,20 @@ class Draw:
     maps: int
     generator: torch.Generator
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is drawn: in float64 large parameters take five times as long."""
+        return torch.float64 if math.prod(self.sizes) <= _LARGE else torch.float32
+
     def uniform(self) -> Tensor:
-        return torch.rand(self.sizes, generator=self.generator, dtype=torch.float64)
+        return torch.rand(self.sizes, generator=self.generator, dtype=self.dtype)
 
     def normal(self) -> Tensor:
-        return torch.randn(self.sizes, generator=self.generator, dtype=torch.float64)
+        return torch.randn(self.sizes, generator=self.generator, dtype=self.dtype)
 
 
 def initialise(graph: Graph, node: Node, name: str, layer: int, seed: int) -> Tensor:
-    """The first value of a parameter, float64 (or complex128), over its axes."""
+    """The first value of a parameter, over its axes: float64 or complex128, or, where it is large, of half that size."""
     sizes = tuple(axis.size or 0 for axis in node.type.axes)
     source = name.removesuffix(node.attrs["key"]) + node.attrs.get("draws", node.attrs["key"])
     digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
@@ -154,7 +161,7 @@ def _called(name: str, args: list[Tensor], draw: Draw) -> Tensor:
             return mean + std * draw.normal()
         case "truncated_normal":
             return args[0] * torch.nn.init.trunc_normal_(
-                torch.empty(draw.sizes, dtype=torch.float64), generator=draw.generator
+                torch.empty(draw.sizes, dtype=draw.dtype), generator=draw.generator
             )
         case "uniform":
             return args[0] + (args[1] - args[0]) * draw.uniform()
@@ -166,7 +173,7 @@ def _called(name: str, args: list[Tensor], draw: Draw) -> Tensor:
         case "orthogonal":
             gain = args[0] if args else torch.ones(())
             maps = torch.empty(
-                draw.maps, math.prod(draw.sizes) // (draw.maps * draw.fan_in), draw.fan_in, dtype=torch.float64
+                draw.maps, math.prod(draw.sizes) // (draw.maps * draw.fan_in), draw.fan_in, dtype=draw.dtype
             )
             for one in maps:
                 torch.nn.init.orthogonal_(one, generator=draw.generator)
