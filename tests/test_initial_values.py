@@ -141,3 +141,11 @@ def test_a_seed_and_a_name_decide_the_draw() -> None:
     assert not torch.equal(value("normal(1)"), value("normal(1)", seed=1))
     one, two = first("y: x * param([a], init=normal(1), name=p) + param([a], init=normal(1), name=q)").values()
     assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes"), [("a, b", (40, 50)), ("per, a, b", (3, 40, 50)), ("per, b, a", (3, 50, 40))]
+)
+def test_the_unit_matrix_lies_along_the_last_two_axes(axes: str, sizes: tuple[int, ...]) -> None:
+    (found,) = first(f"y: x * sum(param([{axes}], init=eye), over=[{axes}])").values()
+    assert torch.equal(found, torch.eye(*sizes[-2:], dtype=torch.float64).expand(sizes))

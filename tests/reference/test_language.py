@@ -506,6 +506,17 @@ def test_context_reads_the_whole_sequence() -> None:
     close(meaning("y: mean(context(x, all), over=all) + 0 * x"), X.mean(1, keepdim=True).expand(X.shape))
 
 
+def test_a_memory_may_wait_for_what_a_second_whole_sequence_gives() -> None:
+    y = meaning("""
+    first: mean(context(x, all), over=all)
+    second: mean(context(first * x + delay(x), all), over=all)
+    y: {state: [n], A: 0.5, input: second * x}
+    """)
+    first = X.mean(1, keepdim=True)
+    second = (first * X + shifted(X, 1)).mean(1, keepdim=True)
+    close(y, recurrence(lambda h, t: 0.5 * h, second * X))
+
+
 def test_a_whole_sequence_ends_where_the_next_one_begins() -> None:
     reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
     reset[0, 3] = reset[1, 5] = True
