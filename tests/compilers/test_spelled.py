@@ -166,3 +166,43 @@ def results(model: torch.nn.Module, run, x: Tensor) -> tuple[Tensor, Tensor, Ten
     given = torch.autograd.grad((y * weight).sum(), leaves, allow_unused=True)
     dx, *rest = (torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, given, strict=True))
     return y.detach(), dx, torch.cat([torch.zeros(1, dtype=torch.float64), *(g.flatten() for g in rest)])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x",
+        "position * x",
+        "arange(a) * x",
+        "param([a], init=ones, dtype=float32) * x",
+        "delay(x)",
+        "delay(position * x)",
+        "window(x, slot)",
+        "window(position * x, slot)",
+        "hold(x, every=2)",
+        "hold(position * x, every=2)",
+        "delay(hold(x, every=2))",
+        "delay(delay(x))",
+        "window(delay(x), slot)",
+        "window(hold(x, every=2), slot)",
+    ],
+)
+def test_what_is_wide_enters_a_product_as_data_and_memories_are_kept_as_is_said(value: str) -> None:
+    made = {
+        dtype: ssir.compile(one(f"linear({value}, c, over=b)"), dtype=dtype)
+        for dtype in (torch.float64, torch.bfloat16)
+    }
+    x = torch.randn(2, 7, 3, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        wanted, _ = made[torch.float64](x.double(), reset=RESET)
+        narrow = made[torch.bfloat16]
+        y, after = narrow(x, reset=RESET)
+        state, steps = narrow.initial_state(2), []
+        for t in range(7):
+            out, state = narrow.step(x[:, t], state=state, reset=RESET[:, t])
+            steps.append(out)
+    for name, memory in narrow.signature.memories.items():
+        assert after[name].dtype == state[name].dtype == memory.dtype, name
+    for found in (y, torch.stack(steps, 1)):
+        assert found.dtype == torch.bfloat16
+        assert (found.double() - wanted).abs().max() <= 0.03 * wanted.abs().max()
