@@ -76,7 +76,10 @@ ROOMS: Mapping[str, Room] = {
         _FORMS,
         _WORDS,
     ),
-    "memories": Room(("compilers/kernels/memory.py", "compilers/kernels/clock.py"), _FORMS),
+    "memories": Room(
+        ("compilers/kernels/memory.py", "compilers/kernels/clock.py"),
+        (*_FORMS[:2], "tests/runtime/test_states.py", *_FORMS[2:]),
+    ),
     "kernels": Room(
         ("compilers/kernels/*.py",),
         ("tests/compilers/test_edges.py", "tests/compilers/test_threads.py", "tests/compilers/kernels"),
