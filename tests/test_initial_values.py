@@ -149,3 +149,10 @@ def test_a_seed_and_a_name_decide_the_draw() -> None:
 def test_the_unit_matrix_lies_along_the_last_two_axes(axes: str, sizes: tuple[int, ...]) -> None:
     (found,) = first(f"y: x * sum(param([{axes}], init=eye), over=[{axes}])").values()
     assert torch.equal(found, torch.eye(*sizes[-2:], dtype=torch.float64).expand(sizes))
+
+
+@pytest.mark.parametrize(("over", "inputs"), [("a", 40), ("b", 50), ("[a, b]", 2000)])
+def test_the_fan_of_a_bias_is_that_of_its_map(over: str, inputs: int) -> None:
+    found = first(f"y: linear(x, [c, per], over={over}, bias=true, bias_init=fan_in)")["y.bias"]
+    assert found.abs().max().item() == pytest.approx(1 / math.sqrt(inputs), rel=0.06)
+    assert found.abs().max().item() <= 1 / math.sqrt(inputs)
