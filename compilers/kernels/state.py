@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import torch
@@ -34,15 +33,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Signature:
-    """Which memories a state holds, by name. Two models of one signature can go on from each other's states."""
+    """Which memories a state holds, by name. Two models of one signature can go on from each other's states. ``rounded``: those that are
+    kept narrower than they are computed."""
 
     model: str
     memories: Mapping[str, Memory]
+    rounded: dict[str, torch.dtype] = field(init=False)
 
-    @cached_property
-    def rounded(self) -> dict[str, torch.dtype]:
-        """The memories that are kept narrower than they are computed."""
-        return {name: memory.dtype for name, memory in self.memories.items() if memory.rounded}
+    def __post_init__(self) -> None:
+        found = {name: memory.dtype for name, memory in self.memories.items() if memory.rounded}
+        object.__setattr__(self, "rounded", found)
 
     def check(self, state: Mapping[str, Tensor], batch: int, device: torch.device) -> None:
         """Raise StateError unless this is a state of the model for so many sequences."""
