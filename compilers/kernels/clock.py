@@ -105,7 +105,6 @@ class Time:
         moment = Time(
             self.batch, None, position, None if self.reset is None else self.reset[:, t], self.data, self.device
         )
-        moment.fresh = self.fresh and t == 0
         moment.outer = self, t
         return moment
 

@@ -82,7 +82,12 @@ ROOMS: Mapping[str, Room] = {
     ),
     "kernels": Room(
         ("compilers/kernels/*.py",),
-        ("tests/compilers/test_edges.py", "tests/compilers/test_threads.py", "tests/compilers/kernels"),
+        (
+            "tests/compilers/test_edges.py",
+            "tests/compilers/test_threads.py",
+            "tests/compilers/test_context.py",
+            "tests/compilers/kernels",
+        ),
         _WORDS,
     ),
     "native": Room(("compilers/kernels/*.c",), ("tests/compilers/test_threads.py", "tests/compilers/kernels")),
