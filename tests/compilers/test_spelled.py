@@ -92,6 +92,7 @@ EXPRESSIONS = {
     "merge turned": "merge(x, [b, a], wide)",
     "concat": "concat([x, linear(x, [a, a3])], both)",
     "pack": "linear(pack([x, w * x], half), c, over=[half, b])",
+    "slice of no other name": "concat([slice(x, b, 2, 4), slice(x, b, 0, 2)], b)",
     "slice": "slice(x, b, 1, 3, out=half) * slice(x, b, stop=2, out=half)",
     "select": "select(x, b, position % 4)",
     "select a number": "select(x, b, 1) * 2",

@@ -50,6 +50,7 @@ ROOMS: Mapping[str, Room] = {
         ),
         (
             "tests/reference",
+            "tests/compilers/test_spelled.py",
             "tests/spec/test_dims.py",
             "tests/test_initial_values.py",
             "tests/test_initial.py",
