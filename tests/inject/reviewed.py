@@ -168,7 +168,9 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("", "", "65536", "how much work pays for threads"),
     Harmless("", "", "32768", "how much work pays for threads"),
     Harmless("ssir/passes/ranges.py", "_exp", "700", "above it, exp is as good as infinite"),
-    Harmless("ssir/spec/static.py", "power", "1", "what overflows says so by itself; this only keeps whole numbers small"),
+    Harmless(
+        "ssir/spec/static.py", "power", "1", "what overflows says so by itself; this only keeps whole numbers small"
+    ),
     Harmless("compilers/torch/ops.py", "cleared", "mask is None", "to clear twice, or by no mask, changes nothing"),
     Harmless("ssir/functions/", "", "is_unknown", "after an error only more errors are kept away"),
 )
