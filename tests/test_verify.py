@@ -371,3 +371,24 @@ main: lm
 """
     report = ssir.verify(ssir.loads(text), steps=(1, 50), every_form=False, thorough=True)
     assert report.ok and max(row.steps for row in report.rows) == 20
+
+
+def test_gradients_of_a_norm_add_up_in_bfloat16() -> None:
+    spec = ssir.loads(
+        """ssir: 1
+name: normed
+dims: {model: 4}
+components:
+  main:
+    input: {x: [model]}
+    graph: {y: "layer_norm(x, over=model)"}
+    output: y
+main: main
+"""
+    )
+    model = ssir.compile(spec, dtype=torch.bfloat16)
+    x, weight = (torch.randn(3, 200, 4, generator=torch.Generator().manual_seed(i)).bfloat16() for i in (0, 1))
+    y, _ = model(x)
+    found = torch.autograd.grad((y * weight).float().sum(), dict(model.named_parameters())["y.bias"])[0]
+    wanted = weight.double().sum((0, 1))
+    assert (found.double() - wanted).abs().max() <= 0.004 * wanted.abs().max()

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as torch_modules
 
 from .linear import linear
-from .operations import block_linear
+from .operations import block_linear, layer_norm
 from .pointwise import rms_norm
 
 Place = torch.device | None
@@ -71,10 +71,7 @@ class LayerNorm(nn.LayerNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = owned(self, "weight"), maybe(self, "bias")
-        if weight.dtype != x.dtype:
-            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        return layer_norm(x, owned(self, "weight"), maybe(self, "bias"), self.eps)
 
 
 class BlockLinear(nn.Module):

@@ -98,9 +98,10 @@ def block_linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    return F.layer_norm(
-        x, x.shape[-1:], None if weight is None else weight.to(x.dtype), None if bias is None else bias.to(x.dtype), eps
-    )
+    """Along the last axis. On the CPU torch sums the gradients of weight and bias in the dtype of x, so a narrow x is widened."""
+    wide = state_type(x.dtype) if x.is_cpu else x.dtype
+    weight, bias = (None if one is None else of_type(one, wide) for one in (weight, bias))
+    return of_type(F.layer_norm(of_type(x, wide), x.shape[-1:], weight, bias, eps), x.dtype)
 
 
 def wide_norm(x: Tensor, dims: Sequence[int], eps: float, centre: bool) -> Tensor:
