@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 import ssir
 from ssir import passes
@@ -382,3 +383,27 @@ def test_a_growing_memory_read_where_the_state_feeds_back_is_refused_with_a_way_
         ssir.compile(spec(graph))
     bounded = graph.replace("slot", "long")
     assert ssir.verify(spec(bounded), steps=(1, 30)).ok
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        "sum(window(x, far) * param([far, n], init=normal(1)), over=far)",
+        "sum(softmax(window(x, far) + param([far, n], init=normal(1)), over=far) * window(x, far), over=far)",
+        "sum(softmax(window(x, far) + param([n, far], init=normal(1)), over=far) * window(x, far), over=far)",
+    ],
+)
+def test_constants_over_a_long_register_lie_beside_its_entries(y: str) -> None:
+    one = spec(f"y: {y}")
+    model = ssir.compile(
+        ssir.loads(one.module.document.source.text.replace("n: 3", "n: 3, far: 40")), dtype=torch.float64
+    )
+    x = torch.randn(2, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, _ = ssir.reference(model, x)
+        torch.testing.assert_close(model(x)[0], wanted, rtol=1e-10, atol=1e-10)
+        first, state = model(x[:, :45])
+        torch.testing.assert_close(first, wanted[:, :45], rtol=1e-10, atol=1e-10)
+        for t in range(45, 50):
+            y_t, state = model.step(x[:, t], state)
+            torch.testing.assert_close(y_t, wanted[:, t], rtol=1e-10, atol=1e-10)
