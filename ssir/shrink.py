@@ -214,8 +214,12 @@ def _uses_all(graph: Graph) -> bool:
 
 def room(graph: Graph) -> float:
     """How many steps the tables that are indexed by position have room for."""
+    return _room(passes.run(graph))
+
+
+def _room(done: Graph) -> float:
     steps = math.inf
-    for one, index, rows in _tables(passes.run(graph)):
+    for one, index, rows in _tables(done):
         if index.type.dependence is Dependence.POSITION and not math.isfinite(interval(one, index.name)[1]):
             steps = min(steps, rows if index.op == "position" else rows - _OFFSET)
     return max(steps, 1)
@@ -223,8 +227,9 @@ def room(graph: Graph) -> float:
 
 def _has_room(graph: Graph, steps: float) -> bool:
     """Whether tables that are indexed by position, or up to a known number, are long enough."""
-    known = ((interval(one, index.name)[1], rows) for one, index, rows in _tables(passes.run(graph)))
-    return room(graph) >= steps and all(rows > top for top, rows in known if math.isfinite(top))
+    done = passes.run(graph)
+    known = ((interval(one, index.name)[1], rows) for one, index, rows in _tables(done))
+    return _room(done) >= steps and all(rows > top for top, rows in known if math.isfinite(top))
 
 
 def _tables(graph: Graph) -> Iterator[tuple[Graph, Node, int]]:

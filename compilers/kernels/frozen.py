@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
+from .layers import hooked
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ class Kept:
 
     def __init__(self, module: nn.Module, plain: bool) -> None:
         self.plain = plain
-        self.quiet = not torch_modules._has_any_global_hook() and not any(map(_hooked, module.modules()))
+        self.quiet = not torch_modules._has_any_global_hook() and not any(map(hooked, module.modules()))
         self._known: list[tuple[dict[str, Any], str, Tensor]] = [
             (home, name, x)
             for one in module.modules()
@@ -46,13 +48,3 @@ class Kept:
             self._values[key] = make()
         found: T = self._values[key]
         return found
-
-
-def _hooked(module: nn.Module) -> bool:
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks)

@@ -121,10 +121,15 @@ def owned(module: nn.Module, name: str) -> Tensor:
     return found
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module would call something else too."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
 def plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether nobody would notice if the weights of a module were used without calling it."""
-    if type(module) is not kind or torch_modules._has_any_global_hook():
-        return False
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+    if type(module) is not kind or torch_modules._has_any_global_hook() or hooked(module):
         return False
     return all(p is None or type(p) in (Tensor, nn.Parameter, FakeTensor) for p in module._parameters.values())
