@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .support import of_type
+
 _LONG_AGO = 2**40
 
 
@@ -49,11 +51,11 @@ class Time:
 
     def as_data(self, x: Tensor) -> Tensor:
         """x in the dtype of the data."""
-        return x if x.dtype == self.data else x.to(self.data)
+        return of_type(x, self.data)
 
     def as_wide(self, x: Tensor) -> Tensor:
         """x in float32 at least."""
-        return x if x.dtype == self.dtype else x.to(self.dtype)
+        return of_type(x, self.dtype)
 
     @property
     def real(self) -> torch.dtype:
