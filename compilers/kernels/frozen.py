@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
 from .layers import hooked
 
-T = TypeVar("T")
-
 
 class Kept:
-    """Values made from the parameters of a module, each made when it is first asked for. ``plain``: what the module said then;
+    """``values`` made from the parameters of a module, each when it is first asked for. ``plain``: what the module said then;
     ``quiet``: whether no module in it has a hook, so that the code of each may be run without asking.
 
     A parameter is what it was if it is the same tensor, of the same version.
@@ -32,7 +29,7 @@ class Kept:
         ]
         self._versioned = [x for *_, x in self._known if not x.is_inference()]
         self._versions = [x._version for x in self._versioned]
-        self._values: dict[Any, Any] = {}
+        self.values: dict[Any, Any] = {}
 
     def fits(self) -> bool:
         """Whether every parameter is the tensor that it was, and unchanged."""
@@ -42,9 +39,3 @@ class Kept:
             if home.get(name) is not x:
                 return False
         return True
-
-    def once(self, key: Any, make: Callable[[], T]) -> T:
-        if key not in self._values:
-            self._values[key] = make()
-        found: T = self._values[key]
-        return found

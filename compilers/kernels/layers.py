@@ -88,7 +88,7 @@ class BlockLinear(nn.Module):
         return f"per={per}, in_features={width}, out_features={out}, bias={self.bias is not None}"
 
     def forward(self, x: Tensor) -> Tensor:
-        return block_linear(x, self.weight, self.bias)
+        return block_linear(x, owned(self, "weight"), maybe(self, "bias"))
 
 
 class Values(nn.Module):

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from . import native
 from .support import recorded, without_autocast
@@ -33,15 +32,15 @@ def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[..., o] = sum_i x[..., i] w[o, i] + bias[o], as `torch.nn.functional.linear`."""
     if not _special(x, w, bias):
         return F.linear(x, w, bias)
-    rows = x.numel() // w.shape[1]
-    if not _few(rows, w) and not _large(rows, w):
-        return F.linear(x, w, bias)
-    return _linear(x, w, bias) if recorded(x, w, bias) else _product(x, w, bias)
+    if recorded(x, w, bias):
+        rows = x.numel() // w.shape[1]
+        return _linear(x, w, bias) if _few(rows, w) or _large(rows, w) else F.linear(x, w, bias)
+    return _product(x, w, bias)
 
 
 def _special(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
     """Whether anything but torch's own `linear` may run."""
-    if native.tracing() or forward_ad._current_level >= 0 or torch._C._is_any_autocast_enabled():
+    if not native.alone() or torch._C._is_any_autocast_enabled():
         return False
     for tensor in (x, w, bias):
         if tensor is not None and (not native.plain(tensor) or tensor.dtype != torch.float32):

@@ -236,8 +236,7 @@ def _kept(slots: Tensor, slot: Tensor, entered: Tensor, start: Tensor | None) ->
 def by_slot(x: Tensor, dim: int, time: Time, entries: int, size: int | None, lag: int) -> Tensor:
     """A constant over slots laid out over entries: dim (negative) becomes [1, (steps,) entries] there, in front of the rest."""
     slot = time.slots(entries, size, lag).clamp(0, x.shape[dim] - 1)
-    moved = x.movedim(dim, 0)[slot]
-    return moved.movedim(slot.dim() - 1, dim) if moved.dim() > slot.dim() else moved
+    return x.movedim(dim, 0)[slot].movedim(slot.dim() - 1, dim)
 
 
 def recall_all(

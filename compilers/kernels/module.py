@@ -47,25 +47,33 @@ class Run:
         """What only parameters decide, made by a method of the body."""
         if self.kept is None:
             return make(self)
-        body = make.__self__  # type: ignore[attr-defined]
-        return self.kept.once((self.at, id(body), make.__name__), lambda: make(self))
+        key = self.at, make
+        found: tuple[Any, ...] | None = self.kept.values.get(key)
+        if found is None:
+            found = self.kept.values[key] = make(self)
+        return found
 
     def part(self, body: Body, path: str) -> Callable[..., Any]:
         """What computes a part or a component: the module, or, where nobody watches and it is kept, its code."""
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.part(path)
-        return kept.once((id(body), path, self.time.steps is None, self.time.each), lambda: self._code(body.part(path)))
+        key = body, path, self.time.steps is None, self.time.each
+        found: Callable[..., Any] | None = kept.values.get(key)
+        if found is None:
+            found = kept.values[key] = self._code(body.part(path))
+        return found
 
     def layers(self, body: Body, path: str) -> Iterable[tuple[int, str, Callable[..., Any]]]:
         """The layers of a stack: index, kind, and what computes it."""
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.layers(path)
-        return kept.once(
-            (id(body), path, self.time.steps is None, self.time.each),
-            lambda: [(i, kind, self._code(layer)) for i, kind, layer in body.layers(path)],
-        )
+        key = body, path, self.time.steps is None, self.time.each
+        found: list[tuple[int, str, Callable[..., Any]]] | None = kept.values.get(key)
+        if found is None:
+            found = kept.values[key] = [(i, kind, self._code(layer)) for i, kind, layer in body.layers(path)]
+        return found
 
     def _code(self, module: nn.Module) -> Callable[..., Any]:
         """What a module runs in this call, its hooks apart."""
@@ -183,7 +191,11 @@ class Body(nn.Module):
         side by side in every call takes longer than it saves.)"""
         if run.kept is None or not run.plain:
             return [self.part(path)(x) for path in paths]
-        weight, bias, sizes = run.kept.once((run.at, id(self), *paths), lambda: self._join(paths))
+        key = self, paths
+        joined = run.kept.values.get(key)
+        if joined is None:
+            joined = run.kept.values[key] = self._join(paths)
+        weight, bias, sizes = joined
         found: Sequence[Tensor] = linear(x, weight, bias).split(sizes, -1)
         return found
 
@@ -390,7 +402,7 @@ class Model(Body):
         """What is kept from call to call, if anything may be."""
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or id(self) not in _FROZEN.get():
             return None
-        if native.tracing():
+        if not native.alone():
             return None
         kept = self._kept
         if kept is None or not kept.fits():

@@ -56,7 +56,7 @@ def reason() -> str:
 
 def usable(*tensors: Tensor | None) -> bool:
     """Whether native code can take these tensors: plain CPU tensors of one real type (or bool), nobody watching."""
-    if tracing() or forward_ad._current_level >= 0:
+    if not alone():
         return False
     dtype: torch.dtype | None = None
     for tensor in tensors:
@@ -84,12 +84,19 @@ def tracing() -> bool:
     return watched() or transformed()
 
 
+def alone() -> bool:
+    """Whether nobody is watching, and no derivative goes forward along with the numbers."""
+    if not torch.compiler.is_compiling() and _settled.get():
+        return True
+    return not tracing() and forward_ad._current_level < 0
+
+
 _settled: ContextVar[bool] = ContextVar("settled", default=False)
 
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """Inside, nobody is watching, and nobody will be: it was found out once for all kernels of a call."""
+    """Inside, all are ``alone``, and will be: it was found out once for all kernels of a call."""
     token = _settled.set(True)
     try:
         yield
@@ -152,8 +159,7 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None
     """Call C function `name` for numbers of `dtype`: tensors go as pointers, None as NULL, integers as they are.
 
     Raises TypeError or ValueError where an argument is not as the signature says."""
-    values = _signatures[name].values(dtype, arguments, torch.get_num_threads())
-    _function(dtype, name, len(values))(*values)
+    _function(dtype, name)(*_signatures[name].values(dtype, torch.get_num_threads(), *arguments))
 
 
 _failures: dict[torch.dtype, str] = {}
@@ -170,14 +176,14 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 @functools.cache
-def _function(dtype: torch.dtype, name: str, arity: int) -> "ctypes._NamedFuncPointer":
+def _function(dtype: torch.dtype, name: str) -> "ctypes._NamedFuncPointer":
     loaded = library(dtype)
     if loaded is None:
         raise NativeError(_failures[dtype])
     function: ctypes._NamedFuncPointer = getattr(loaded, name)
     function.restype = None
     # A pointer fits into an int64 and travels like one wherever these kernels are built.
-    function.argtypes = [ctypes.c_int64] * arity
+    function.argtypes = [ctypes.c_int64] * (len(_signatures[name].arguments) + 1)  # the number of threads
     return function
 
 

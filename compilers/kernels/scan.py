@@ -205,7 +205,7 @@ def _forward(
     keep: bool, a: Tensor, b: Tensor, start: Tensor, clear: Tensor, reset: Tensor | None, maximum: bool
 ) -> tuple[tuple[Tensor, ...], Kept]:
     h = torch.empty_like(b)
-    native.call("scan_forward", b.dtype, a, b, start, clear, reset, h, *_sizes(a, b), maximum)
+    native.call("scan_forward", b.dtype, a, b, start, clear, reset, h, *_sizes(a, b), int(maximum))
     return (h,), ()
 
 

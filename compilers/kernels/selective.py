@@ -117,7 +117,7 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """One native step without autograd: decoding. Unlike a scan of many steps it turns no layout around."""
     y, h = torch.empty_like(u), torch.empty_like(h0)
-    native.call("selective_step", u.dtype, g, L, u, b, c, h0, reset, y, h, u.shape[0], *L.shape, before)
+    native.call("selective_step", u.dtype, g, L, u, b, c, h0, reset, y, h, u.shape[0], *L.shape, int(before))
     return y, h
 
 
@@ -159,7 +159,9 @@ def _forward(
     y, last = torch.empty_like(u), torch.empty_like(start)
     kept = u.new_empty(u.shape[0], -(-u.shape[1] // CHUNK), *start.shape[1:]) if keep else None
     rates = L.t().contiguous()
-    native.call("selective_forward", u.dtype, g, rates, u, b, c, start, reset, y, last, kept, *_sizes(u, L), before)
+    native.call(
+        "selective_forward", u.dtype, g, rates, u, b, c, start, reset, y, last, kept, *_sizes(u, L), int(before)
+    )
     return (y, last.transpose(1, 2)), (kept,)
 
 
@@ -172,7 +174,7 @@ def _backward(
     dg, du, drates = torch.empty_like(g), torch.empty_like(u), torch.empty_like(flow)
     db, dc = b.new_zeros(2, torch.get_num_threads(), *b.shape).unbind()
     read = (g, L.t().contiguous(), u, b, c, reset, *kept, dy)
-    native.call("selective_backward", u.dtype, *read, dg, drates, du, db, dc, flow, *_sizes(u, L), before)
+    native.call("selective_backward", u.dtype, *read, dg, drates, du, db, dc, flow, *_sizes(u, L), int(before))
     return dg, drates.sum(0).t(), du, db.sum(0), dc.sum(0), flow.transpose(1, 2), None, None
 
 

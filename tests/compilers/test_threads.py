@@ -10,6 +10,7 @@ from torch import Tensor
 
 import ssir
 from ssir.compilers.kernels import native
+from ssir.compilers.kernels.pointwise import rms_norm
 from ssir.compilers.kernels.selective import selective_scan
 from tests.compilers.test_forms import spec
 
@@ -100,3 +101,19 @@ def test_each_thread_adds_into_a_share_of_its_own() -> None:
         sums(slice(None), 2), sums(slice(half), 1), sums(slice(half, None), 1), strict=True
     ):
         assert torch.equal(whole, first + second)
+
+
+@pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there is but one thread here")
+def test_each_thread_adds_into_a_share_of_its_own_in_a_norm() -> None:
+    """Then two threads make the sum over all rows as one makes it over each half, to the last bit."""
+    rows, width = 4096, 64
+    random = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(rows, width, generator=random) for _ in range(2))
+    scale = torch.ones(width, requires_grad=True)
+
+    def sums(which: slice, threads: int) -> Tensor:
+        torch.set_num_threads(threads)
+        return torch.autograd.grad((rms_norm(x[which], scale, 1e-6) * weight[which]).sum(), scale)[0]
+
+    half = rows // 2
+    assert torch.equal(sums(slice(None), 2), sums(slice(half), 1) + sums(slice(half, None), 1))

@@ -153,10 +153,10 @@ WRONG: dict[str, tuple[str, Callable[[], Any], type[Exception]]] = {
 def test_nothing_wrong_gets_into_native_code(numbers: dict[str, Any], case: str) -> None:
     name, make, error = WRONG[case]
     signature = Signature(TAKEN)
-    signature.values(torch.float32, tuple(numbers.values()), 1)
+    signature.values(torch.float32, 1, *numbers.values())
     numbers[name] = make()
     with pytest.raises(error, match="few_rows: `"):
-        signature.values(torch.float32, tuple(numbers.values()), 1)
+        signature.values(torch.float32, 1, *numbers.values())
     with pytest.raises(error, match="few_rows: `"):
         native.call("few_rows", torch.float32, *numbers.values())
 
@@ -170,11 +170,11 @@ def test_arguments_are_counted(numbers: dict[str, Any]) -> None:
 def test_rows_that_lie_apart_stay_within_their_memory() -> None:
     signature = Signature("f x{R:s,D:1} R D<=8 s")
     x = torch.ones(4, 10)
-    signature.values(torch.float32, (x[:, :3], 4, 3, 10), 1)
-    signature.values(torch.float32, (x[:, 7:], 4, 3, 10), 1)
+    signature.values(torch.float32, 1, x[:, :3], 4, 3, 10)
+    signature.values(torch.float32, 1, x[:, 7:], 4, 3, 10)
     for wrong in ((x[:, 8:], 4, 3, 10), (x, 5, 3, 10), (x, 4, 3, 13), (x, 4, 9, 10), (x, -1, 3, 10), (x, 4, 3, -10)):
         with pytest.raises(ValueError, match="f: `"):
-            signature.values(torch.float32, wrong, 1)
+            signature.values(torch.float32, 1, *wrong)
 
 
 def test_random_arguments_are_right_or_refused() -> None:
@@ -191,7 +191,7 @@ def test_random_arguments_are_right_or_refused() -> None:
         dtypes[1] = torch.bool
         tensors = [torch.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
         try:
-            signature.values(torch.float32, (*tensors, *sizes), 1)
+            signature.values(torch.float32, 1, *tensors, *sizes)
         except (TypeError, ValueError):
             continue
         taken += 1
