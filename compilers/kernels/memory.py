@@ -217,7 +217,10 @@ def windows(seen: Tensor, time: Time, size: int, lag: int, start: Tensor | None 
     elif before > need:
         seen = seen[:, before - need :]
     seen = seen[:, : seen.shape[1] - lag] if lag else seen
-    slots = seen.unfold(1, size, 1).movedim(-1, 2).flip(2)
+    slots = seen.unfold(1, size, 1).movedim(-1, 2)
+    if native.watched():
+        slots = slots.contiguous()  # to turn around what overlaps, torch asks how many steps there are
+    slots = slots.flip(2)
     if time.reset is None:
         return slots
     slot = torch.arange(size, device=time.device)

@@ -79,7 +79,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "memories": Room(
         ("compilers/kernels/memory.py", "compilers/kernels/clock.py"),
-        (*_FORMS[:2], "tests/runtime/test_states.py", *_FORMS[2:]),
+        (*_FORMS[:2], "tests/compilers/test_exported.py", "tests/runtime/test_states.py", *_FORMS[2:]),
     ),
     "kernels": Room(
         ("compilers/kernels/*.py",),
