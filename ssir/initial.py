@@ -83,7 +83,7 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "arctan": torch.arctan,
     "sigmoid": torch.sigmoid,
-    "softplus": torch.nn.functional.softplus,
+    "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40),
     "softplus_inverse": lambda x: x + torch.log(-torch.expm1(-x)),
     "relu": torch.relu,
     "elu": torch.nn.functional.elu,

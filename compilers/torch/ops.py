@@ -54,7 +54,7 @@ _UNARY: Mapping[str, str] = {
     "gelu_tanh": 'F.gelu({0}, approximate="tanh")',
     "relu": "torch.relu({0})",
     "elu": "F.elu({0})",
-    "softplus": "F.softplus({0})",
+    "softplus": "F.softplus({0}, threshold=40)",  # above, it is x: by itself torch says so from 20 on, where float64 differs
     "reciprocal": "torch.reciprocal({0})",
     "erf": "torch.erf({0})",
     "real": "torch.real({0})",

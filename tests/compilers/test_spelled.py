@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import ssir
+from ssir.ir.ops import UNARY
 from ssir.registry import registry
 
 DIMS = "{a: 3, b: 4, c: 5, half: 2, tall: 2, wide: 12, slot: 3, both: 7, entry: 6, a2: 3, a3: 3, b2: 4}"
@@ -151,6 +152,33 @@ def test_what_is_compiled_means_what_is_written(name: str) -> None:
         for t in range(7):
             y, state = model.step(x[:, t], state=state, reset=RESET[:, t])
             torch.testing.assert_close(y, wanted[0][:, t], rtol=1e-9, atol=1e-9, msg=f"{name}: step {t}")
+
+
+SCALE = [10.0**k for k in range(-6, 3)] + [3.0, 15.0, 19.0, 21.0, 30.0, 36.0, 39.0, 41.0, 88.0, 89.0, 700.0]
+
+
+@pytest.mark.parametrize("op", sorted(UNARY - {"real", "imag", "conj", "detach"}))
+def test_functions_are_right_at_every_size(op: str) -> None:
+    """Also where exp overflows, and where a short cut would do in float32."""
+    text = f"ssir: 1\nname: one\ndims: {{n: {2 * len(SCALE)}, m: 4}}\ncomponents: {{main: {{input: {{x: [n, m]}}, graph: {{y: '{op}(x)'}}, output: y}}}}\nmain: main\n"
+    spec = ssir.loads(text)
+    line = torch.tensor([sign * size for size in SCALE for sign in (1, -1)], dtype=torch.float64)
+    near = torch.linspace(0.97, 1.03, 4 * 30, dtype=torch.float64).view(30, 1, 4)
+    for dtype, close in ((torch.float64, 1e-14), (torch.float32, 2e-6)):
+        model = ssir.compile(spec, dtype=dtype)
+        x = (line[:, None] * near).to(dtype)[None].requires_grad_()
+        exact = x.detach().double().requires_grad_()
+        found, wanted = model(x)[0], ssir.reference(model, exact)[0]
+        slopes = [torch.autograd.grad(y.sum(), at)[0] for y, at in ((found, x), (wanted, exact))]
+        for what, one, other in (("value", found, wanted), ("slope", *slopes)):
+            inside = other.abs() < torch.finfo(dtype).max / 4
+            error = ((one.double() - other).abs() / (1 + other.abs() + exact.abs()))[inside]
+            assert error.max() <= close, (
+                what,
+                dtype,
+                float(exact.detach()[inside][error.argmax()]),
+                float(error.max()),
+            )
 
 
 RESET = torch.zeros(2, 7, dtype=torch.bool)
