@@ -10,7 +10,7 @@ from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import Cost, Form, Match
 from ssir.errors import UsageError, nearest
 from ssir.ir.graph import Dependence, Graph, Node, owners
-from ssir.ir.ops import CORE
+from ssir.ir.ops import TABLE
 from ssir.passes.facts import Facts, facts, is_complex
 from ssir.registry import registry
 
@@ -225,7 +225,7 @@ def flops_per_token(graph: Graph) -> float:
             case "embed" | "input" | "param" | "const" | "rename" | "split" | "merge":
                 pass
             case _:
-                plugin = None if node.op in CORE else registry.get("op", node.op)
+                plugin = None if node.op in TABLE else registry.get("op", node.op)
                 count = getattr(plugin, "flops", None)
                 total += count(graph, node) if count else node.type.numel()
     return total

@@ -12,6 +12,7 @@ from ssir import catalogue
 from ssir.codes import CODES
 from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.ir.graph import Axis, Node
+from ssir.ir.ops import MODULES
 from ssir.registry import registry
 
 _KINDS: Mapping[Any, str] = {
@@ -82,7 +83,23 @@ def codes() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"functions.md": functions, "codes.md": codes, "zoo.md": catalogue.page}
+def operations() -> str:
+    """docs/ir.md: the operations of the IR."""
+    parts = ["# The IR", "", "Written by `python -m ssir.docs` from the table of operations.", ""]
+    parts += ["`?`: may be missing; `*`: any number. `ssir show NAME --ir` prints the IR of a spec.", ""]
+    rooms = [((inspect.getdoc(module) or "").split(".")[0], module.OPS) for module in MODULES]
+    rooms.append(("Of the plugins", tuple(one.op for _, one in registry.all("op"))))
+    for words, ops in rooms:
+        parts += [f"## {' '.join(words.split())}", "", " · ".join(f"`{op}`" for op in ops), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "functions.md": functions,
+    "codes.md": codes,
+    "ir.md": operations,
+    "zoo.md": catalogue.page,
+}
 
 
 def main() -> None:

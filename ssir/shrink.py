@@ -14,7 +14,7 @@ from math import prod
 from ssir import passes
 from ssir.errors import SSIRError
 from ssir.ir.graph import Dependence, Graph, Node
-from ssir.ir.ops import NORM
+from ssir.ir.ops.sums import NORM
 from ssir.passes.ranges import interval
 from ssir.spec.load import Spec
 

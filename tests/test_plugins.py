@@ -111,7 +111,7 @@ def installed(where: Path, name: str, code: str) -> None:
 THIRD = '''
 def swish(cx, a: "Node", beta: float = 1.0) -> "Node":
     """a sigmoid(beta a)."""
-    return cx.elementwise("mul", (a, cx.elementwise("sigmoid", (cx.elementwise("mul", (a, cx.number(beta))),))))
+    return cx.emit("mul", (a, cx.emit("sigmoid", (cx.emit("mul", (a, cx.number(beta))),))))
 
 from ssir.ir.graph import Node
 

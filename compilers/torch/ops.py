@@ -650,7 +650,7 @@ def _rename(e: Emitter, node: Node) -> str:
 
 def _split(e: Emitter, node: Node) -> str:
     own = e.node(node.inputs[0]).type.names
-    sizes = [node.type.axis(name).size or 0 for name in node.attrs["into"]]
+    sizes = [size for _, size in node.attrs["into"]]
     return e.let(
         node.name, f"{e.value(node.inputs[0])}.unflatten({own.index(node.attrs['axis']) - len(own)}, {shape(sizes)})"
     )
@@ -731,7 +731,8 @@ def _index(e: Emitter, name: str) -> str:
 
 def _expand(e: Emitter, node: Node) -> str:
     x = _as_tensor(e, node.inputs[0], e.fitted(node.inputs[0], node.type.names))
-    sizes = ", ".join(str(a.size) if a.name in node.attrs["axes"] else "-1" for a in node.type.axes)
+    new = dict(node.attrs["axes"])
+    sizes = ", ".join(str(new.get(axis.name, -1)) for axis in node.type.axes)
     lead = "".join("-1, " for _ in range(e.lead(node.inputs[0])))
     return e.let(node.name, f"{x}.expand({lead}{sizes})")
 

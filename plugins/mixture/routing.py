@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
 from ssir.ir.graph import Axis, Graph, Node, Type
-from ssir.ir.ops import AxesError, absent, broadcast
-from ssir.spec.build import UNKNOWN, Site, is_unknown
+from ssir.ir.op import Op, Use, absent, broadcast, check_over, check_real, names, without
+from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 def top(cx: Site, a: Node, k: int, over: Axis) -> Node:
     """1 at the k largest entries along an axis, of equal ones at the first, 0 at the others. No gradient flows through it."""
-    if is_unknown(a):
-        return cx.emit("top", (a,), Type(dtype=UNKNOWN), over=over.name, k=k)
     cx.over(a, (over,))
-    cx.real("top", [a.type])
     if not 1 <= k <= (over.size or k):
         cx.fail("SSIR018", f"{k} of the {over.size} entries of `{over.name}` cannot be chosen", "k", "count from 1")
-    return cx.emit("top", (a,), Type(a.type.axes, absent=absent([a.type], (over.name,))), over=over.name, k=k)
+    return cx.emit("top", (a,), over=over.name, k=k)
+
+
+def _chosen(use: Use) -> Type:
+    a = use.of("a")
+    check_over(a, (use["over"],), "over")
+    check_real("top", [a])
+    return Type(a.axes, absent=absent([a], (use["over"],)))
 
 
 def experts(
@@ -46,7 +50,7 @@ def experts(
     with top(..., over=expert), only the experts chosen are run.
     """
     if is_unknown(x, weights):
-        return cx.emit("experts", (x, weights), Type(dtype=UNKNOWN))
+        return cx.later()
     cx.over(weights, (expert,), "weights")
     if over is not None:
         cx.over(x, over)
@@ -54,36 +58,34 @@ def experts(
     if not contracted:
         cx.fail("SSIR014", "there is no axis to contract", "x", "give the experts a value that has axes")
     cx.finite((expert, hidden, *out, *contracted), "over", "an expert")
-    gone = {axis.name for axis in contracted}
     if expert.name in x.type.names:
         cx.fail("SSIR014", f"the value has the axis `{expert.name}` itself", "x", "use it up, or rename it, first")
-    try:
-        rest = broadcast(
-            [
-                Type(tuple(axis for axis in x.type.axes if axis.name not in gone)),
-                Type(tuple(axis for axis in weights.type.axes if axis != expert)),
-            ]
-        )
-    except AxesError as error:
-        cx.fail("SSIR015", str(error), "weights")
     inner = tuple(Axis(f"{a.name}_" if a.name in (expert.name, hidden.name) else a.name, a.size) for a in contracted)
     maps = [cx.param(leaf, (expert, hidden, *inner), init) for leaf in (("gate", "up") if gated else ("up",))]
     maps.append(cx.param("down", (expert, *out, hidden), init))
     return cx.emit(
         "experts",
         (x, weights, *maps),
-        Type((*rest, *out), absent=absent([x.type, weights.type], tuple(gone | {expert.name}))),
         expert=expert.name,
-        over=tuple(axis.name for axis in contracted),
-        out=tuple(axis.name for axis in out),
+        over=names(contracted),
+        out=names(out),
         gated=gated,
         activation=activation,
     )
 
 
+def _weighed(use: Use) -> Type:
+    x, weights, *_, down = use.types
+    expert, over = use["expert"], use["over"]
+    made = tuple(Axis(name, size) for name, size in zip(use["out"], down.sizes[1:], strict=False))
+    rest = broadcast([Type(without(x, over)), Type(without(weights, (expert,)))])
+    return Type((*rest, *made), absent=absent([x, weights], (*over, expert)))
+
+
 class Top:
     """The operation ``top{over, k}(a)``."""
 
+    op = Op("top", ("a",), ("over", "k"), _chosen)
     keeps_dtype = True  # of its operand
 
     def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
@@ -120,6 +122,8 @@ class Top:
 
 class Experts:
     """The operation ``experts{expert, over, out, gated, activation}(x, weights, [gate,] up, down)``."""
+
+    op = Op("experts", ("x", "weights", "maps*"), ("expert", "over", "out", "gated", "activation"), _weighed)
 
     def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:
         import torch

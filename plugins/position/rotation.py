@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Symbol
 from ssir.ir.graph import Axis, Node, Type
-from ssir.ir.ops import AxesError, absent, broadcast
+from ssir.ir.op import Op, Use, absent, broadcast, listed, without
 from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
@@ -24,30 +24,29 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
     """
     if pairs not in ("interleaved", "halves"):
         cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs", "write pairs=halves")
-    if is_unknown(a, angle):
-        return cx.emit("rotate", (a, angle), a.type, over=over.name, half="", pairs=pairs)
     cx.over(a, (over,))
+    if is_unknown(a, angle):
+        return a
     half = [x for x in angle.type.axes if x.name not in a.type.names]
     if len(half) != 1 or over.size is None or 2 * (half[0].size or 0) != over.size:
-        message = f"the angle needs one axis of its own, half as long as `{over.name}`: its axes: {', '.join(map(str, angle.type.axes))}"
-        cx.fail(
-            "SSIR014",
-            message,
-            "angle",
-            "make it of position and arange(half): position * base ** (-arange(half) / half)",
+        words = (
+            f"the angle needs one axis of its own, half as long as `{over.name}`: its axes: {listed(angle.type.axes)}"
         )
-    rest = Type(tuple(x for x in angle.type.axes if x.name != half[0].name))
-    try:
-        axes = broadcast([a.type, rest])
-    except AxesError as error:
-        cx.fail("SSIR015", str(error), "angle")
-    type = Type(axes, a.type.dtype, absent=absent([a.type]))
-    return cx.emit("rotate", (a, angle), type, over=over.name, half=half[0].name, pairs=pairs)
+        help = "make it of position and arange(half): position * base ** (-arange(half) / half)"
+        cx.fail("SSIR014", words, "angle", help)
+    return cx.emit("rotate", (a, angle), over=over.name, half=half[0].name, pairs=pairs)
+
+
+def _turned(use: Use) -> Type:
+    a, angle = use.types
+    rest = Type(without(angle, (use["half"],)))
+    return Type(broadcast([a, rest]), a.dtype, absent=absent([a]))
 
 
 class Rotate:
     """The operation ``rotate{over, half, pairs}(a, angle)``."""
 
+    op = Op("rotate", ("a", "angle"), ("over", "half", "pairs"), _turned)
     keeps_dtype = True  # of what it turns
 
     def reference(self, node: Node, operands: Sequence[Tensor], types: Sequence[Type], step: Step) -> Tensor:

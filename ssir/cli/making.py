@@ -63,7 +63,7 @@ from ssir.spec.build import Site
 
 def {name}(cx: Site, a: Node) -> Node:
     """a * tanh(a), entry by entry."""
-    return cx.elementwise("mul", (a, cx.elementwise("tanh", (a,), name="tanh")))
+    return cx.emit("mul", (a, cx.emit("tanh", (a,), "tanh")))
 
 
 def register(registry: Registry) -> None:

@@ -19,7 +19,8 @@ from ssir.draw.picture import Box, Kind, Row, Shade, Wire
 from ssir.draw.signals import CIRCLES, SHORT, Cone, Signals
 from ssir.draw.words import COMPARISONS, function, leaf, product
 from ssir.ir.graph import Dependence, Graph, Node
-from ssir.ir.ops import ELEMENTWISE, NORM
+from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.ops.sums import NORM
 
 _UNNAMED = frozenset({"input", "state", "component", "stack", *CIRCLES})
 _CHANGE_AXES = frozenset({"input", "linear", "embed", "state", "dot", "sum", "component", "stack"})

@@ -6,20 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ssir.ir.graph import Node
-from ssir.ir.ops import UNARY
-from ssir.spec.build import UNKNOWN, Site
+from ssir.ir.ops.elementwise import UNARY
+from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
     from ssir.registry import Registry
 
-_REAL_OF_COMPLEX = {"real", "imag", "abs"}
-
 
 def _unary(op: str) -> Callable[..., Node]:
     def call(cx: Site, a: Node) -> Node:
-        if a.type.dtype == "complex" and op in _REAL_OF_COMPLEX:
-            return cx.elementwise(op, (a,), "real")
-        return cx.elementwise(op, (a,))
+        return cx.emit(op, (a,))
 
     call.__name__ = op
     call.__doc__ = f"{op} of every entry; the axes stay."
@@ -28,39 +24,39 @@ def _unary(op: str) -> Callable[..., Node]:
 
 def where(cx: Site, condition: Node, a: Node, b: Node) -> Node:
     """a where the condition holds, else b."""
-    if condition.type.dtype not in ("bool", UNKNOWN):
+    if condition.type.dtype != "bool" and not is_unknown(condition):
         cx.fail("SSIR019", "the condition is not a comparison", "condition", help="write where(a > b, ...)")
-    return cx.elementwise("where", (condition, a, b))
+    return cx.emit("where", (condition, a, b))
 
 
 def maximum(cx: Site, a: Node, b: Node) -> Node:
     """The larger of a and b, entry by entry."""
-    return cx.elementwise("maximum", (a, b))
+    return cx.emit("maximum", (a, b))
 
 
 def minimum(cx: Site, a: Node, b: Node) -> Node:
     """The smaller of a and b, entry by entry."""
-    return cx.elementwise("minimum", (a, b))
+    return cx.emit("minimum", (a, b))
 
 
 def clamp(cx: Site, a: Node, low: float | None = None, high: float | None = None) -> Node:
     """a kept between low and high."""
-    return cx.elementwise("clamp", (a,), low=low, high=high)
+    return cx.emit("clamp", (a,), low=low, high=high)
 
 
 def complex_(cx: Site, re: Node, im: Node) -> Node:
     """re + i im."""
-    return cx.elementwise("complex", (re, im), "complex")
+    return cx.emit("complex", (re, im))
 
 
 def polar(cx: Site, r: Node, angle: Node) -> Node:
     """r e^(i angle); the angle is in radians."""
-    return cx.elementwise("polar", (r, angle), "complex")
+    return cx.emit("polar", (r, angle))
 
 
 def stop_gradient(cx: Site, a: Node) -> Node:
     """a, through which no gradient flows."""
-    return cx.elementwise("detach", (a,))
+    return cx.emit("detach", (a,))
 
 
 def register(registry: Registry) -> None:

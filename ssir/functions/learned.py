@@ -6,9 +6,9 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
-from ssir.ir.graph import Axis, Node, Type
-from ssir.ir.ops import absent, promote
-from ssir.spec.build import UNKNOWN, Site, is_unknown
+from ssir.ir.graph import Axis, Node
+from ssir.ir.op import names
+from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
     from ssir.registry import Registry
@@ -68,7 +68,7 @@ def linear(
     [per..., out..., over...]. The fan_in of a bias is that of its map.
     """
     if is_unknown(a):
-        return cx.emit("linear", (a,), Type(dtype=UNKNOWN) if over or per else Type(out), out=(), over=(), per=())
+        return cx.later() if over or per else cx.later(*out)
     if over is not None:
         cx.over(a, over)
     cx.over(a, per, "per")
@@ -112,16 +112,7 @@ def linear(
             bound = prod(axis.size or 1 for axis in contracted) ** -0.5
             bias_init = Init(f"uniform({-bound}, {bound})")
         operands.append(cx.param("bias", (*per, *out), bias_init, False, lr))
-    type = Type((*rest, *out), promote([a.type]), absent=absent([a.type], tuple(gone)))
-    return cx.emit(
-        "linear",
-        operands,
-        type,
-        over=tuple(axis.name for axis in contracted),
-        out=tuple(axis.name for axis in out),
-        per=tuple(axis.name for axis in per),
-        bias=bias,
-    )
+    return cx.emit("linear", operands, over=names(contracted), out=names(out), per=names(per), bias=bias)
 
 
 def _apart(name: str, taken: set[str]) -> str:
@@ -156,7 +147,7 @@ def embed(
             )
     else:
         weight = cx.param("weight", (vocab, *out), init, decay)
-    return cx.emit("embed", (tokens, weight), Type((*tokens.type.axes, *out), absent=tokens.type.absent))
+    return cx.emit("embed", (tokens, weight), out=names(out))
 
 
 def register(registry: Registry) -> None:

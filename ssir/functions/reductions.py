@@ -6,28 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Init
-from ssir.ir.graph import Axis, Node, Type
-from ssir.ir.ops import AxesError, absent, broadcast, promote
-from ssir.spec.build import UNKNOWN, Site, is_unknown
+from ssir.ir.graph import Axis, Node
+from ssir.ir.op import names
+from ssir.ir.ops.sums import REDUCE
+from ssir.spec.build import Site
 
 if TYPE_CHECKING:
     from ssir.registry import Registry
 
 
-def _names(axes: tuple[Axis, ...]) -> tuple[str, ...]:
-    return tuple(axis.name for axis in axes)
-
-
 def _reduce(op: str) -> Callable[..., Node]:
     def call(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
-        if is_unknown(a):
-            return cx.emit(op, (a,), Type(dtype=UNKNOWN), over=_names(over))
         cx.over(a, over)
-        if op in ("max", "min"):
-            cx.real(op, [a.type])
-        names = _names(over)
-        axes = tuple(axis for axis in a.type.axes if axis.name not in names)
-        return cx.emit(op, (a,), Type(axes, promote([a.type]), absent=absent([a.type], names)), over=names)
+        return cx.emit(op, (a,), over=names(over))
 
     call.__name__ = op
     call.__doc__ = f"The {op} along the axes named; they are used up."
@@ -36,27 +27,15 @@ def _reduce(op: str) -> Callable[..., Node]:
 
 def dot(cx: Site, a: Node, b: Node, over: tuple[Axis, ...]) -> Node:
     """The sum of a * b along the axes named, which both have; the other axes broadcast by name."""
-    names = _names(over)
-    if is_unknown(a, b):
-        return cx.emit("dot", (a, b), Type(dtype=UNKNOWN), over=names)
     cx.over(a, over, "a")
     cx.over(b, over, "b")
-    try:
-        axes = tuple(axis for axis in broadcast([a.type, b.type]) if axis.name not in names)
-    except AxesError as error:
-        cx.fail("SSIR015", str(error))
-    return cx.emit(
-        "dot", (a, b), Type(axes, promote([a.type, b.type]), absent=absent([a.type, b.type], names)), over=names
-    )
+    return cx.emit("dot", (a, b), over=names(over))
 
 
 def softmax(cx: Site, a: Node, over: tuple[Axis, ...]) -> Node:
     """exp(a) / sum(exp(a)) along the axes named."""
-    if is_unknown(a):
-        return cx.emit("softmax", (a,), a.type, over=_names(over))
     cx.over(a, over)
-    cx.real("softmax", [a.type])
-    return cx.emit("softmax", (a,), a.type, over=_names(over))
+    return cx.emit("softmax", (a,), over=names(over))
 
 
 def _norm(
@@ -70,18 +49,13 @@ def _norm(
     bias: bool,
     init: Init = Init("ones"),
 ) -> Node:
-    names = _names(over)
-    if not is_unknown(a):
-        cx.over(a, over)
+    cx.over(a, over)
     operands = [a]
     if scale:
         operands.append(cx.param("weight", affine, init, decay=False))
     if bias:
         operands.append(cx.param("bias", affine, "zeros", decay=False))
-    type = Type(
-        a.type.axes, a.type.dtype if a.type.dtype == UNKNOWN else promote([a.type]), absent=absent([a.type], names)
-    )
-    return cx.emit(op, operands, type, over=names, eps=eps, scale=scale, bias=bias)
+    return cx.emit(op, operands, over=names(over), eps=eps, scale=scale, bias=bias)
 
 
 def rms_norm(
@@ -123,7 +97,7 @@ def l2_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-12) -> No
 
 
 def register(registry: Registry) -> None:
-    for op in ("sum", "mean", "max", "min"):
+    for op in sorted(REDUCE):
         registry.function(_reduce(op))
     for call in (dot, softmax, l2_norm):
         registry.function(call)

@@ -4,23 +4,8 @@
     node    ::= name op(input names) {attributes} : type @ source position
     type    ::= [axis:size, ...] dtype dependence       the batch and time axes are never written
 
-    sources      input  const{value}  array{values}  param{key, init, decay, lr, dtype, learned[, draws]}  arange{axis}  eye{axes}
-                 position  start  layer
-    elementwise  add sub mul div pow mod maximum minimum  lt le gt ge eq ne  where  neg  exp log ... (FUNCTIONS in ops.py)
-                 complex polar real imag conj
-    reductions   sum mean max min softmax{over}  dot{over}  rms_norm layer_norm l2_norm{over, eps}
-    learned      linear{over, out, per}(a, weight[, bias])  embed(tokens, weight)
-    shapes       rename{axes}  split{axis, into}  merge{axes, into}  concat{axis}  pack{axis}  slice{axis, start, stop, axis_out}
-                 select{axis}(a, index)  expand{axes}
-    matrices     matmul{over}  expm{over}  solve{over}
-    memory       state{axes, roles, read, algebra, dtype[, sampled]}  the only memory; inputs by role: A B x C D initial
-    operators    op.diag(a) op.shift{axis} op.outer{over}(a, b) op.dense{over}(m) op.rotate{over}(angle)
-                 op.add op.sub op.mul op.neg            only reachable through the A of a state
-    sequence     context{axis}(a)                       the whole sequence, future included
-    composition  stack{pattern, share, carried, given}(x, carried..., with...)   part{index}(stack): one of several outputs
-
-Nodes refer to each other by name, so a cycle through a memory needs no special node. Plugins add operations by the same door
-(ssir.registry); the core's are listed in ssir.ir.ops.
+Nodes refer to each other by name, so a cycle through a memory needs no special node. What operations there are, with their operands, attributes
+and types, is said once, in ssir.ir.ops; plugins add others through ssir.registry.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _KEYWORDS: Mapping[str, Any] = {"none": None, "true": True, "false": False, "mis
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "param": {"lr": 1.0, "dtype": None, "shared": False, "learned": True},
     "linear": {"per": (), "bias": False},
-    "state": {"read": "after", "algebra": "plus_times", "dtype": None},
+    "state": {"read": "after", "algebra": "plus_times", "dtype": None, "enters": ()},
     "stack": {"share": False, "carried": (), "given": ()},
 }
 _DEPENDENCES = {str(one): one for one in Dependence}

@@ -1,6 +1,7 @@
 """Checks that a graph is well formed:
 
-1. every operand and every output is a node of the graph; names are keys;
+1. every operand and every output is a node of the graph; names are keys; operands, attributes and types are those that the table of
+   operations says, the dependence aside;
 2. operators are used only by operators and as the A of a state, and every state has known roles, one operand each;
 3. a cycle passes through a memory read before its input arrives;
 4. a stack's pattern names bodies, whose inputs and outputs fit;
@@ -9,12 +10,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import networkx as nx
 
 from ssir.errors import SSIRError
 from ssir.ir.graph import Graph, Node
-
-ROLES = ("A", "B", "x", "C", "D", "initial", "logA")
+from ssir.ir.op import TypeFault
+from ssir.ir.ops import operation
+from ssir.ir.ops.systems import ROLES
 
 
 class IllFormed(SSIRError):
@@ -37,7 +41,7 @@ def _fault(graph: Graph) -> str | None:
         for operand in node.inputs:
             if operand not in graph.nodes:
                 return f"`{name}` uses `{operand}`, which is not there"
-        fault = _roles(graph, node) or _operators(graph, node) or _stack(graph, node)
+        fault = _roles(graph, node) or _operators(graph, node) or _stack(graph, node) or _type(graph, node)
         if fault:
             return fault
     for label, name in graph.outputs:
@@ -54,6 +58,22 @@ def _roles(graph: Graph, node: Node) -> str | None:
         return f"`{node.name}` has roles {roles} for {len(node.inputs)} operands"
     a = node.role("A")
     return f"the A of `{node.name}` is no operator" if a and not graph[a].type.operator else None
+
+
+def _type(graph: Graph, node: Node) -> str | None:
+    op = operation(node.op)
+    misfit = op.misfit(len(node.inputs), node.attrs)
+    if misfit is not None:
+        return f"`{node.name}` {misfit}"
+    if op.declared:
+        return None
+    try:
+        found = op.result([operand.type for operand in graph.operands(node)], node.attrs)
+    except TypeFault as fault:
+        return f"`{node.name}`: {fault.message}"
+    if replace(found, dependence=node.type.dependence) == node.type:
+        return None
+    return f"`{node.name}` is {node.type}, but {node.op} gives {found}"
 
 
 def _operators(graph: Graph, node: Node) -> str | None:

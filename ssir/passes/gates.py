@@ -13,7 +13,7 @@ import math
 from functools import reduce
 
 from ssir.ir.graph import Graph, Node, Type, attrs
-from ssir.ir.ops import broadcast
+from ssir.ir.op import broadcast
 from ssir.passes.operators import rank_one, rotation
 from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up

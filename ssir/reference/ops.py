@@ -237,7 +237,7 @@ def _embed(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
 
 
 def _split(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
-    sizes = [node.type.axis(name).size or 0 for name in node.attrs["into"]]
+    sizes = [size for _, size in node.attrs["into"]]
     parts: Tensor = operands[0].unflatten(types[0].names.index(node.attrs["axis"]) + 1, sizes)
     return parts
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ssir.errors import Diagnostic, Span, SpecError
 from ssir.ir.graph import Axis, Graph, Node, Type, attrs
-from ssir.ir.ops import REAL_ONLY, AxesError, absent, broadcast, promote, shown
+from ssir.ir.op import UNKNOWN, TypeFault, check_finite, check_over
+from ssir.ir.ops import operation
 from ssir.spec.expr import parse
 from ssir.spec.init import unfit
 
-UNKNOWN = "unknown"
 MOST_NODES = 10_000
 _OWNED = ("state", "param")
 _WHOLE = frozenset("arange floor ceil round".split())
@@ -81,8 +82,11 @@ class Site:
     spans: dict[str, Span]
     elaborator: Any
 
-    def emit(self, op: str, inputs: Sequence[Node], type: Type, name: str | None = None, **values: Any) -> Node:
-        """A new node. Its name is that of the place, or of the place and ``name``; that of a memory its path."""
+    def emit(self, op: str, inputs: Sequence[Node], name: str | None = None, **values: Any) -> Node:
+        """A new node, of the type that its operation gives it. Its name is that of the place, or of the place and ``name``; that of a
+        memory its path. Raises SpecError where operands or attributes do not fit."""
+        with self.checked():
+            type = operation(op).result([node.type for node in inputs], values)
         if op == "state":
             own = self._owned(name or "")
             if own in self.builder.nodes:
@@ -98,6 +102,19 @@ class Site:
             own = f"{self.name}/{name}"
         return self.builder.add(own, op, inputs, type, self.span, **values)
 
+    def later(self, *axes: Axis, operator: bool = False) -> Node:
+        """What stands for a node whose operands are not known yet: of these axes if there are any, whatever they will be."""
+        type = Type(axes, "real" if axes else UNKNOWN, operator=operator)
+        return self.builder.add(f"{self.name}/later", "later", (), type, self.span)
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Inside, what a rule refuses is told as a fault of the call, or of the argument that it names."""
+        try:
+            yield
+        except TypeFault as fault:
+            self.fail(fault.code, fault.message, fault.argument, fault.help)
+
     def _owned(self, leaf: str) -> str:
         if self.path is None:
             raise TypeError("a function that makes parameters or memories is registered with owns=True")
@@ -111,7 +128,7 @@ class Site:
         raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
 
     def number(self, value: float) -> Node:
-        return self.emit("const", (), Type(), "const", value=value)
+        return self.emit("const", (), "const", value=value)
 
     def param(
         self,
@@ -153,21 +170,6 @@ class Site:
         self.builder.keys[key] = node
         return node
 
-    def elementwise(
-        self, op: str, operands: Sequence[Node], dtype: str | None = None, name: str | None = None, **values: Any
-    ) -> Node:
-        """An elementwise operation: broadcast by name, absent slots and complexness carried over."""
-        known = [n.type for n in operands if n.type.dtype != UNKNOWN]
-        if len(known) < len(operands) and not known:
-            return self.emit(op, operands, Type(dtype=UNKNOWN), name, **values)
-        if op in REAL_ONLY:
-            self.real(op, known)
-        try:
-            axes = broadcast(known)
-        except AxesError as error:
-            self.fail("SSIR015", str(error), help="rename one of the axes, or give both the same size")
-        return self.emit(op, operands, Type(axes, dtype or promote(known), absent=absent(known)), name, **values)
-
     def is_whole(self, node: Node) -> bool:
         """Whether a value is a whole number by the way it is written, so that something can be looked up by it."""
         if node.type.dtype == "int" or node.op in _WHOLE:
@@ -179,31 +181,13 @@ class Site:
         operands = node.inputs[1:] if node.op == "where" else node.inputs
         return node.op in _STAYS_WHOLE and all(self.is_whole(self.builder.nodes[name]) for name in operands)
 
-    def real(self, op: str, types: Sequence[Type]) -> None:
-        """Check that no operand is complex."""
-        if any(type.dtype == "complex" for type in types):
-            help = "take real(...), imag(...) or abs(...) of it first"
-            self.fail("SSIR019", f"`{op}` is not defined for complex numbers", help=help)
+    def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
+        """Check that a value has these axes, as far as its axes are known."""
+        if not is_unknown(node):
+            with self.checked():
+                check_over(node.type, axes, argument)
 
     def finite(self, axes: Sequence[Axis], argument: str, what: str) -> None:
         """Check that these axes have sizes."""
-        for axis in axes:
-            if axis.size is None:
-                self.fail(
-                    "SSIR018",
-                    f"{what} needs a finite axis, and `{axis.name}` is unbounded",
-                    argument,
-                    "name one that has a size",
-                )
-
-    def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
-        """Check that a value has these axes."""
-        for axis in axes:
-            if axis.name not in node.type.names:
-                has = f"[{', '.join(map(str, node.type.axes))}]" if node.type.axes else "no axes"
-                help = f"name one of its axes: {', '.join(node.type.names)}" if node.type.axes else None
-                self.fail("SSIR014", f"there is no axis `{axis.name}` here: the value has {has}", argument, help)
-            found = node.type.axis(axis.name)
-            if found.size != axis.size:
-                words = f"axis `{axis.name}` is {shown(found)} here, not {shown(axis)}"
-                self.fail("SSIR015", words, argument, "name the axis that the value has")
+        with self.checked():
+            check_finite(axes, argument, what)

@@ -16,7 +16,8 @@ from ssir.errors import Diagnostic, Report, Span, SpecError, nearest
 from ssir.functions.memory import discretized, system
 from ssir.functions.operators import lifted
 from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
-from ssir.spec.build import UNKNOWN, Builder, Site, is_unknown
+from ssir.ir.op import UNKNOWN
+from ssir.spec.build import Builder, Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, input_type, unified
 from ssir.spec.module import Module, sized
 from ssir.spec.paths import refuse_clashes

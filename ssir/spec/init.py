@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssir.ir.ops import UNARY
+from ssir.ir.ops.elementwise import UNARY
 from ssir.spec import expr as syntax
 
 WORDS = frozenset({"zeros", "ones", "fan_in", "log_arange", "layer", "orthogonal", "eye"})

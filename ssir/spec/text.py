@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ssir.errors import Span, nearest
 from ssir.functions.operators import combine, turn
-from ssir.ir.graph import Node, Type
+from ssir.ir.graph import Node
+from ssir.ir.ops.elementwise import COMPARE
 from ssir.registry import registry
 from ssir.spec import expr as syntax
 from ssir.spec.arguments import Arguments
@@ -146,10 +147,10 @@ class Text:
     def value_of(self, tree: syntax.Expr, name: str, root: bool = False) -> Node:
         if not isinstance(tree, syntax.Name | syntax.Number) and self._is_static(tree):
             value = self.number(tree)
-            return self._site(tree, name, "const", root).emit("const", (), Type(), value=value)
+            return self._site(tree, name, "const", root).emit("const", (), value=value)
         match tree:
             case syntax.Number(value=number):
-                return self._site(tree, name, "const", root).emit("const", (), Type(), value=number)
+                return self._site(tree, name, "const", root).emit("const", (), value=number)
             case syntax.Name(id=identifier):
                 return self.instance.named(identifier, self.span(tree), name)
             case syntax.Unary(operand=operand):
@@ -157,7 +158,7 @@ class Text:
             case syntax.Binary(op=op, left=left, right=right):
                 return self._operation(tree, _ARITHMETIC[op], (left, right), name, root)
             case syntax.Compare(op=op, left=left, right=right):
-                return self._operation(tree, _COMPARISON[op], (left, right), name, root, "bool")
+                return self._operation(tree, _COMPARISON[op], (left, right), name, root)
             case syntax.Call(function=function):
                 callee = self.instance.module.callee(function)
                 if callee is not None:
@@ -180,12 +181,11 @@ class Text:
         operands: tuple[syntax.Expr, ...],
         name: str,
         root: bool,
-        dtype: str | None = None,
     ) -> Node:
         nodes = [self.value_of(operand, name) for operand in operands]
         for node, operand in zip(nodes, operands, strict=True):
             self.refuse_condition(node, operand)
-            if node.op == "input" and node.type.dtype == "int" and dtype is None:
+            if node.op == "input" and node.type.dtype == "int" and op not in COMPARE:
                 fail("SSIR019", "a token is only looked up", self.span(operand), "write embed(tokens, vocab, model)")
         site = self._site(tree, name, op, root)
         if any(node.type.operator for node in nodes):
@@ -193,7 +193,7 @@ class Text:
                 help = "multiply by a number" if op == "div" else "write the operator with +, - and *"
                 fail("SSIR019", f"operators have sums, differences and products, but no `{op}`", self.span(tree), help)
             return combine(site, op, *nodes)
-        return site.elementwise(op, nodes, dtype)
+        return site.emit(op, nodes)
 
     def refuse_condition(self, node: Node, tree: syntax.Expr) -> None:
         """A comparison is no number."""

@@ -54,6 +54,16 @@ CASES = (
     ),
     Case("a window read by a maximum", "register", "y: max(window(x, tap) * linear(x, tap), over=tap)"),
     Case(
+        "a short register averaged, without the newest",
+        "register",
+        "w: {state: [tap, n], A: shift(tap), input: x, read: before}\ny: mean(w, over=tap) + dot(softmax(w, over=tap), w, over=tap)",
+    ),
+    Case(
+        "a long register averaged, without the newest",
+        "register",
+        "w: {state: [long, n], A: shift(long), input: x, read: before}\ny: mean(w, over=long) + dot(softmax(w, over=long), w, over=long)",
+    ),
+    Case(
         "a register that begins full",
         "register",
         "y: {state: [tap, n], A: shift(tap), input: x, C: 'linear(x, tap)', initial: 'param([tap, n], init=normal(1))'}",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import ssir
-from ssir.ir.ops import UNARY
+from ssir.ir.ops.elementwise import UNARY
 from ssir.registry import registry
 
 DIMS = "{a: 3, b: 4, c: 5, half: 2, tall: 2, wide: 12, slot: 3, both: 7, entry: 6, a2: 3, a3: 3, b2: 4}"

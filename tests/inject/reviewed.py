@@ -171,6 +171,7 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless(
         "ssir/spec/static.py", "power", "1", "what overflows says so by itself; this only keeps whole numbers small"
     ),
+    Harmless("ssir/spec/static.py", "power", "math.log2(abs(a))", "the same"),
     Harmless("compilers/torch/ops.py", "cleared", "mask is None", "to clear twice, or by no mask, changes nothing"),
     Harmless("ssir/functions/", "", "is_unknown", "after an error only more errors are kept away"),
 )

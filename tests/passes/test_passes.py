@@ -264,12 +264,22 @@ def node(name: str, op: str, *inputs: str, operator: bool = False, **values: obj
     ("nodes", "words"),
     [
         ([node("y", "add", "a", "b")], "`y` uses `a`, which is not there"),
-        ([node("a", "op.shift", axis="n", operator=True), node("y", "exp", "a")], "uses the operator `a` as a value"),
+        (
+            [node("u", "input"), node("a", "op.diag", "u", operator=True), node("y", "exp", "a")],
+            "uses the operator `a` as a value",
+        ),
         ([node("u", "input"), node("y", "state", "u", roles=("A",), read="after")], "the A of `y` is no operator"),
         ([node("u", "input"), node("y", "state", "u", roles=("x", "B"), read="after")], "roles ('x', 'B') for 1"),
         ([node("a", "exp", "y"), node("y", "exp", "a")], "a cycle without memory"),
         ([node("u", "input"), node("y", "stack", "u", pattern=("b",), carried=(), given=())], "repeats `b`"),
         ([node("u", "input"), node("y", "stack", "u", pattern=(), carried=("z",), given=())], "1 operands for 2"),
+        ([node("u", "input"), node("y", "add", "u")], "`y` has 1 operands for add(a, b)"),
+        ([node("u", "input"), node("y", "exp", "u", "u")], "`y` has 2 operands for exp(a)"),
+        ([node("y", "arange", axis="n")], "`y` has the attributes axis for arange{axis, size}"),
+        ([node("u", "input"), node("y", "exp", "u", over=("n",))], "`y` has the attributes over for exp(a)"),
+        ([node("y", "arange", axis="n", size=3)], "`y` is [n:2] real constant, but arange gives [n:3] real constant"),
+        ([node("u", "input"), node("y", "gt", "u", "u")], "but gt gives [n:2] bool"),
+        ([node("u", "input"), node("y", "sum", "u", over=("m",))], "`y`: there is no axis `m` here"),
     ],
 )
 def test_the_verifier_says_what_is_ill_formed_and_after_which_pass(nodes: list[Node], words: str) -> None:

@@ -1,0 +1,20 @@
+"""The table of the core's operations."""
+
+from __future__ import annotations
+
+from ssir.ir.op import Op
+from ssir.ir.ops import axes, elementwise, sources, sums, systems
+
+MODULES = (elementwise, sums, axes, systems, sources)
+TABLE: dict[str, Op] = {op.name: op for module in MODULES for op in module.OPS}
+ELEMENTWISE = frozenset(op.name for op in elementwise.OPS)
+
+
+def operation(name: str) -> Op:
+    """What an operation is, the core's or a plugin's."""
+    if name in TABLE:
+        return TABLE[name]
+    from ssir.registry import registry
+
+    found: Op = registry.require("op", name).op
+    return found

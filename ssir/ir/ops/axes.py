@@ -1,0 +1,95 @@
+"""Naming, cutting, joining and indexing axes."""
+
+from __future__ import annotations
+
+from math import prod
+
+from ssir.ir.graph import Axis, Type
+from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_finite, product, promote, shown, without
+
+_DIVIDE = "choose dims whose product is that size"
+
+
+def _same(use: Use) -> Type:
+    return use.of("a")
+
+
+def _rename(use: Use) -> Type:
+    a, new = use.of("a"), dict(use["axes"])
+    use.has("a", new, "axes")
+    result = tuple(Axis(new.get(axis.name, axis.name), axis.size) for axis in a.axes)
+    if len({axis.name for axis in result}) < len(result):
+        raise TypeFault("SSIR014", "the result would have the same axis twice", None, "rename the other one too")
+    return Type(result, a.dtype, absent=tuple(sorted((new.get(name, name), lag) for name, lag in a.absent)))
+
+
+def _split(use: Use) -> Type:
+    a, name = use.of("a"), use["axis"]
+    into = tuple(Axis(*axis) for axis in use["into"])
+    check_finite(into, "into", "splitting")
+    use.has("a", (name,), "axis")
+    source = a.axis(name)
+    if source.size != prod(axis.size or 0 for axis in into):
+        raise TypeFault("SSIR015", f"`{name}` is {shown(source)}, but {product(into)}", "into", _DIVIDE)
+    at = a.names.index(name)
+    return Type((*a.axes[:at], *into, *a.axes[at + 1 :]), a.dtype, absent=absent([a], (name,)))
+
+
+def _merge(use: Use) -> Type:
+    a, names = use.of("a"), use["axes"]
+    use.has("a", names, "axes")
+    axes = tuple(a.axis(name) for name in names)
+    check_finite(axes, "axes", "merging")
+    out = Axis(use["out"], prod(axis.size or 0 for axis in axes))
+    at = min(a.names.index(name) for name in names)
+    before = without(Type(a.axes[:at]), names)
+    return Type((*before, out, *without(a, names)[len(before) :]), a.dtype, absent=absent([a], names))
+
+
+def _concat(use: Use) -> Type:
+    along = use["axes"]
+    total = sum(type.axis(name).size or 0 for type, name in zip(use.types, along, strict=True))
+    rest = broadcast(Type(without(type, (name,))) for type, name in zip(use.types, along, strict=True))
+    return Type((*rest, Axis(use["axis"], total)), promote(use.types), absent=absent(use.types, along))
+
+
+def _pack(use: Use) -> Type:
+    axes = (*broadcast(use.types), Axis(use["axis"], len(use.types)))
+    return Type(axes, promote(use.types), absent=absent(use.types))
+
+
+def _slice(use: Use) -> Type:
+    a, name, start, stop = use.of("a"), use["axis"], use["start"], use["stop"]
+    use.has("a", (name,), "axis")
+    size = a.axis(name).size or 0
+    if not 0 <= start < stop <= size:
+        words = f"{start} to {stop} does not lie in `{name}`, which is {size}"
+        raise TypeFault("SSIR015", words, "start", "count from 0; the stop is exclusive")
+    new = Axis(use["out"], stop - start)
+    axes = tuple(new if own.name == name else own for own in a.axes)
+    return Type(axes, a.dtype, absent=absent([a], (name,)))
+
+
+def _select(use: Use) -> Type:
+    a, index, name = use.of("a"), use.of("index"), use["axis"]
+    use.has("a", (name,), "axis")
+    rest = Type(without(a, (name,)), a.dtype, absent=absent([a], (name,)))
+    return Type(broadcast([rest, index]), a.dtype, absent=absent([rest, index]))
+
+
+def _expand(use: Use) -> Type:
+    a, new = use.of("a"), tuple(Axis(*axis) for axis in use["axes"])
+    check_finite(new, "axes", "repeating")
+    return Type((*a.axes, *new), a.dtype, absent=a.absent)
+
+
+OPS = (
+    Op("rename", ("a",), ("axes",), _rename, _same),
+    Op("split", ("a",), ("axis", "into"), _split),
+    Op("merge", ("a",), ("axes", "out"), _merge),
+    Op("concat", ("values*",), ("axis", "axes"), _concat),
+    Op("pack", ("values*",), ("axis",), _pack),
+    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice),
+    Op("select", ("a", "index"), ("axis",), _select),
+    Op("expand", ("a",), ("axes",), _expand, _same),
+)

@@ -1,0 +1,48 @@
+"""What has no operands, and what a stack is: values that come from outside, constants, the moment, repeated bodies.
+
+Inputs and parameters say their own type; so does a stack, whose bodies are graphs of their own.
+"""
+
+from __future__ import annotations
+
+from ssir.ir.graph import Axis, Type
+from ssir.ir.op import DECLARED, Op, TypeFault, Use, check_finite
+
+
+def _scalar(use: Use) -> Type:
+    return Type()
+
+
+def _whole(use: Use) -> Type:
+    return Type(dtype="int")
+
+
+def _start(use: Use) -> Type:
+    return Type(dtype="bool")
+
+
+def _arange(use: Use) -> Type:
+    return Type((Axis(use["axis"], use["size"]),))
+
+
+def _eye(use: Use) -> Type:
+    axes = tuple(Axis(*axis) for axis in use["axes"])
+    if len(axes) != 2 or axes[0].size != axes[1].size:
+        raise TypeFault("SSIR015", "an identity needs two axes of one size", "axes", "write eye([n, n_])")
+    check_finite(axes, "axes", "an identity")
+    return Type(axes)
+
+
+OPS = (
+    Op("input", (), (), DECLARED),
+    Op("param", (), ("key", "shared", "init", "decay", "lr", "dtype", "learned", "draws?"), DECLARED),
+    Op("const", (), ("value",), _scalar),
+    Op("arange", (), ("axis", "size"), _arange),
+    Op("eye", (), ("axes",), _eye),
+    Op("position", (), (), _whole),
+    Op("start", (), (), _start),
+    Op("layer", (), (), _whole),
+    Op("stack", ("values*",), ("pattern", "share", "carried", "given"), DECLARED),
+    Op("part", ("stack",), ("label",), DECLARED),
+    Op("later", (), (), DECLARED),  # while a spec is read: what is not known yet
+)

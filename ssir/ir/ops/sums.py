@@ -1,0 +1,104 @@
+"""Sums of products, and what is taken along axes: reductions, norms, learned maps, matrices. Absent slots of a memory add nothing."""
+
+from __future__ import annotations
+
+from ssir.ir.graph import Axis, Type
+from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_real, promote, shown, without
+
+REDUCE = frozenset("sum mean max min".split())
+NORM = frozenset("rms_norm layer_norm l2_norm".split())
+
+
+def _reduce(use: Use) -> Type:
+    a, over = use.of("a"), use["over"]
+    use.has("a", over, "over")
+    if use.op.name in ("max", "min"):
+        check_real(use.op.name, [a])
+    return Type(without(a, over), promote([a]), absent=absent([a], over))
+
+
+def _softmax(use: Use) -> Type:
+    a = use.of("a")
+    use.has("a", use["over"], "over")
+    check_real("softmax", [a])
+    return Type(a.axes, a.dtype, absent=a.absent)
+
+
+def _first(use: Use) -> Type:
+    return use.types[0]
+
+
+def _dot(use: Use) -> Type:
+    over = use["over"]
+    use.has("a", over, "a")
+    use.has("b", over, "b")
+    axes = without(Type(broadcast(use.types)), over)
+    return Type(axes, promote(use.types), absent=absent(use.types, over))
+
+
+def _norm(use: Use) -> Type:
+    a, over = use.types[0], use["over"]
+    use.has("a", over, "over")
+    return Type(a.axes, promote([a]), absent=absent([a], over))
+
+
+def _norm_of_the_unknown(use: Use) -> Type:
+    return Type(use.types[0].axes, use.types[0].dtype)
+
+
+def _linear(use: Use) -> Type:
+    a, weight = use.types[:2]
+    over, out, per = use["over"], use["out"], use["per"]
+    use.has("a", (*over, *per), "over")
+    wanted = (
+        *(a.axis(name).size for name in per),
+        *weight.sizes[len(per) :][: len(out)],
+        *(a.axis(name).size for name in over),
+    )
+    if weight.sizes != wanted:
+        words = f"the weight is [{', '.join(map(shown, weight.axes))}], and the map is from {', '.join(over)}"
+        raise TypeFault("SSIR015", words, "a")
+    made = tuple(Axis(name, axis.size) for name, axis in zip(out, weight.axes[len(per) :], strict=False))
+    return Type((*without(a, over), *made), promote([a]), absent=absent([a], over))
+
+
+def _embed(use: Use) -> Type:
+    tokens, weight = use.types
+    made = tuple(Axis(name, axis.size) for name, axis in zip(use["out"], weight.axes[1:], strict=True))
+    return Type((*tokens.axes, *made), absent=tokens.absent)
+
+
+def _matmul(use: Use) -> Type:
+    square = (use["over"], f"{use['over']}_")
+    use.has("a", square, "n")
+    use.has("b", square, "n")
+    return Type(broadcast(use.types), promote(use.types))
+
+
+def _expm(use: Use) -> Type:
+    use.has("a", (use["over"], f"{use['over']}_"), "n")
+    return Type(use.of("a").axes, use.of("a").dtype, absent=use.of("a").absent)
+
+
+def _solve(use: Use) -> Type:
+    a, b, double = use.of("a"), use.of("b"), f"{use['over']}_"
+    use.has("a", (use["over"], double), "n")
+    use.has("b", (use["over"],), "n")
+    inner = Type(a.axes if double in b.names else without(a, (double,)))
+    return Type(broadcast([inner, b]), promote(use.types))
+
+
+OPS = (
+    *(Op(name, ("a",), ("over",), _reduce) for name in sorted(REDUCE)),
+    Op("softmax", ("a",), ("over",), _softmax, _first),
+    Op("dot", ("a", "b"), ("over",), _dot),
+    *(
+        Op(name, ("a", "weight?", "bias?"), ("over", "eps", "scale", "bias"), _norm, _norm_of_the_unknown)
+        for name in sorted(NORM)
+    ),
+    Op("linear", ("a", "weight", "bias?"), ("over", "out", "per", "bias"), _linear),
+    Op("embed", ("tokens", "weight"), ("out",), _embed),
+    Op("matmul", ("a", "b"), ("over",), _matmul),
+    Op("expm", ("a",), ("over",), _expm),
+    Op("solve", ("a", "b"), ("over",), _solve),
+)
