@@ -21,7 +21,7 @@ from ssir.compilers.plan import Plan
 from ssir.compilers.plan import plan as make_plan
 from ssir.proof import runs
 from ssir.proof.compare import Results
-from ssir.proof.meaning import Case, Conditioned, Subject
+from ssir.proof.meaning import Case, Conditioned, Subject, Weights
 from ssir.proof.report import Report, Row, judged
 from ssir.shrink import changed, count, cut, past_a_block, room, shrunk
 from ssir.spec.load import Spec, given
@@ -50,6 +50,7 @@ class _Place:
     batch: int = BATCH
     known: dict[tuple[object, ...], Conditioned] = field(default_factory=dict)
     subjects: list[Subject] = field(default_factory=list)
+    drawn: dict[torch.dtype, Weights] = field(default_factory=dict)
 
     @property
     def subject(self) -> Subject:
@@ -68,8 +69,14 @@ class _Place:
         if key not in self.known:
             case = replace(Case.of(self.subject, self.batch, steps, resets, self.seed).rounded(dtype), train=train)
             case = case if forked is None else case.forked(forked)
-            self.known[key] = Conditioned(case, self.subject.weights(self.seed, dtype))
+            self.known[key] = Conditioned(case, self.weights(dtype))
         return self.known[key]
+
+    def weights(self, dtype: torch.dtype) -> Weights:
+        """Parameters in numbers that a dtype holds; drawn once: an orthogonal matrix is another one, by a rounding, on other threads."""
+        if dtype not in self.drawn:
+            self.drawn[dtype] = self.subject.weights(self.seed, dtype)
+        return self.drawn[dtype]
 
 
 def verify(
@@ -158,7 +165,7 @@ class _Proof:
         self.progress(f"{state or 'as planned'}: {form}, {named}, {place.at}")
         # bfloat16 has numbers of its own: what it cannot hold of another model's is no error of the form.
         held = torch.bfloat16 if autocast or dtype is torch.bfloat16 else torch.float32
-        runs.load(model, place.subject.weights(place.seed, held))
+        runs.load(model, place.weights(held))
         precision = torch.bfloat16 if autocast else dtype
         with runs.threads(threads):
             for count in sorted({int(min(count, place.room)) for count in steps}):

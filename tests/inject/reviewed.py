@@ -167,6 +167,12 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("compilers/kernels/selective.c", "bounded", ">", "at the bound, the bound is what it gives"),
     Harmless("", "", "65536", "how much work pays for threads"),
     Harmless("", "", "32768", "how much work pays for threads"),
+    Harmless(
+        "compilers/kernels/fir.py",
+        "_convolve_segments",
+        "clamp(min=1)",
+        "documents of one step would have a bucket to themselves",
+    ),
     Harmless("ssir/passes/ranges.py", "_exp", "700", "above it, exp is as good as infinite"),
     Harmless(
         "ssir/spec/static.py", "power", "1", "what overflows says so by itself; this only keeps whole numbers small"
