@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
-from .support import Kept, Native, recorded
+from .support import Kept, Native, of_type, recorded
 
 native.declare(
     "rms_norm_forward x(R,D) w?(D) y(R,D) scale[R] R D eps",
@@ -32,6 +32,11 @@ SMALL = 1 << 12  # elements below which PyTorch's operations cost less than one 
 
 
 # x / sqrt(mean(x^2) + eps) w
+
+
+def _large(x: Tensor) -> bool:
+    """Whether x has so many elements; who writes down what runs must not see it asked."""
+    return native.alone() and x.numel() >= SMALL
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -90,9 +95,9 @@ def turn_by(x: Tensor, c: Tensor, s: Tensor, halves: bool) -> Tensor:
 
     halves: (0, n / 2), (1, n / 2 + 1), ... are pairs; else (0, 1), (2, 3), ...
     """
-    c, s = c.to(x.dtype), s.to(x.dtype)
+    c, s = of_type(c, x.dtype), of_type(s, x.dtype)
     sizes = None
-    if native.usable(x, c, s) and x.numel() >= SMALL and s.shape == c.shape and not recorded(c, s):
+    if _large(x) and native.usable(x, c, s) and s.shape == c.shape and not recorded(c, s):
         sizes = _turns(x, c)
     if sizes is None:
         return _turned(x, c, s, halves)
@@ -167,7 +172,7 @@ _native_turn = Native(_turn_forward, _turn_back, _turn_twin)
 
 def gated(a: Tensor, b: Tensor | None, gate: Gate) -> Tensor:
     """gate(a) * b, or gate(a): gate is one of GATES."""
-    if not native.usable(a, b) or a.numel() < SMALL or (b is not None and b.shape != a.shape):
+    if not _large(a) or not native.usable(a, b) or (b is not None and b.shape != a.shape):
         return _gated(a, b, gate)
     return _native_gate(a, b, gate)[0]
 
