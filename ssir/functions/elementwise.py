@@ -41,6 +41,8 @@ def minimum(cx: Site, a: Node, b: Node) -> Node:
 
 def clamp(cx: Site, a: Node, low: float | None = None, high: float | None = None) -> Node:
     """a kept between low and high."""
+    if low is None and high is None:
+        cx.fail("SSIR013", "`clamp` has no bound", help="write clamp(a, low=0), clamp(a, high=1) or both")
     return cx.emit("clamp", (a,), low=low, high=high)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import inf, prod
-from typing import Any
+from math import inf, isnan, prod
+from typing import Any, Literal
 
 from ssir.ir.graph import Axis, Type
+from ssir.ir.intervals import ANYTHING, Interval
 
 UNKNOWN = "unknown"
 """The dtype of a value on a cycle whose axes are still being inferred."""
@@ -53,6 +54,8 @@ class Use:
 
 
 Rule = Callable[[Use], Type]
+Bounds = Interval | Callable[..., Interval]
+Whole = Literal["never", "kept", "always"]
 
 
 def unknown(use: Use) -> Type:
@@ -66,13 +69,20 @@ def DECLARED(use: Use) -> Type:
 
 @dataclass(frozen=True)
 class Op:
-    """``operands`` and ``attributes``: their names, with ``?`` behind what may be missing, and ``*`` behind operands of any number."""
+    """``operands`` and ``attributes``: their names, with ``?`` behind what may be missing, and ``*`` behind operands of any number.
+
+    What is known of the values: ``bounds``, where they lie, by themselves or given where the operands do (attributes go by name);
+    ``number``, the value for operands that are numbers; ``whole``, whether they are whole numbers, always or where the operands are.
+    """
 
     name: str
     operands: tuple[str, ...]
     attributes: tuple[str, ...]
     rule: Rule
     partial: Rule = unknown
+    bounds: Bounds | None = None
+    number: Callable[..., float] | None = None
+    whole: Whole = "never"
 
     @property
     def declared(self) -> bool:
@@ -96,6 +106,13 @@ class Op:
         if missing or foreign:
             return f"has the attributes {', '.join(sorted(given)) or 'none'} for {self}"
         return None
+
+    def interval(self, attrs: Mapping[str, Any], operands: Sequence[Interval]) -> Interval:
+        """Where the result lies if the operands lie in these intervals."""
+        if not callable(self.bounds):
+            return self.bounds or ANYTHING
+        found = self.bounds(*operands, **attrs)
+        return ANYTHING if any(isnan(x) for x in found) else found
 
     def result(self, types: Sequence[Type], attrs: Mapping[str, Any]) -> Type:
         """The type of the result. Raises TypeFault."""

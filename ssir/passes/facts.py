@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ssir.ir.graph import Axis, Dependence, Graph, Node
-from ssir.passes.ranges import Interval, interval
+from ssir.ir.intervals import Interval
+from ssir.passes.ranges import interval
 
 
 @dataclass(frozen=True)

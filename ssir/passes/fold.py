@@ -6,30 +6,13 @@ What cannot be computed (a division by zero, a number too large) is an error of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ssir.errors import Diagnostic, SpecError
 from ssir.ir.graph import Graph, Node, attrs
+from ssir.ir.ops import operation
 from ssir.passes.rewrite import bottom_up, swapped
-from ssir.spec.static import power
 
-_UNARY: Mapping[str, Callable[[float], float]] = {
-    "neg": lambda a: -a,
-    "exp": math.exp,
-    "log": math.log,
-    "sqrt": math.sqrt,
-    "square": lambda a: a * a,
-    "abs": abs,
-}
-_BINARY: Mapping[str, Callable[[float, float], float]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "pow": power,
-    "maximum": max,
-    "minimum": min,
-}
 _NEUTRAL = {"add": (0, (0, 1)), "sub": (0, (1,)), "mul": (1, (0, 1)), "div": (1, (1,)), "pow": (1, (1,))}
 
 
@@ -57,14 +40,15 @@ def _one(graph: Graph) -> Graph:
 
 
 def _value(node: Node, nodes: Mapping[str, Node]) -> float | None:
-    if node.op not in _UNARY and node.op not in _BINARY:
+    compute = operation(node.op).number
+    if compute is None:
         return None
     operands = [nodes[name] for name in node.inputs]
     if any(operand.op != "const" for operand in operands):
         return None
     numbers = [operand.attrs["value"] for operand in operands]
     try:
-        result = _UNARY[node.op](*numbers) if node.op in _UNARY else _BINARY[node.op](*numbers)
+        result = compute(*numbers)
         float(result if isinstance(result, int) else 0)
     except ZeroDivisionError:
         raise _fault("division by zero", node) from None

@@ -16,10 +16,6 @@ from ssir.spec.init import unfit
 
 MOST_NODES = 10_000
 _OWNED = ("state", "param")
-_WHOLE = frozenset("arange floor ceil round".split())
-_STAYS_WHOLE = frozenset(
-    "add sub mul neg abs mod maximum minimum where clamp square sum max min detach rename expand pack concat".split()
-)
 
 
 def is_unknown(*nodes: Node) -> bool:
@@ -172,14 +168,15 @@ class Site:
 
     def is_whole(self, node: Node) -> bool:
         """Whether a value is a whole number by the way it is written, so that something can be looked up by it."""
-        if node.type.dtype == "int" or node.op in _WHOLE:
+        whole = operation(node.op).whole
+        if node.type.dtype == "int" or whole == "always":
             return True
         if node.op == "const":
             return float(node.attrs["value"]).is_integer()
         if node.op == "clamp" and any(bound is not None and bound != int(bound) for bound in node.attrs.values()):
             return False
         operands = node.inputs[1:] if node.op == "where" else node.inputs
-        return node.op in _STAYS_WHOLE and all(self.is_whole(self.builder.nodes[name]) for name in operands)
+        return whole == "kept" and all(self.is_whole(self.builder.nodes[name]) for name in operands)
 
     def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
         """Check that a value has these axes, as far as its axes are known."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ssir.errors import nearest
+from ssir.ir.ops.elementwise import power
 from ssir.spec import expr as syntax
 
 
@@ -32,7 +33,6 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., float]]] = {
 NUMBERS: Mapping[str, float] = {"pi": math.pi, "inf": math.inf}
 """Constants of the language; a node, an input, a dim or a constant of the same name stands before them."""
 _LARGEST = 1e300
-_MOST_BITS = 1000
 
 
 def is_static(expression: syntax.Expr, names: Mapping[str, float | None]) -> bool:
@@ -93,13 +93,6 @@ def evaluate(expression: syntax.Expr, names: Mapping[str, float | None]) -> floa
             except (ValueError, OverflowError) as error:
                 raise StaticError("SSIR018", f"`{function}` of this has no value: {error}", start, end) from None
     raise StaticError("SSIR019", "a number is needed here", expression.start, expression.end)
-
-
-def power(a: float, b: float) -> float:
-    """a ** b, where that is a number of a size that can be reckoned with. Raises OverflowError."""
-    if abs(a) > 1 and b * math.log2(abs(a)) > _MOST_BITS:
-        raise OverflowError
-    return float(a) ** b if abs(b) > _MOST_BITS else a**b  # type: ignore[no-any-return]
 
 
 def _binary(op: str, a: float, b: float, start: int, end: int) -> float:

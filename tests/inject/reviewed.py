@@ -173,11 +173,14 @@ HARMLESS: tuple[Harmless, ...] = (
         "clamp(min=1)",
         "documents of one step would have a bucket to themselves",
     ),
-    Harmless("ssir/passes/ranges.py", "_exp", "700", "above it, exp is as good as infinite"),
+    Harmless("ssir/ir/intervals.py", "exp", "700", "above it, exp is as good as infinite"),
     Harmless(
-        "ssir/spec/static.py", "power", "1", "what overflows says so by itself; this only keeps whole numbers small"
+        "ssir/ir/ops/elementwise.py",
+        "power",
+        "1",
+        "what overflows says so by itself; this only keeps whole numbers small",
     ),
-    Harmless("ssir/spec/static.py", "power", "math.log2(abs(a))", "the same"),
+    Harmless("ssir/ir/ops/elementwise.py", "power", "math.log2(abs(a))", "the same"),
     Harmless("compilers/torch/ops.py", "cleared", "mask is None", "to clear twice, or by no mask, changes nothing"),
     Harmless("ssir/functions/", "", "is_unknown", "after an error only more errors are kept away"),
 )

@@ -82,6 +82,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         graph("y: tanh(u, u)"),
         ["SSIR013 |u| `tanh` takes at most 1 argument"],
     ),
+    "no bound": (
+        graph("y: clamp(u)"),
+        ["SSIR013 |clamp(u)| `clamp` has no bound"],
+    ),
     "kw": (
         graph("y: linear(u, model, biass=true)"),
         ["SSIR013 |biass| `linear` has no argument `biass`"],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from ssir.ir.graph import Axis, Type
+from ssir.ir.intervals import Interval, union
 from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_finite, product, promote, shown, without
 
 _DIVIDE = "choose dims whose product is that size"
@@ -83,13 +85,21 @@ def _expand(use: Use) -> Type:
     return Type((*a.axes, *new), a.dtype, absent=a.absent)
 
 
+def _within(a: Interval, *index: Interval, **attrs: Any) -> Interval:
+    return a
+
+
+def _together(*values: Interval, **attrs: Any) -> Interval:
+    return union(*values)
+
+
 OPS = (
-    Op("rename", ("a",), ("axes",), _rename, _same),
-    Op("split", ("a",), ("axis", "into"), _split),
-    Op("merge", ("a",), ("axes", "out"), _merge),
-    Op("concat", ("values*",), ("axis", "axes"), _concat),
-    Op("pack", ("values*",), ("axis",), _pack),
-    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice),
-    Op("select", ("a", "index"), ("axis",), _select),
-    Op("expand", ("a",), ("axes",), _expand, _same),
+    Op("rename", ("a",), ("axes",), _rename, _same, bounds=_within, whole="kept"),
+    Op("split", ("a",), ("axis", "into"), _split, bounds=_within),
+    Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within),
+    Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept"),
+    Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept"),
+    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within),
+    Op("select", ("a", "index"), ("axis",), _select, bounds=_within),
+    Op("expand", ("a",), ("axes",), _expand, _same, bounds=_within, whole="kept"),
 )

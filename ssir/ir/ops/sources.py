@@ -5,7 +5,10 @@ Inputs and parameters say their own type; so does a stack, whose bodies are grap
 
 from __future__ import annotations
 
+from math import inf
+
 from ssir.ir.graph import Axis, Type
+from ssir.ir.intervals import Interval
 from ssir.ir.op import DECLARED, Op, TypeFault, Use, check_finite
 
 
@@ -33,15 +36,19 @@ def _eye(use: Use) -> Type:
     return Type(axes)
 
 
+def _counted(axis: str, size: int | None) -> Interval:
+    return 0.0, inf if size is None else size - 1.0
+
+
 OPS = (
     Op("input", (), (), DECLARED),
     Op("param", (), ("key", "shared", "init", "decay", "lr", "dtype", "learned", "draws?"), DECLARED),
-    Op("const", (), ("value",), _scalar),
-    Op("arange", (), ("axis", "size"), _arange),
+    Op("const", (), ("value",), _scalar, bounds=lambda value: (float(value), float(value))),
+    Op("arange", (), ("axis", "size"), _arange, bounds=_counted, whole="always"),
     Op("eye", (), ("axes",), _eye),
-    Op("position", (), (), _whole),
-    Op("start", (), (), _start),
-    Op("layer", (), (), _whole),
+    Op("position", (), (), _whole, bounds=(0.0, inf), whole="always"),
+    Op("start", (), (), _start, bounds=(0.0, 1.0)),
+    Op("layer", (), (), _whole, bounds=(0.0, inf), whole="always"),
     Op("stack", ("values*",), ("pattern", "share", "carried", "given"), DECLARED),
     Op("part", ("stack",), ("label",), DECLARED),
     Op("later", (), (), DECLARED),  # while a spec is read: what is not known yet

@@ -89,11 +89,18 @@ def _solve(use: Use) -> Type:
 
 
 OPS = (
-    *(Op(name, ("a",), ("over",), _reduce) for name in sorted(REDUCE)),
-    Op("softmax", ("a",), ("over",), _softmax, _first),
+    *(Op(name, ("a",), ("over",), _reduce, whole="never" if name == "mean" else "kept") for name in sorted(REDUCE)),
+    Op("softmax", ("a",), ("over",), _softmax, _first, bounds=(0.0, 1.0)),
     Op("dot", ("a", "b"), ("over",), _dot),
     *(
-        Op(name, ("a", "weight?", "bias?"), ("over", "eps", "scale", "bias"), _norm, _norm_of_the_unknown)
+        Op(
+            name,
+            ("a", "weight?", "bias?"),
+            ("over", "eps", "scale", "bias"),
+            _norm,
+            _norm_of_the_unknown,
+            bounds=(-1.0, 1.0) if name == "l2_norm" else None,
+        )
         for name in sorted(NORM)
     ),
     Op("linear", ("a", "weight", "bias?"), ("over", "out", "per", "bias"), _linear),
