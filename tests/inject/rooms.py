@@ -61,6 +61,16 @@ ROOMS: Mapping[str, Room] = {
         ("ssir/spec/load.py", "ssir/spec/module.py", "ssir/spec/calls.py", "ssir/spec/static.py"),
         ("tests/spec/test_dims.py", "tests/reference", "tests/spec"),
     ),
+    "operations": Room(
+        ("ssir/ir/op.py", "ssir/ir/intervals.py", "ssir/ir/ops/*.py"),
+        (
+            "tests/ir/test_ops.py",
+            "tests/passes",
+            "tests/spec/test_diagnostics.py",
+            "tests/compilers/test_spelled.py",
+            "tests/spec",
+        ),
+    ),
     "initialisers": Room(("ssir/initial.py",), ("tests/test_initial_values.py", "tests/test_initial.py")),
     "passes": Room(
         ("ssir/passes/*.py",),
