@@ -169,8 +169,9 @@ def test_functions_are_right_at_every_size(op: str) -> None:
         x = (line[:, None] * near).to(dtype)[None].requires_grad_()
         exact = x.detach().double().requires_grad_()
         found, wanted = model(x)[0], ssir.reference(model, exact)[0]
-        slopes = [torch.autograd.grad(y.sum(), at)[0] for y, at in ((found, x), (wanted, exact))]
-        for what, one, other in (("value", found, wanted), ("slope", *slopes)):
+        slope, steep = (torch.autograd.grad(y.sum(), at)[0] for y, at in ((found, x), (wanted, exact)))
+        pairs: list[tuple[str, Tensor, Tensor]] = [("value", found, wanted), ("slope", slope, steep)]
+        for what, one, other in pairs:
             inside = other.abs() < torch.finfo(dtype).max / 4
             error = ((one.double() - other).abs() / (1 + other.abs() + exact.abs()))[inside]
             assert error.max() <= close, (

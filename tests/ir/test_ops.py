@@ -30,7 +30,8 @@ def meant(name: str, operands: list[torch.Tensor], **said: object) -> torch.Tens
 @given(data=st.data())
 def test_values_lie_where_the_table_says(name: str, data: st.DataObject) -> None:
     op = operation(name)
-    spans = [tuple(sorted((data.draw(ENDS), data.draw(ENDS)))) for _ in op.operands]
+    ends = [sorted((data.draw(ENDS), data.draw(ENDS))) for _ in op.operands]
+    spans = [(low, high) for low, high in ends]
     said = {"low": data.draw(st.sampled_from([None, -1.0])), "high": 2.0}
     said = said if op.attributes else {}
     inside = [(max(low, -1e3), min(high, 1e3)) for low, high in spans]
