@@ -101,7 +101,8 @@ class Site:
     def later(self, *axes: Axis, operator: bool = False) -> Node:
         """What stands for a node whose operands are not known yet: of these axes if there are any, whatever they will be."""
         type = Type(axes, "real" if axes else UNKNOWN, operator=operator)
-        return self.builder.add(f"{self.name}/later", "later", (), type, self.span)
+        # Not `later`: what the elaborator puts off is found again by that name, and must be called the same in every attempt.
+        return self.builder.add(f"{self.name}/unknown", "later", (), type, self.span)
 
     @contextmanager
     def checked(self) -> Iterator[None]:
