@@ -100,7 +100,8 @@ def block_linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Along the last axis. On the CPU torch sums the gradients of weight and bias in the dtype of x, so a narrow x is widened."""
     wide = state_type(x.dtype) if x.is_cpu else x.dtype
-    weight, bias = (None if one is None else of_type(one, wide) for one in (weight, bias))
+    weight = None if weight is None else of_type(weight, wide)
+    bias = None if bias is None else of_type(bias, wide)
     return of_type(F.layer_norm(of_type(x, wide), x.shape[-1:], weight, bias, eps), x.dtype)
 
 
