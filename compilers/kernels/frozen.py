@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
 from .layers import hooked
 
+T = TypeVar("T")
+
 
 class Kept:
-    """``values`` made from the parameters of a module, each when it is first asked for. ``plain``: what the module said then;
+    """Values made from the parameters of a module, each when it is first asked for. ``plain``: what the module said then;
     ``quiet``: whether no module in it has a hook, so that the code of each may be run without asking.
 
     A parameter is what it was if it is the same tensor, of the same version.
@@ -29,7 +32,7 @@ class Kept:
         ]
         self._versioned = [x for *_, x in self._known if not x.is_inference()]
         self._versions = [x._version for x in self._versioned]
-        self.values: dict[Any, Any] = {}
+        self._values: dict[Any, Any] = {}
 
     def fits(self) -> bool:
         """Whether every parameter is the tensor that it was, and unchanged."""
@@ -39,3 +42,10 @@ class Kept:
             if home.get(name) is not x:
                 return False
         return True
+
+    def once(self, key: Any, make: Callable[..., T], *given: Any) -> T:
+        """make(*given), made when it is first asked for."""
+        found: T | None = self._values.get(key)
+        if found is None:
+            found = self._values[key] = make(*given)
+        return found

@@ -47,33 +47,27 @@ class Run:
         """What only parameters decide, made by a method of the body."""
         if self.kept is None:
             return make(self)
-        key = self.at, make
-        found: tuple[Any, ...] | None = self.kept.values.get(key)
-        if found is None:
-            found = self.kept.values[key] = make(self)
-        return found
+        return self.kept.once((self.at, make), make, self)
 
     def part(self, body: Body, path: str) -> Callable[..., Any]:
         """What computes a part or a component: the module, or, where nobody watches and it is kept, its code."""
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.part(path)
-        key = body, path, self.time.steps is None, self.time.each
-        found: Callable[..., Any] | None = kept.values.get(key)
-        if found is None:
-            found = kept.values[key] = self._code(body.part(path))
-        return found
+        return kept.once((body, path, self.time.steps is None, self.time.each), self._part_code, body, path)
 
     def layers(self, body: Body, path: str) -> Iterable[tuple[int, str, Callable[..., Any]]]:
         """The layers of a stack: index, kind, and what computes it."""
         kept = self.kept
         if kept is None or not kept.quiet:
             return body.layers(path)
-        key = body, path, self.time.steps is None, self.time.each
-        found: list[tuple[int, str, Callable[..., Any]]] | None = kept.values.get(key)
-        if found is None:
-            found = kept.values[key] = [(i, kind, self._code(layer)) for i, kind, layer in body.layers(path)]
-        return found
+        return kept.once((body, path, self.time.steps is None, self.time.each), self._layer_codes, body, path)
+
+    def _part_code(self, body: Body, path: str) -> Callable[..., Any]:
+        return self._code(body.part(path))
+
+    def _layer_codes(self, body: Body, path: str) -> list[tuple[int, str, Callable[..., Any]]]:
+        return [(i, kind, self._code(layer)) for i, kind, layer in body.layers(path)]
 
     def _code(self, module: nn.Module) -> Callable[..., Any]:
         """What a module runs in this call, its hooks apart."""
@@ -191,11 +185,7 @@ class Body(nn.Module):
         side by side in every call takes longer than it saves.)"""
         if run.kept is None or not run.plain:
             return [self.part(path)(x) for path in paths]
-        key = self, paths
-        joined = run.kept.values.get(key)
-        if joined is None:
-            joined = run.kept.values[key] = self._join(paths)
-        weight, bias, sizes = joined
+        weight, bias, sizes = run.kept.once((self, paths), self._join, paths)
         found: Sequence[Tensor] = linear(x, weight, bias).split(sizes, -1)
         return found
 

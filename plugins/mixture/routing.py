@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
 from ssir.ir.graph import Axis, Graph, Node, Type
-from ssir.ir.op import Op, Use, absent, broadcast, check_over, check_real, names, without
+from ssir.ir.op import Op, Use, absent, broadcast, called, check_real, names, without
 from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def top(cx: Site, a: Node, k: int, over: Axis) -> Node:
 
 def _chosen(use: Use) -> Type:
     a = use.of("a")
-    check_over(a, (use["over"],), "over")
+    use.has("a", (use["over"],), "over")
     check_real("top", [a])
     return Type(a.axes, absent=absent([a], (use["over"],)))
 
@@ -77,9 +77,8 @@ def experts(
 def _weighed(use: Use) -> Type:
     x, weights, *_, down = use.types
     expert, over = use["expert"], use["over"]
-    made = tuple(Axis(name, size) for name, size in zip(use["out"], down.sizes[1:], strict=False))
-    rest = broadcast([Type(without(x, over)), Type(without(weights, (expert,)))])
-    return Type((*rest, *made), absent=absent([x, weights], (*over, expert)))
+    rest = broadcast([Type(without(x, over)), Type(without(weights, (expert,)))], "weights")
+    return Type((*rest, *called(use["out"], down.axes[1:])), absent=absent([x, weights], (*over, expert)))
 
 
 class Top:

@@ -40,7 +40,7 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
 def _turned(use: Use) -> Type:
     a, angle = use.types
     rest = Type(without(angle, (use["half"],)))
-    return Type(broadcast([a, rest]), a.dtype, absent=absent([a]))
+    return Type(broadcast([a, rest], "angle"), a.dtype, absent=absent([a]))
 
 
 class Rotate:

@@ -9,7 +9,7 @@ from ssir.functions.kinds import Later
 from ssir.functions.operators import combine, lifted, outer, shift
 from ssir.functions.shapes import expm, eye, solve
 from ssir.ir.graph import Axis, Node
-from ssir.ir.op import promote
+from ssir.ir.op import pairs, promote
 from ssir.ir.ops.systems import ROLES
 from ssir.spec.build import Site, is_unknown
 
@@ -50,7 +50,7 @@ def system(
         roles = _entering_first(cx, roles, [axis for axis in axes if axis.name in entrances])
     operands = list(roles.values())
     attributes: dict[str, Any] = {
-        "axes": tuple((a.name, a.size) for a in axes),
+        "axes": pairs(axes),
         "roles": tuple(roles),
         "read": read,
         "algebra": algebra,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssir.functions.kinds import Nested
 from ssir.ir.graph import Axis, Node
-from ssir.ir.op import listed, names, product, shown
+from ssir.ir.op import listed, names, pairs, product, shown
 from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def rename(cx: Site, a: Node, /, **axes: Axis) -> Node:  # an axis may be called
     if is_unknown(a):
         return a
     for old, new in axes.items():
-        cx.over(a, (Axis(old, a.type.axis(old).size if old in a.type.names else None),), old)
+        cx.over(a, (old,), old)
         if a.type.axis(old).size != new.size:
             words = f"`{old}` is {a.type.axis(old).size}, but `{new.name}` is {shown(new)}"
             cx.fail("SSIR015", words, old, "a name changes no size: use linear, split or slice")
@@ -42,7 +42,7 @@ def split(cx: Site, a: Node, into: tuple[Axis, ...], axis: Axis | None = None) -
     else:
         words = f"it is not clear which axis to split: the value has [{listed(a.type.axes)}]"
         cx.fail("SSIR014", words, help="name it: split(x, [a, b], axis=c)")
-    return cx.emit("split", (a,), axis=source.name, into=tuple((part.name, part.size) for part in into))
+    return cx.emit("split", (a,), axis=source.name, into=pairs(into))
 
 
 def merge(cx: Site, a: Node, axes: tuple[Axis, ...], out: Axis) -> Node:
@@ -115,7 +115,7 @@ def select(cx: Site, a: Node, axis: Axis, index: Node) -> Node:
 def expand(cx: Site, a: Node, axes: tuple[Axis, ...]) -> Node:
     """The value repeated along new axes."""
     cx.finite(axes, "axes", "repeating")
-    return cx.emit("expand", (a,), axes=tuple((axis.name, axis.size) for axis in axes))
+    return cx.emit("expand", (a,), axes=pairs(axes))
 
 
 def arange(cx: Site, axis: Axis) -> Node:
@@ -141,7 +141,7 @@ def array(cx: Site, values: Nested, axes: tuple[Axis, ...]) -> Node:
 
 def eye(cx: Site, axes: tuple[Axis, ...]) -> Node:
     """The identity matrix over two axes of one size."""
-    return cx.emit("eye", (), axes=tuple((axis.name, axis.size) for axis in axes))
+    return cx.emit("eye", (), axes=pairs(axes))
 
 
 def matmul(cx: Site, a: Node, b: Node, n: Axis) -> Node:

@@ -30,8 +30,8 @@ class TypeFault(ValueError):
 class AxesError(TypeFault):
     """Axes of one name and two sizes."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("SSIR015", message, None, "rename one of the axes, or give both the same size")
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__("SSIR015", message, argument, "rename one of the axes, or give both the same size")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Use:
     def of(self, operand: str) -> Type:
         return self.types[self.op.operands.index(operand)]
 
+    def axes(self, attribute: str) -> tuple[Axis, ...]:
+        """The axes that an attribute makes: pairs of name and size."""
+        return tuple(Axis(*pair) for pair in self.attrs[attribute])
+
     def has(self, operand: str, axes: Iterable[Axis | str], argument: str) -> None:
         """Check that an operand has these axes, of these sizes."""
         check_over(self.of(operand), axes, argument)
@@ -60,6 +64,11 @@ Whole = Literal["never", "kept", "always"]
 
 def unknown(use: Use) -> Type:
     return Type(dtype=UNKNOWN)
+
+
+def same(use: Use) -> Type:
+    """The type of the first operand."""
+    return use.types[0]
 
 
 def DECLARED(use: Use) -> Type:
@@ -142,17 +151,28 @@ def names(axes: Iterable[Axis]) -> tuple[str, ...]:
     return tuple(axis.name for axis in axes)
 
 
-def broadcast(types: Iterable[Type]) -> tuple[Axis, ...]:
+def pairs(axes: Iterable[Axis]) -> tuple[tuple[str, int | None], ...]:
+    """Axes as an attribute that makes them has them."""
+    return tuple((axis.name, axis.size) for axis in axes)
+
+
+def called(names: Sequence[str], axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """The first of these axes, by these names."""
+    return tuple(Axis(name, axis.size) for name, axis in zip(names, axes, strict=False))
+
+
+def broadcast(types: Iterable[Type], argument: str | None = None) -> tuple[Axis, ...]:
     """The axes of an elementwise result: those of the operand with most, then what the others add.
 
-    Raises AxesError if an axis has two sizes.
+    Raises AxesError, at an argument, if an axis has two sizes.
     """
     ranked = sorted(types, key=lambda t: -len(t.axes))
     result: dict[str, Axis] = {}
     for axis in chain.from_iterable(t.axes for t in ranked):
         known = result.setdefault(axis.name, axis)
         if known.size != axis.size:
-            raise AxesError(f"axis `{axis.name}` has size {shown(known)} on one side and {shown(axis)} on the other")
+            words = f"axis `{axis.name}` has size {shown(known)} on one side and {shown(axis)} on the other"
+            raise AxesError(words, argument)
     return tuple(result.values())
 
 

@@ -179,7 +179,7 @@ class Site:
         operands = node.inputs[1:] if node.op == "where" else node.inputs
         return whole == "kept" and all(self.is_whole(self.builder.nodes[name]) for name in operands)
 
-    def over(self, node: Node, axes: Sequence[Axis], argument: str = "over") -> None:
+    def over(self, node: Node, axes: Sequence[Axis | str], argument: str = "over") -> None:
         """Check that a value has these axes, as far as its axes are known."""
         if not is_unknown(node):
             with self.checked():

@@ -7,13 +7,9 @@ from typing import Any
 
 from ssir.ir.graph import Axis, Type
 from ssir.ir.intervals import Interval, union
-from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_finite, product, promote, shown, without
+from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_finite, product, promote, same, shown, without
 
 _DIVIDE = "choose dims whose product is that size"
-
-
-def _same(use: Use) -> Type:
-    return use.of("a")
 
 
 def _rename(use: Use) -> Type:
@@ -27,7 +23,7 @@ def _rename(use: Use) -> Type:
 
 def _split(use: Use) -> Type:
     a, name = use.of("a"), use["axis"]
-    into = tuple(Axis(*axis) for axis in use["into"])
+    into = use.axes("into")
     check_finite(into, "into", "splitting")
     use.has("a", (name,), "axis")
     source = a.axis(name)
@@ -51,12 +47,12 @@ def _merge(use: Use) -> Type:
 def _concat(use: Use) -> Type:
     along = use["axes"]
     total = sum(type.axis(name).size or 0 for type, name in zip(use.types, along, strict=True))
-    rest = broadcast(Type(without(type, (name,))) for type, name in zip(use.types, along, strict=True))
+    rest = broadcast((Type(without(type, (name,))) for type, name in zip(use.types, along, strict=True)), "values")
     return Type((*rest, Axis(use["axis"], total)), promote(use.types), absent=absent(use.types, along))
 
 
 def _pack(use: Use) -> Type:
-    axes = (*broadcast(use.types), Axis(use["axis"], len(use.types)))
+    axes = (*broadcast(use.types, "values"), Axis(use["axis"], len(use.types)))
     return Type(axes, promote(use.types), absent=absent(use.types))
 
 
@@ -80,7 +76,7 @@ def _select(use: Use) -> Type:
 
 
 def _expand(use: Use) -> Type:
-    a, new = use.of("a"), tuple(Axis(*axis) for axis in use["axes"])
+    a, new = use.of("a"), use.axes("axes")
     check_finite(new, "axes", "repeating")
     return Type((*a.axes, *new), a.dtype, absent=a.absent)
 
@@ -94,12 +90,12 @@ def _together(*values: Interval, **attrs: Any) -> Interval:
 
 
 OPS = (
-    Op("rename", ("a",), ("axes",), _rename, _same, bounds=_within, whole="kept"),
+    Op("rename", ("a",), ("axes",), _rename, same, bounds=_within, whole="kept"),
     Op("split", ("a",), ("axis", "into"), _split, bounds=_within),
     Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within),
     Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept"),
     Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept"),
     Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within),
     Op("select", ("a", "index"), ("axis",), _select, bounds=_within),
-    Op("expand", ("a",), ("axes",), _expand, _same, bounds=_within, whole="kept"),
+    Op("expand", ("a",), ("axes",), _expand, same, bounds=_within, whole="kept"),
 )

@@ -29,7 +29,7 @@ def _arange(use: Use) -> Type:
 
 
 def _eye(use: Use) -> Type:
-    axes = tuple(Axis(*axis) for axis in use["axes"])
+    axes = use.axes("axes")
     if len(axes) != 2 or axes[0].size != axes[1].size:
         raise TypeFault("SSIR015", "an identity needs two axes of one size", "axes", "write eye([n, n_])")
     check_finite(axes, "axes", "an identity")

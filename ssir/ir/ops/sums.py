@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ssir.ir.graph import Axis, Type
-from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, check_real, promote, shown, without
+from ssir.ir.graph import Type
+from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, called, check_real, promote, same, shown, without
 
 REDUCE = frozenset("sum mean max min".split())
 NORM = frozenset("rms_norm layer_norm l2_norm".split())
@@ -22,10 +22,6 @@ def _softmax(use: Use) -> Type:
     use.has("a", use["over"], "over")
     check_real("softmax", [a])
     return Type(a.axes, a.dtype, absent=a.absent)
-
-
-def _first(use: Use) -> Type:
-    return use.types[0]
 
 
 def _dot(use: Use) -> Type:
@@ -58,14 +54,12 @@ def _linear(use: Use) -> Type:
     if weight.sizes != wanted:
         words = f"the weight is [{', '.join(map(shown, weight.axes))}], and the map is from {', '.join(over)}"
         raise TypeFault("SSIR015", words, "a")
-    made = tuple(Axis(name, axis.size) for name, axis in zip(out, weight.axes[len(per) :], strict=False))
-    return Type((*without(a, over), *made), promote([a]), absent=absent([a], over))
+    return Type((*without(a, over), *called(out, weight.axes[len(per) :])), promote([a]), absent=absent([a], over))
 
 
 def _embed(use: Use) -> Type:
     tokens, weight = use.types
-    made = tuple(Axis(name, axis.size) for name, axis in zip(use["out"], weight.axes[1:], strict=True))
-    return Type((*tokens.axes, *made), absent=tokens.absent)
+    return Type((*tokens.axes, *called(use["out"], weight.axes[1:])), absent=tokens.absent)
 
 
 def _matmul(use: Use) -> Type:
@@ -90,7 +84,7 @@ def _solve(use: Use) -> Type:
 
 OPS = (
     *(Op(name, ("a",), ("over",), _reduce, whole="never" if name == "mean" else "kept") for name in sorted(REDUCE)),
-    Op("softmax", ("a",), ("over",), _softmax, _first, bounds=(0.0, 1.0)),
+    Op("softmax", ("a",), ("over",), _softmax, same, bounds=(0.0, 1.0)),
     Op("dot", ("a", "b"), ("over",), _dot),
     *(
         Op(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ssir.ir.graph import WHOLE, Axis, Type
-from ssir.ir.op import UNKNOWN, Op, TypeFault, Use, absent, broadcast, promote, without
+from ssir.ir.op import UNKNOWN, Op, TypeFault, Use, absent, broadcast, promote, same, without
 
 ROLES = ("A", "B", "x", "C", "D", "initial", "logA")
 
@@ -48,7 +48,7 @@ def _some_operator(use: Use) -> Type:
 
 
 def _state(use: Use) -> Type:
-    axes = tuple(Axis(*axis) for axis in use["axes"])
+    axes = use.axes("axes")
     roles = {role: type for role, type in zip(use["roles"], use.types, strict=True) if role != "logA"}
     _fitting(axes, roles)
     given = roles["x"].names if "x" in roles else ()
@@ -95,7 +95,7 @@ def _fitting(axes: tuple[Axis, ...], roles: dict[str, Type]) -> None:
 def _declared(use: Use) -> Type:
     """What is kept is declared; only a readout or a feed-through could give other axes."""
     whole = use["axes"] and not {"C", "D"} & set(use["roles"])
-    return Type(tuple(Axis(*axis) for axis in use["axes"])) if whole else Type(dtype=UNKNOWN)
+    return Type(use.axes("axes")) if whole else Type(dtype=UNKNOWN)
 
 
 def _context(use: Use) -> Type:
@@ -104,10 +104,6 @@ def _context(use: Use) -> Type:
         words = f"slots of `{x.absent[0][0]}` may be absent, so it cannot be kept"
         raise TypeFault("SSIR014", words, "x", "use it up first")
     return Type((Axis(slot, None), *x.axes), x.dtype, absent=((slot, WHOLE),))
-
-
-def _same(use: Use) -> Type:
-    return use.types[0]
 
 
 OPS = (
@@ -119,5 +115,5 @@ OPS = (
     *(Op(f"op.{name}", ("a", "b"), (), _combined, _some_operator) for name in ("add", "sub", "mul")),
     Op("op.neg", ("a",), (), _combined, _some_operator),
     Op("state", ("roles*",), ("axes", "roles", "read", "algebra", "dtype", "enters", "sampled?"), _state, _declared),
-    Op("context", ("x",), ("axis",), _context, _same),
+    Op("context", ("x",), ("axis",), _context, same),
 )
