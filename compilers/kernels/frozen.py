@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -23,14 +24,17 @@ class Kept:
     def __init__(self, module: nn.Module, plain: bool) -> None:
         self.plain = plain
         self.quiet = not torch_modules._has_any_global_hook() and not any(map(hooked, module.modules()))
-        self._known: list[tuple[dict[str, Any], str, Tensor]] = [
+        known: list[tuple[dict[str, Any], str, Tensor]] = [
             (home, name, x)
             for one in module.modules()
             for home in (one._parameters, one._buffers)
             for name, x in home.items()
             if x is not None
         ]
-        self._versioned = [x for *_, x in self._known if not x.is_inference()]
+        self._homes = [home for home, _, _ in known]
+        self._names = [name for _, name, _ in known]
+        self._tensors = [x for _, _, x in known]
+        self._versioned = [x for x in self._tensors if not x.is_inference()]
         self._versions = [x._version for x in self._versioned]
         self._values: dict[Any, Any] = {}
 
@@ -38,10 +42,8 @@ class Kept:
         """Whether every parameter is the tensor that it was, and unchanged."""
         if [x._version for x in self._versioned] != self._versions:
             return False
-        for home, name, x in self._known:  # noqa: SIM110 - this runs once a token, and a generator takes twice as long
-            if home.get(name) is not x:
-                return False
-        return True
+        # This runs once a token: a loop takes several times as long.
+        return all(map(is_, map(dict.get, self._homes, self._names), self._tensors))
 
     def once(self, key: Any, make: Callable[..., T], *given: Any) -> T:
         """make(*given), made when it is first asked for."""

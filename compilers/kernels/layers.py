@@ -7,7 +7,9 @@ called by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +33,11 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         pass
 
+    def given(self) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+        return linear, {"w": owned(self, "weight"), "bias": maybe(self, "bias")}
+
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, owned(self, "weight"), maybe(self, "bias"))
+        return called(self, x)
 
 
 class Embedding(nn.Embedding):
@@ -57,8 +62,11 @@ class RMSNorm(nn.RMSNorm):
     def reset_parameters(self) -> None:
         pass
 
+    def given(self) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+        return rms_norm, {"weight": owned(self, "weight"), "eps": self.eps or 0.0}
+
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, owned(self, "weight"), self.eps or 0.0)
+        return called(self, x)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -70,8 +78,11 @@ class LayerNorm(nn.LayerNorm):
     def reset_parameters(self) -> None:
         pass
 
+    def given(self) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+        return layer_norm, {"weight": owned(self, "weight"), "bias": maybe(self, "bias"), "eps": self.eps}
+
     def forward(self, x: Tensor) -> Tensor:
-        return layer_norm(x, owned(self, "weight"), maybe(self, "bias"), self.eps)
+        return called(self, x)
 
 
 class BlockLinear(nn.Module):
@@ -100,6 +111,20 @@ class Values(nn.Module):
 
     def forward(self, name: str) -> Tensor:
         return owned(self, name)
+
+
+def called(layer: Linear | RMSNorm | LayerNorm, x: Tensor) -> Tensor:
+    function, given = layer.given()
+    return function(x, **given)
+
+
+def bound(module: nn.Module) -> Callable[..., Any]:
+    """What a module runs, its hooks apart; where it is a layer of ours, with its weights as they are now."""
+    if type(module) in (Linear, RMSNorm, LayerNorm) and "forward" not in module.__dict__:
+        function, given = module.given()  # type: ignore[operator]
+        return partial(function, **given)
+    found: Callable[..., Any] = module.forward
+    return found
 
 
 def maybe(module: nn.Module, name: str) -> Tensor | None:

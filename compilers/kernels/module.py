@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import native
 from .clock import Time
 from .frozen import Kept
-from .layers import Linear, Values, owned, plain
+from .layers import Linear, Values, bound, owned, plain
 from .linear import linear
 from .memory import Memories
 from .ragged import by_lengths
@@ -73,8 +73,7 @@ class Run:
         """What a module runs in this call, its hooks apart."""
         if isinstance(module, Body) and type(module).forward is Body.forward:
             return module.code(self)
-        found: Callable[..., Any] = module.forward
-        return found
+        return bound(module)
 
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
