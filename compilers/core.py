@@ -162,11 +162,14 @@ class Loop:
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         if facts.cycle is None and facts.structure.kind == "shift":
             return None  # a register off a cycle is a view of its inputs: there is nothing to loop over
+        from ssir.compilers.loops.form import why_not
+
         states = [n.name for n in graph.states if facts.cycle and n.name in facts.cycle] or [facts.node.name]
         inside = facts.cycle or frozenset({facts.node.name})
+        unfit = why_not(graph, facts.cycle) if facts.cycle else None
         return Match(
             self,
-            f"{loop_reason(graph, facts)}; a loop over the steps, with everything else outside it",
+            f"{loop_reason(graph, facts)}; a loop over the steps{f' (not compiled: {unfit})' if unfit else ''}, with everything else outside it",
             details={"states": tuple(states), "inside": inside},
         )
 
@@ -177,7 +180,7 @@ class Loop:
         from ssir.compilers.torch.emit import Emitter as Writer
 
         inside: frozenset[str] = match.details["inside"]
-        wanted = e.outside(inside)
+        wanted = e.graph.seen_outside(inside)
         cell = Writer(e.unit, "step", e, inside, e.apart)
         cell.used |= e.used
         ys = [cell.value(name) for name in wanted]

@@ -1,8 +1,8 @@
-"""Compiles the C files of this folder once per machine and calls them on tensors.
+"""Compiles C once per machine and calls it on tensors: the files of this folder, and what a model has been written as.
 
 Nothing happens on import. The first kernel that wants native code compiles all `.c` files, one library per real type,
 into a private cache directory; where that is impossible `available()` is false, `reason()` says why, and every kernel
-uses its PyTorch twin.
+uses its PyTorch twin. A text that is handed over becomes a library of its own.
 `SSIR_NATIVE=0` turns native code off.
 """
 
@@ -145,14 +145,16 @@ _TRACERS = (
 )
 
 
-def declare(*texts: str) -> None:
-    """Say what C functions take: nothing is called whose arguments are not as its signature says."""
+def declare(*texts: str, source: str = "") -> None:
+    """Say what C functions take: nothing is called whose arguments are not as its signature says. source: the text that they stand in,
+    if it is none of the files."""
     for text in texts:
         signature = Signature(text)
-        _signatures[signature.name] = signature
+        _signatures[signature.name], _sources[signature.name] = signature, source
 
 
 _signatures: dict[str, Signature] = {}
+_sources: dict[str, str] = {}
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
@@ -166,10 +168,10 @@ _failures: dict[torch.dtype, str] = {}
 
 
 @functools.cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The library for one real type, compiled if need be; None where that failed."""
+def library(dtype: torch.dtype, source: str = "") -> ctypes.CDLL | None:
+    """The library for one real type, of the files or of a text, compiled if need be; None where that failed."""
     try:
-        return ctypes.CDLL(str(_build(REAL[dtype])))
+        return ctypes.CDLL(str(_build(REAL[dtype], source)))
     except (NativeError, OSError, subprocess.SubprocessError) as error:
         _failures[dtype] = str(error) or type(error).__name__
         return None
@@ -177,7 +179,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 @functools.cache
 def _function(dtype: torch.dtype, name: str) -> "ctypes._NamedFuncPointer":
-    loaded = library(dtype)
+    loaded = library(dtype, _sources[name])
     if loaded is None:
         raise NativeError(_failures[dtype])
     function: ctypes._NamedFuncPointer = getattr(loaded, name)
@@ -187,29 +189,36 @@ def _function(dtype: torch.dtype, name: str) -> "ctypes._NamedFuncPointer":
     return function
 
 
-def _build(real: str) -> Path:
+def _build(real: str, text: str = "") -> Path:
     """The path of the shared library for `real`, from the cache or freshly compiled."""
     if os.environ.get("SSIR_NATIVE") == "0":
         raise NativeError("turned off by SSIR_NATIVE=0")
     if os.name != "posix" or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise NativeError("native kernels need a 64-bit POSIX system")
     compiler = _compiler()
-    sources = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
-    digest = hashlib.sha256(repr((real, FLAGS, VARIANTS, _cpu(), *map(_identity, compiler))).encode())
+    folder = Path(__file__).parent
+    wanted = (".h",) if text else (".c", ".h")
+    sources = sorted(path for path in folder.iterdir() if path.suffix in wanted)
+    digest = hashlib.sha256(repr((real, FLAGS, VARIANTS, _cpu(), text, *map(_identity, compiler))).encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    target = _cache_directory() / f"kernels-{real}-{digest.hexdigest()[:32]}.so"
+    target = _cache_directory() / f"{'loops' if text else 'kernels'}-{real}-{digest.hexdigest()[:32]}.so"
     if not _is_private(target, stat.S_ISREG):
-        _compile(compiler, real, [source for source in sources if source.suffix == ".c"], target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            if text:
+                written = Path(scratch) / "loops.c"
+                written.write_text(text)
+                sources = [written]
+            _compile(compiler, real, [path for path in sources if path.suffix == ".c"], target)
     return target
 
 
 def _compile(compiler: list[str], real: str, sources: list[Path], target: Path) -> None:
-    problem = ""
+    problem, defined = "", (f"-DREAL={real}", f"-I{Path(__file__).parent}")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / target.name
         for variant in VARIANTS:
-            command = [*compiler, *FLAGS, *variant, f"-DREAL={real}", *map(str, sources), "-o", str(output), "-lm"]
+            command = [*compiler, *FLAGS, *variant, *defined, *map(str, sources), "-o", str(output), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode == 0:
                 output.chmod(0o700)

@@ -50,8 +50,10 @@ class Unit:
         loops: Mapping[str, Match],
         imports: dict[str, dict[str, str]],
         regions: Regions,
+        definitions: dict[str, tuple[str, str]],
     ) -> None:
         self.graph, self.where, self.imports, self.regions = graph, where, imports, regions
+        self.definitions = definitions
         self.region = ""
         self.match = {node.name: chosen[where, node.name] for node in graph.states}
         self.loops = {**self.match, **loops}
@@ -95,6 +97,16 @@ class Unit:
     def local(self, path: str) -> str:
         """A path of the graph as the module of the region sees it."""
         return path.removeprefix(f"{self.region}.") if self.region else path
+
+    def define(self, digest: str, hint: str, make: Callable[[str], str]) -> str:
+        """The name of something that the module defines once, outside its classes; make: from the name to its text."""
+        if digest not in self.definitions:
+            name = unused(
+                hint, {*self.taken, *self.locals, *RESERVED, *(known for known, _ in self.definitions.values())}
+            )
+            self.definitions[digest] = name, ""
+            self.definitions[digest] = name, make(name)
+        return self.definitions[digest][0]
 
     def within(self, region: str) -> Unit:
         """The unit of a region, for the same method."""
@@ -164,7 +176,8 @@ class Emitter:
         """A name that nothing else has: a variable of this method, or a constant of all of them."""
         imported = (own for names in self.unit.imports.values() for own in names)
         locals_ = self.unit.locals if self.mode == "constant" else ()
-        name = unused(self.unit.local(hint), self.unit.taken.union(self.used, imported, locals_, RESERVED))
+        defined = (known for known, _ in self.unit.definitions.values())
+        name = unused(self.unit.local(hint), self.unit.taken.union(self.used, imported, locals_, RESERVED, defined))
         self.used.add(name)
         (self.unit.taken if self.mode == "constant" else self.unit.locals).add(name)
         return name
@@ -266,17 +279,6 @@ class Emitter:
         write = match.form.sequence if self.mode == "sequence" else match.form.step
         write(self, self.unit.facts[first.name], match)
         return True
-
-    def outside(self, inside: frozenset[str]) -> list[str]:
-        """The values among ``inside`` that something else uses, in order."""
-        outputs = {name for _, name in self.graph.outputs}
-        return [
-            node.name
-            for node in self.graph
-            if node.name in inside
-            and not node.type.operator
-            and (node.name in outputs or any(u not in inside for u in self.graph.users[node.name]))
-        ]
 
     def _column(self, name: str) -> str:
         assert self.outer is not None

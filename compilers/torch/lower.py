@@ -42,7 +42,7 @@ def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Sourc
     """The source of the classes of a graph and its bodies. It imports torch and runtime modules only."""
     writer = _Writer(plan)
     writer.visit(graph, "", title)
-    body = "\n\n\n".join(writer.texts)
+    body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
     lines = [
         f"from {name if '.' in name else f'{package}.{name}'} import {', '.join(_imported_as(name, own) for own, name in sorted(used.items()))}"
@@ -76,13 +76,14 @@ class _Writer:
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
+    definitions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def visit(self, graph: Graph, where: str, title: str) -> None:
         for name, body in graph.bodies.items():
             self.visit(body, f"{where}{name}/", title)
         chosen = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
         regions = Regions(graph, chosen.items())
-        before = deepcopy(self.imports)
+        before, known = deepcopy(self.imports), dict(self.definitions)
         while True:
             try:
                 self._classes(graph, where, title, regions)
@@ -90,6 +91,8 @@ class _Writer:
             except Again:
                 self.imports.clear()
                 self.imports.update(deepcopy(before))
+                self.definitions.clear()
+                self.definitions.update(known)
 
     def _classes(self, graph: Graph, where: str, title: str, regions: Regions) -> None:
         """Write the class of a graph, and those of the components in it."""
@@ -98,7 +101,7 @@ class _Writer:
             match = Loop().match(graph, facts(graph, node))
             if match is not None:
                 loops[node.name] = match
-        unit = Unit(graph, where, self.plan.chosen, loops, self.imports, regions)
+        unit = Unit(graph, where, self.plan.chosen, loops, self.imports, regions, self.definitions)
         methods = _method(unit, "_sequence", "sequence")
         if loops and graph.has_step:
             methods += _method(unit, "_apart", "sequence", apart=True)

@@ -10,7 +10,7 @@ and types, is said once, in ssir.ir.ops; plugins add others through ssir.registr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
@@ -201,6 +201,22 @@ class Graph:
     def cycle_of(self) -> Mapping[str, frozenset[str]]:
         """For each node on a cycle, the nodes on it."""
         return {name: group for group in self.cycles for name in group}
+
+    def seen_outside(self, inside: Collection[str]) -> list[str]:
+        """The values among ``inside`` that something else uses, in order."""
+        ends = {name for _, name in self.outputs}
+        return [
+            node.name
+            for node in self
+            if node.name in inside
+            and not node.type.operator
+            and (node.name in ends or any(user not in inside for user in self.users[node.name]))
+        ]
+
+    @cached_property
+    def known(self) -> dict[Any, Any]:
+        """What analyses have found out about the graph, kept with it."""
+        return {}
 
     def with_nodes(self, nodes: Iterable[Node], outputs: tuple[tuple[str, str], ...] | None = None) -> Graph:
         return replace(

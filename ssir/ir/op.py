@@ -60,6 +60,7 @@ class Use:
 Rule = Callable[[Use], Type]
 Bounds = Interval | Callable[..., Interval]
 Whole = Literal["never", "kept", "always"]
+Gradient = Callable[..., Sequence[Any]]
 
 
 def unknown(use: Use) -> Type:
@@ -82,6 +83,10 @@ class Op:
 
     What is known of the values: ``bounds``, where they lie, by themselves or given where the operands do (attributes go by name);
     ``number``, the value for operands that are numbers; ``whole``, whether they are whole numbers, always or where the operands are.
+
+    ``gradient(y, g, *operands)``: from the result and the gradient with respect to it, as values of a graph that is being built
+    (ssir.ir.builder), those with respect to the operands: None where it is zero everywhere; one that an operand is broadcast from may
+    have more axes than the operand. An operation without it cannot be differentiated in the IR.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Op:
     bounds: Bounds | None = None
     number: Callable[..., float] | None = None
     whole: Whole = "never"
+    gradient: Gradient | None = None
 
     @property
     def declared(self) -> bool:

@@ -61,7 +61,7 @@ def again(run: Callable[[], None], begin: Callable[[], None] = lambda: None) -> 
 @pytest.fixture(autouse=True)
 def no_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Native code runs behind the back of a recorder, as of a captured graph."""
-    monkeypatch.setattr(native, "library", lambda dtype: None)
+    monkeypatch.setattr(native, "library", lambda dtype, source="": None)
 
 
 def pair(name: str) -> tuple[Model, cuda_graph.GraphModel, torch.Tensor]:

@@ -268,25 +268,25 @@ CASES = (
         "chunked convolution",
         "y: {state: [n, key], A: '0.9 * rotate(param([half], init=normal(1)), over=key)', input: x, C: 'param([key], init=normal(1))'}",
     ),
-    Case("a classic recurrent network", "loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
+    Case("a classic recurrent network", "compiled loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(
         "a gated memory",
-        "gated cell",
+        "compiled loop",
         "h: delay(y)\nc: {state: [n], A: 'sigmoid(linear(h, n) + linear(x, n, bias=true))', B: 'tanh(linear(x, n) + linear(h, n, bias=true))', input: 'sigmoid(linear(x, n) + linear(h, n))'}\ny: tanh(c) * sigmoid(linear(x, n) + x + linear(h, n))",
     ),
     Case(
         "a gated memory of which more is read",
-        "gated cell",
+        "compiled loop",
         "h: delay(o)\nc: {state: [n], A: 'sigmoid(linear(x, n) + linear(h, n))', B: 'sigmoid(linear(x, n) + linear(h, n))', input: 'tanh(linear(x, n) + linear(h, n))'}\no: sigmoid(linear(x, n) + linear(h, n)) * tanh(c)\ny: o + c * h",
     ),
     Case(
         "a gated average",
-        "gated average",
+        "compiled loop",
         "h: delay(y)\nr: sigmoid(linear(x, n) + linear(h, n))\nz: sigmoid(linear(x, n, bias=true) + linear(h, n))\ny: {state: [n], A: z, B: 1 - z, input: 'tanh(linear(x, n) + linear(h, n, bias=true) * r)'}",
     ),
     Case(
-        "a cell with peepholes, which is no gated memory",
-        "loop",
+        "a cell with peepholes",
+        "compiled loop",
         "h: delay(y)\nc: {state: [n], A: 'sigmoid(linear(x, n) + linear(h, n) + 0.1 * delay(c))', B: 'sigmoid(linear(x, n) + linear(h, n))', input: 'tanh(linear(x, n) + linear(h, n))'}\ny: tanh(c) * sigmoid(linear(x, n) + linear(h, n))",
     ),
     Case(
@@ -315,7 +315,7 @@ def test_every_form_that_fits_agrees_with_the_meaning(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [c for c in CASES if c.form in ("loop", "delay", "filter", "gated cell", "gated average")],
+    [c for c in CASES if c.form in ("loop", "delay", "filter", "compiled loop")],
     ids=lambda case: case.name,
 )
 def test_the_plan_takes_the_form_that_is_right_at_any_size(case: Case) -> None:

@@ -131,10 +131,10 @@ FAULTS = (
     ),
     Fault(
         "native",
-        "compilers/kernels/recurrent.c",
+        "compilers/kernels/loops.h",
         "threads do not wait for one another",
-        "    if (THREADS == 1) return;",
-        "    if (THREADS >= 1) return;",
+        "    if (team == 1) return;",
+        "    if (team >= 1) return;",
     ),
     Fault(
         "reference",

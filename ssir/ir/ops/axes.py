@@ -89,13 +89,65 @@ def _together(*values: Interval, **attrs: Any) -> Interval:
     return union(*values)
 
 
+def _renamed_back(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return (g.builder.rename(g, {new: old for old, new in y["axes"]}),)
+
+
+def _merged_back(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return (g.builder("merge", g, axes=tuple(name for name, _ in y["into"]), out=y["axis"]),)
+
+
+def _split_back(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return (g.builder("split", g, axis=y["out"], into=tuple((name, a.type.axis(name).size) for name in y["axes"])),)
+
+
+def _cut_apart(y: Any, g: Any, *values: Any) -> tuple[Any, ...]:
+    found, start = [], 0
+    for value, own in zip(values, y["axes"], strict=True):
+        stop = start + value.type.axis(own).size
+        found.append(g.builder("slice", g, axis=y["axis"], start=start, stop=stop, out=own))
+        start = stop
+    return tuple(found)
+
+
+def _taken_apart(y: Any, g: Any, *values: Any) -> tuple[Any, ...]:
+    return tuple(g.builder("select", g, i, axis=y["axis"]) for i in range(len(values)))
+
+
+def _put_back(y: Any, g: Any, a: Any, index: Any) -> tuple[Any, ...]:
+    """The gradient of an entry that a number chooses: zero elsewhere."""
+    if index.number is None:
+        raise NotImplementedError
+    entries = (g if i == index.number else 0.0 for i in range(a.type.axis(y["axis"]).size))
+    return g.builder("pack", *entries, axis=y["axis"]), None
+
+
+def _padded(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    """The gradient of a slice: zero around it."""
+    build, size = g.builder, a.type.axis(y["axis"]).size
+    around = ((f"{y['axis']}_before", y["start"]), (f"{y['axis']}_after", size - y["stop"]))
+    zeros = [build("expand", 0.0, axes=((name, length),)) if length else None for name, length in around]
+    parts = [(zeros[0], around[0][0]), (g, y["out"]), (zeros[1], around[1][0])]
+    kept = [(value, name) for value, name in parts if value is not None]
+    return (build("concat", *(value for value, _ in kept), axis=y["axis"], axes=tuple(name for _, name in kept)),)
+
+
 OPS = (
-    Op("rename", ("a",), ("axes",), _rename, same, bounds=_within, whole="kept"),
-    Op("split", ("a",), ("axis", "into"), _split, bounds=_within),
-    Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within),
-    Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept"),
-    Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept"),
-    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within),
-    Op("select", ("a", "index"), ("axis",), _select, bounds=_within),
-    Op("expand", ("a",), ("axes",), _expand, same, bounds=_within, whole="kept"),
+    Op("rename", ("a",), ("axes",), _rename, same, bounds=_within, whole="kept", gradient=_renamed_back),
+    Op("split", ("a",), ("axis", "into"), _split, bounds=_within, gradient=_merged_back),
+    Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within, gradient=_split_back),
+    Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept", gradient=_cut_apart),
+    Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept", gradient=_taken_apart),
+    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within, gradient=_padded),
+    Op("select", ("a", "index"), ("axis",), _select, bounds=_within, gradient=_put_back),
+    Op(
+        "expand",
+        ("a",),
+        ("axes",),
+        _expand,
+        same,
+        bounds=_within,
+        whole="kept",
+        gradient=lambda y, g, a: (g.builder.sum(g, {name for name, _ in y["axes"]}),),
+    ),
 )

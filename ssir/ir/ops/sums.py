@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 from ssir.ir.graph import Type
 from ssir.ir.op import Op, TypeFault, Use, absent, broadcast, called, check_real, promote, same, shown, without
 
@@ -82,10 +85,41 @@ def _solve(use: Use) -> Type:
     return Type(broadcast([inner, b]), promote(use.types))
 
 
+def _spread(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return (g.builder.expand(g, a.type),)
+
+
+def _averaged(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return _spread(y, g / prod(a.type.axis(name).size for name in y["over"]), a)
+
+
+def _to_the_extreme(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    """To each entry that is the largest, in equal parts."""
+    b = g.builder
+    there = b("where", b("eq", a, y), 1.0, 0.0)
+    return (there * (g / b.sum(there, y["over"])),)
+
+
+def _weighed(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
+    return (y * (g - g.builder.dot(y, g, y["over"])),)
+
+
+def _factors(y: Any, g: Any, a: Any, b: Any) -> tuple[Any, ...]:
+    build = g.builder
+    return tuple(
+        build.dot(g, other, {*g.type.names, *other.type.names} - {*one.type.names}) for one, other in ((a, b), (b, a))
+    )
+
+
+_SLOPES = {"sum": _spread, "mean": _averaged, "max": _to_the_extreme, "min": _to_the_extreme}
+
 OPS = (
-    *(Op(name, ("a",), ("over",), _reduce, whole="never" if name == "mean" else "kept") for name in sorted(REDUCE)),
-    Op("softmax", ("a",), ("over",), _softmax, same, bounds=(0.0, 1.0)),
-    Op("dot", ("a", "b"), ("over",), _dot),
+    *(
+        Op(name, ("a",), ("over",), _reduce, whole="never" if name == "mean" else "kept", gradient=_SLOPES[name])
+        for name in sorted(REDUCE)
+    ),
+    Op("softmax", ("a",), ("over",), _softmax, same, bounds=(0.0, 1.0), gradient=_weighed),
+    Op("dot", ("a", "b"), ("over",), _dot, gradient=_factors),
     *(
         Op(
             name,

@@ -11,7 +11,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test once with compiled code and once with the PyTorch twins."""
     way: str = request.param
     if way == "twin":
-        monkeypatch.setattr(native, "library", lambda dtype: None)
+        monkeypatch.setattr(native, "library", lambda dtype, source="": None)
     elif not native.available():
         pytest.skip(native.reason())
     return way

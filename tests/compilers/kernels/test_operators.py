@@ -19,10 +19,10 @@ from ssir.compilers.kernels.fir import fir
 from ssir.compilers.kernels.invariant import System
 from ssir.compilers.kernels.pointwise import gated, rms_norm
 from ssir.compilers.kernels.rank_one import rank_one
-from ssir.compilers.kernels.recurrent import gated_average, gated_cell
 from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan, rotation_scan
 from ssir.compilers.kernels.selective import selective_scan
 
+from ..loops.made import GRU, LSTM, made
 from .checks import close
 
 Kernel = Callable[..., Any]
@@ -39,6 +39,23 @@ def steps(a: Tensor, x: Tensor, h0: Tensor | None, reset: Tensor | None) -> Any:
 
 def mixture(x: Tensor, weights: Tensor, chosen: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Any:
     return experts.experts(x, weights, chosen, 2, gate, up, down, "silu")
+
+
+def cells(name: str, width: int) -> Kernel:
+    """The loop of an LSTM or a GRU, its gates as one tensor [B,T,gates,n], their matrices as one [gates,n,n]."""
+    order = {"cell": "ifgo", "average": "rzg"}[name]
+    inputs = ", ".join(f"x{gate}: [n]" for gate in order)
+    region, loop = made({"cell": LSTM, "average": GRU}[name], f"{{{inputs}}}", f"{{n: {width}}}")
+    columns = [order.index(column[1]) for column in region.columns.values()]
+    constants = [None if "bias" in one else order.index(one[0]) for one in region.constants.values()]
+    delayed = [memory.states[0] == "m" for memory in region.memories]
+
+    def run(gates: Tensor, R: Tensor, h0: Any, reset: Any, c0: Any = None, bn: Any = None) -> Any:
+        starts = [h0 if own else c0 for own in delayed]
+        given = [bn if i is None else R[i] for i in constants]
+        return loop(reset, starts, [None] * len(starts), [gates[:, :, i] for i in columns], given)
+
+    return run
 
 
 def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: torch.dtype = torch.float32) -> Case:
@@ -72,10 +89,10 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
             return selective_scan, given | {"h0": memory(7, 3), "reset": reset}
         case "cell":
             given = {"gates": some(*lead, 4, 7), "R": some(4, 7, 7) / 3, "h0": memory(7), "c0": memory(7)}
-            return gated_cell, given | {"reset": reset}
+            return cells(name, 7), given | {"reset": reset}
         case "average":
             given = {"gates": some(*lead, 3, 7), "R": some(3, 7, 7) / 3, "bn": some(7), "h0": memory(7)}
-            return gated_average, given | {"reset": reset}
+            return cells(name, 7), given | {"reset": reset}
         case "fir":
             given = {"x": some(*lead, 7), "w": some(4, 7), "history": memory(3, 7), "bias": some(7)}
             return fir, given | {"reset": reset}

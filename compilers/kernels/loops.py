@@ -1,0 +1,232 @@
+"""Loops over time that were compiled for a model: the C text runs them forwards and backwards, a step in torch says the same.
+
+    old memories, columns, constants  ->  results of every step, among them the new memories
+
+Shapes: memories [B,*axes], columns and results [B,T,*axes], constants [*axes].
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import native
+from .clock import Time
+from .linear import outer_sum
+from .operators import operator
+from .support import Kept, Native, data_type, of_type, state_type
+
+ROWS = 8  # sequences that go through the steps together, in loops.h too
+
+
+class Layout(NamedTuple):
+    """What the C functions of a loop take and give, by number.
+
+    memories: of each, the result that it becomes, what it is where nothing has entered, its sizes
+    results, kept, deltas, sums: sizes of what the forward pass gives and, to be used by the backward pass, keeps; of what that gives for
+        every step, and of what it sums up
+    backward: the columns of the backward pass: ("grad", result), ("old", memory), ("column", column) or ("product", product)
+    constant: the constants of the backward pass
+    columns, constants: of each, the delta, or sum, that is its gradient, if it has one
+    products: of each, its constant, its delta, and how the gradient of the constant is made of delta and operand, as an einsum (None: the
+        plain product over all steps)
+    """
+
+    memories: tuple[tuple[int, float, tuple[int, ...]], ...]
+    results: tuple[tuple[int, ...], ...]
+    kept: tuple[tuple[int, ...], ...]
+    deltas: tuple[tuple[int, ...], ...]
+    sums: tuple[tuple[int, ...], ...]
+    backward: tuple[tuple[str, int], ...]
+    constant: tuple[int, ...]
+    columns: tuple[int | None, ...]
+    constants: tuple[int | None, ...]
+    products: tuple[tuple[int, int, str | None], ...]
+
+
+class Plain:
+    """What the written steps ask of the time: everything is of one dtype."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.dtype, self.device = like.dtype, like.device
+
+    def as_data(self, x: Tensor) -> Tensor:
+        return x
+
+    as_wide = as_data
+
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+class Loop:
+    """Calling it with (reset, starts, clears, columns, constants) gives the results. ``step(time, *olds, *columns, *constants)`` computes
+    those of one step; ``operands``, from the same values of all steps and the products, what the matrices are multiplied by."""
+
+    def __init__(self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step) -> None:
+        self.layout, self.source, self.step, self.operands = layout, source, step, operands
+        self.forward, self.backward = (signature.split()[0] for signature in signatures)
+        native.declare(*signatures, source=source)
+        self._native = Native(self._run_forward, self._run_backward, self._twin)
+        names = [f"start{k}" for k in range(len(layout.memories))] + [f"clear{k}" for k in range(len(layout.memories))]
+        names += [f"column{k}" for k in range(len(layout.columns))] + [
+            f"constant{k}" for k in range(len(layout.constants))
+        ]
+        optional = 2 * len(layout.memories)
+        takes = ", ".join(f"Tensor{'?' if i < optional else ''} {name}" for i, name in enumerate(names))
+        gives = ", ".join(["Tensor"] * len(layout.results))
+        digest = hashlib.sha256(repr((layout, source)).encode()).hexdigest()[:16]
+        schema = f"loop_{digest}(Tensor? reset, {takes}) -> {gives if len(layout.results) == 1 else f'({gives})'}"
+        self._door = operator(schema, self._shapes)(self._whole)
+
+    def __call__(
+        self,
+        reset: Tensor | None,
+        starts: Sequence[Tensor | None],
+        clears: Sequence[Tensor | None],
+        columns: Sequence[Tensor],
+        constants: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """The results of every step, in float32 at least. clears: what the memories are after a reset, and where there is no start."""
+        found = self._door(reset, *starts, *clears, *columns, *constants)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    def _parts(self, given: Sequence[Any]) -> tuple[Any, list[Any], list[Any], list[Any], list[Any]]:
+        reset, *rest = given
+        ends = (
+            len(self.layout.memories),
+            len(self.layout.memories),
+            len(self.layout.columns),
+            len(self.layout.constants),
+        )
+        found, at = [], 0
+        for count in ends:
+            found.append(rest[at : at + count])
+            at += count
+        return (reset, *found)
+
+    def _shapes(self, *given: Any) -> Any:
+        _, _, _, columns, _ = self._parts(given)
+        x = columns[0]
+        kind = state_type(data_type(*(one for one in given[1:] if one is not None)))
+        found = tuple(x.new_empty(*x.shape[:2], *sizes, dtype=kind) for sizes in self.layout.results)
+        return found if len(found) > 1 else found[0]
+
+    def _whole(self, *given: Any) -> Any:
+        reset, *rest = given
+        kind = state_type(data_type(*(x for x in rest if x is not None)))
+        rest = [None if x is None else of_type(x, kind) for x in rest]
+        columns = self._parts((reset, *rest))[3]
+        if columns[0].shape[0] * columns[0].shape[1] == 0:
+            found = tuple(columns[0].new_empty(*columns[0].shape[:2], *sizes) for sizes in self.layout.results)
+        elif native.usable(reset, *rest) and native.library(kind, self.source) is not None:
+            found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
+        else:
+            found = self._twin(reset, *rest)
+        return found if len(found) > 1 else found[0]
+
+    # The twin.
+
+    def _twin(self, *given: Any) -> tuple[Tensor, ...]:
+        reset, starts, clears, columns, constants = self._parts(given)
+        batch, steps = columns[0].shape[:2]
+        time = Plain(columns[0])
+        filled = self._cleared(clears, columns[0])
+        olds = [
+            filled[k].expand(batch, *sizes) if start is None else start
+            for k, (start, (_, _, sizes)) in enumerate(zip(starts, self.layout.memories, strict=True))
+        ]
+        found: list[tuple[Tensor, ...]] = []
+        for t in range(steps):
+            if reset is not None:
+                olds = [_where(reset[:, t], clear, old) for clear, old in zip(filled, olds, strict=True)]
+            results = self.step(time, *olds, *(x[:, t] for x in columns), *constants)
+            found.append(results)
+            olds = [results[new] for new, _, _ in self.layout.memories]
+        return tuple(torch.stack(one, 1) for one in zip(*found, strict=True))
+
+    def _cleared(self, clears: Sequence[Tensor | None], like: Tensor) -> list[Tensor]:
+        """What each memory is after a reset: [*axes]."""
+        return [
+            like.new_full(sizes, fill) if clear is None else clear
+            for clear, (_, fill, sizes) in zip(clears, self.layout.memories, strict=True)
+        ]
+
+    # Native code.
+
+    def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
+        reset, starts, clears, columns, constants = self._parts(given)
+        x = columns[0]
+        results = tuple(x.new_empty(*x.shape[:2], *sizes) for sizes in self.layout.results)
+        kept = tuple(x.new_empty(*x.shape[:2], *sizes) if keep else None for sizes in self.layout.kept)
+        ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
+        native.call(self.forward, x.dtype, *ends, *columns, *constants, reset, *results, *kept, *x.shape[:2], 1)
+        return results, kept if keep else ()
+
+    def _run_backward(
+        self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        layout = self.layout
+        reset, starts, clears, columns, constants = self._parts(inputs)
+        x = columns[0]
+        batch, steps = x.shape[:2]
+        olds = [
+            _before(results[new], start, clear, reset)
+            for (new, _, _), start, clear in zip(layout.memories, starts, self._cleared(clears, x), strict=True)
+        ]
+        operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
+        sources: dict[str, Sequence[Any]] = {"grad": grads, "old": olds, "column": columns, "product": kept}
+        taken = [sources[kind][k].contiguous() for kind, k in layout.backward]
+        parts = -(-batch // ROWS)
+        deltas = [x.new_empty(batch, steps, *sizes) for sizes in layout.deltas]
+        sums = [x.new_zeros(parts, *sizes) for sizes in layout.sums]
+        dstarts = [x.new_empty(batch, *sizes) for _, _, sizes in layout.memories]
+        dclears = [None if clear is None else clear.new_zeros(parts, *clear.shape) for clear in clears]
+        ends = [one for pair in zip(dstarts, dclears, strict=True) for one in pair]
+        constant = [constants[k] for k in layout.constant]
+        native.call(self.backward, x.dtype, *ends, *taken, *constant, reset, *deltas, *sums, batch, steps, parts)
+        found: list[Tensor | None] = [None]
+        found += [None if start is None else d for start, d in zip(starts, dstarts, strict=True)]
+        for clear, start, d, whole in zip(clears, starts, dstarts, dclears, strict=True):
+            found.append(None if clear is None else whole.sum(0) + (0 if start is not None else d.sum(0)))  # type: ignore[union-attr]
+        found += [None if k is None else deltas[k] for k in layout.columns]
+        matrices: dict[int, Tensor] = {}
+        for (k, delta, equation), operand in zip(layout.products, operands, strict=True):
+            if equation is None:
+                one = outer_sum(deltas[delta].flatten(2).flatten(0, 1), operand.flatten(2).flatten(0, 1))
+                one = one.view(constants[k].shape)
+            else:
+                one = torch.einsum(equation, deltas[delta], operand)
+            matrices[k] = matrices[k] + one if k in matrices else one
+        for k, place in enumerate(layout.constants):
+            parts_of = [*([] if place is None else [sums[place].sum(0)]), *([matrices[k]] if k in matrices else [])]
+            found.append(sum(parts_of[1:], parts_of[0]) if parts_of else None)
+        return tuple(found)
+
+
+def column(x: Tensor, time: Time, sizes: Sequence[int]) -> Tensor:
+    """A value of every step, whatever it varies with: [B,T,*sizes]."""
+    if time.steps is None:
+        return x.expand(time.batch, *sizes)[:, None]
+    return x.expand(time.batch, time.steps, *sizes)
+
+
+def resets(time: Time) -> Tensor | None:
+    """Where memory is cleared before a step: [B,T]."""
+    reset = time.reset
+    if reset is None:
+        return None
+    return reset.expand(time.batch)[:, None] if time.steps is None else reset.expand(time.batch, time.steps)
+
+
+def _before(new: Tensor, start: Tensor | None, clear: Tensor, reset: Tensor | None) -> Tensor:
+    """What every step saw of a memory: [B,T,*axes]."""
+    first = clear.expand(new.shape[0], *clear.shape) if start is None else start
+    old = torch.cat([first[:, None], new[:, :-1]], 1)
+    return old if reset is None else _where(reset, clear, old)
+
+
+def _where(reset: Tensor, clear: Tensor, old: Tensor) -> Tensor:
+    return torch.where(reset.view(*reset.shape, *[1] * clear.dim()), clear, old)

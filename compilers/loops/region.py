@@ -1,0 +1,325 @@
+"""A region: what a loop over time computes in each step, as a graph without memories.
+
+    old memories, columns (values of the step), constants   ->   new memories, outputs of the step
+
+Memories, columns and constants are the inputs of the graph. Everything that a memory does is written out as arithmetic: its
+operator, what enters it, its readout. Norms, softmax and learned maps are written out too, so that few operations remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+from ssir.ir.builder import GraphBuilder, Value
+from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
+from ssir.ir.op import TypeFault
+from ssir.ir.ops import operation
+from ssir.ir.verify import remembered_edges
+from ssir.passes.facts import facts, is_complex, state_axes
+
+
+class Unfit(Exception):
+    """Why something cannot be a region, in words."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A value of a body that is handed out, its axes in this order."""
+
+    value: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """``old``: the input that holds the memory before the step; ``new``: the value that it becomes; ``states``: the states of the graph
+    that it is; ``fill``: what it is where nothing has entered, unless they say it."""
+
+    old: str
+    new: str
+    states: tuple[str, ...]
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
+    it are."""
+
+    body: Graph
+    memories: tuple[Memory, ...]
+    columns: Mapping[str, str]
+    constants: Mapping[str, str]
+    outputs: Mapping[str, Result]
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """What a loop hands out for every step: new memories, and what else is asked for."""
+        return tuple(dict.fromkeys([*map(self.kept, self.memories), *self.outputs.values()]))
+
+    def kept(self, memory: Memory) -> Result:
+        """What a memory becomes."""
+        return Result(memory.new, self.body[memory.old].type.names)
+
+
+def region(graph: Graph, inside: frozenset[str], wanted: Sequence[str]) -> Region:
+    """The region of some nodes of a graph whose memories are all among them. Raises Unfit."""
+    try:
+        return _Maker(graph, inside).made(wanted)
+    except TypeFault as fault:
+        raise Unfit(fault.message) from None
+
+
+class _Maker:
+    def __init__(self, graph: Graph, inside: frozenset[str]) -> None:
+        self.graph, self.inside = graph, inside
+        self.b = GraphBuilder(graph.name)
+        self.values: dict[str, Value] = {}
+        self.columns: dict[str, str] = {}
+        self.constants: dict[str, str] = {}
+        self.old: dict[str, Value] = {}
+        self.new: dict[str, Value] = {}
+        self.states = [node for node in graph.states if node.name in inside]
+        for node in self.states:
+            self._check(node)
+            self.old[node.name] = self.b.input(
+                f"{_short(node.name)}.old", Type(state_axes(node), dependence=Dependence.STATE)
+            )
+
+    def _check(self, node: Node) -> None:
+        fact = facts(self.graph, node)
+        if is_complex(self.graph, node):
+            raise Unfit(f"`{node.name}` is complex")
+        if fact.structure.kind == "shift":
+            raise Unfit(f"`{node.name}` is a register")
+        if any(axis.size is None for axis in fact.axes):
+            raise Unfit(f"`{node.name}` grows")
+
+    def made(self, wanted: Sequence[str]) -> Region:
+        for name in self._order():
+            if not self.graph[name].type.operator:
+                self.values[name] = self._inside(self.graph[name])
+        for node in self.states:
+            self._next(node)
+        outputs = {name: self.value(name) for name in wanted}
+        news = {node.name: self._full(self.new[node.name], node) for node in self.states}
+        memories: dict[tuple[str, str | None, float], Memory] = {}
+        same: dict[str, str] = {}
+        for node in self.states:
+            fill = -float("inf") if node.attrs["algebra"] == "max_plus" else 0.0
+            key = (news[node.name].name, node.role("initial"), fill)
+            old = self.old[node.name].name
+            if key in memories:  # two names of one memory
+                twin = memories[key]
+                same[old] = twin.old
+                memories[key] = Memory(twin.old, twin.new, (*twin.states, node.name), fill)
+            else:
+                memories[key] = Memory(old, key[0], (node.name,), fill)
+        ends = {value.name: value for value in (*news.values(), *outputs.values())}
+        body = _with_one(self.b.graph(ends.items()), same)
+        used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs}
+        body = Graph(
+            body.name, {n: x for n, x in body.nodes.items() if x.op != "input" or n in used or _is_old(n)}, body.outputs
+        )
+        return Region(
+            body,
+            tuple(memories.values()),
+            {name: node for name, node in self.columns.items() if name in body.nodes},
+            {name: node for name, node in self.constants.items() if name in body.nodes},
+            {name: Result(value.name, self.graph[name].type.names) for name, value in outputs.items()},
+        )
+
+    def _order(self) -> Iterator[str]:
+        """The nodes, each after what it needs in the same step."""
+        instant = nx.DiGraph(self.graph.nx.subgraph(self.inside))
+        instant.remove_edges_from(remembered_edges(self.graph))
+        yield from nx.topological_sort(instant)
+
+    def _full(self, value: Value, node: Node) -> Value:
+        """A new memory over all its axes."""
+        return self.b.expand(value, Type(state_axes(node)))
+
+    # Values.
+
+    def value(self, name: str) -> Value:
+        if name not in self.values:
+            self.values[name] = self._outside(name, None)
+        return self.values[name]
+
+    def _outside(self, name: str, axes: Sequence[Axis] | None) -> Value:
+        """A value from around the region; ``axes``: under these names."""
+        node = self.graph[name]
+        if node.op == "const":
+            return self.b.number(node.attrs["value"])
+        if node.type.dtype == "complex":
+            raise Unfit(f"`{name}` is complex")
+        if node.type.absent:
+            raise Unfit(f"slots of `{name}` may be absent")
+        if any(axis.size is None for axis in node.type.axes):
+            raise Unfit(f"`{name}` has no fixed size")
+        constant = node.type.dependence is Dependence.CONSTANT
+        own = node.type.axes if axes is None else tuple(axes)
+        dependence = Dependence.CONSTANT if constant else Dependence.INPUT
+        value = self.b.input(_short(name), Type(own, dependence=dependence))
+        (self.constants if constant else self.columns)[value.name] = name
+        return self.b("ne", value, 0) if node.type.dtype == "bool" else value
+
+    def _inside(self, node: Node) -> Value:
+        if node.type.dtype == "complex":
+            raise Unfit(f"`{node.name}` is complex")
+        if node.type.absent:
+            raise Unfit(f"slots of `{node.name}` may be absent")
+        match node.op:
+            case "state":
+                return self._read(node)
+            case "linear":
+                return self._linear(node)
+            case "rms_norm" | "layer_norm" | "l2_norm":
+                return self._norm(node)
+            case "softmax":
+                return self._softmax(node)
+        op = operation(node.op)
+        if op.gradient is None:
+            raise Unfit(f"`{node.name}` is a `{node.op}`")
+        return self.b(node.op, *map(self.value, node.inputs), name=_short(node.name), **node.attrs)
+
+    def _linear(self, node: Node) -> Value:
+        over, out, per = node.attrs["over"], node.attrs["out"], node.attrs["per"]
+        weight = self.graph[node.inputs[1]]
+        if weight.name in self.inside or weight.type.dependence is not Dependence.CONSTANT:
+            raise Unfit(f"the weight of `{node.name}` changes")
+        x = self.b.rename(self.value(node.inputs[0]), {name: f"{name}_in" for name in over})
+        names = [*per, *out, *(f"{name}_in" for name in over)]
+        axes = [Axis(name, axis.size) for name, axis in zip(names, weight.type.axes, strict=True)]
+        y = self.b.dot(self._outside(weight.name, axes), x, names[len(per) + len(out) :])
+        if node.attrs["bias"]:
+            bias = self.graph[node.inputs[2]]
+            y = y + self._outside(bias.name, [Axis(n, a.size) for n, a in zip(names, bias.type.axes, strict=False)])
+        return y
+
+    def _norm(self, node: Node) -> Value:
+        x, over, b = self.value(node.inputs[0]), node.attrs["over"], self.b
+        if node.op == "l2_norm":
+            length = b("sqrt", b.dot(x, x, over))
+            return x / b("maximum", length, node.attrs["eps"])
+        if node.op == "layer_norm":
+            x = x - b("mean", x, over=over)
+        y = x * b("rsqrt", b("mean", x * x, over=over) + node.attrs["eps"])
+        rest = list(node.inputs[1:])
+        if node.attrs["scale"]:
+            y = y * self.value(rest.pop(0))
+        return y + self.value(rest.pop(0)) if node.attrs["bias"] else y
+
+    def _softmax(self, node: Node) -> Value:
+        x, over, b = self.value(node.inputs[0]), node.attrs["over"], self.b
+        e = b("exp", x - b("detach", b("max", x, over=over)))
+        return e / b.sum(e, over)
+
+    # Memories.
+
+    def _next(self, node: Node) -> Value:
+        """h[t] = A h[t-1] + B x."""
+        if node.name not in self.new:
+            plus = node.attrs["algebra"] == "plus_times"
+            into, a = self._entering(node), node.role("A")
+            old, kind = self.old[node.name], facts(self.graph, node).structure.kind
+            if plus:
+                new = into if kind == "zero" else into + (old if a is None else self._applied(self.graph[a], old))
+            else:
+                new = self.b("maximum", old if a is None else old + self.value(self.graph[a].inputs[0]), into)
+            self.new[node.name] = new
+        return self.new[node.name]
+
+    def _entering(self, node: Node) -> Value:
+        """B x."""
+        x, b = (self.value(name) if name else None for name in (node.role("x"), node.role("B")))
+        plus = node.attrs["algebra"] == "plus_times"
+        if x is None or b is None:
+            both = b if x is None else x
+            return both if both is not None else self.b.number(1.0 if plus else 0.0)
+        state = {axis.name for axis in state_axes(node)}
+        used = [name for name in b.type.names if name in x.type.names and name not in state]
+        if plus:
+            return self.b.dot(b, x, used)
+        return self.b("max", b + x, over=tuple(used)) if used else b + x
+
+    def _applied(self, a: Node, h: Value) -> Value:
+        """The operator a on h."""
+        b = self.b
+        match a.op:
+            case "op.diag":
+                return h * self.value(a.inputs[0])
+            case "op.neg":
+                return -self._applied(self.graph[a.inputs[0]], h)
+            case "op.add" | "op.sub":
+                left, right = (self._applied(self.graph[name], h) for name in a.inputs)
+                return left + right if a.op == "op.add" else left - right
+            case "op.mul":
+                return self._applied(self.graph[a.inputs[0]], self._applied(self.graph[a.inputs[1]], h))
+            case "op.outer":
+                left, right = map(self.value, a.inputs)
+                return left * b.dot(right, h, [a.attrs["over"]])
+            case "op.dense":
+                over = a.attrs["over"]
+                m = self.graph[a.inputs[0]]
+                axes = [Axis(f"{over}_in", x.size) if x.name == f"{over}_" else x for x in m.type.axes]
+                matrix = (
+                    b.rename(self.value(m.name), {f"{over}_": f"{over}_in"})
+                    if m.name in self.inside
+                    else self._outside(m.name, axes)
+                )
+                return b.dot(matrix, b.rename(h, {over: f"{over}_in"}), [f"{over}_in"])
+            case "op.rotate":
+                return self._turned(a, h)
+        raise Unfit(f"the operator of `{a.name}` is a `{a.op}`")
+
+    def _turned(self, a: Node, h: Value) -> Value:
+        b, over, half = self.b, a.attrs["over"], a.attrs["half"]
+        angle = self.value(a.inputs[0])
+        pairs = b("split", h, axis=over, into=((half, angle.type.axis(half).size), (f"{over}_pair", 2)))
+        first, second = (b("select", pairs, i, axis=f"{over}_pair") for i in (0, 1))
+        c, s = b("cos", angle), b("sin", angle)
+        turned = b("pack", first * c - second * s, first * s + second * c, axis=f"{over}_pair")
+        return b("merge", turned, axes=(half, f"{over}_pair"), out=over)
+
+    def _read(self, node: Node) -> Value:
+        """y[t] = C h + D x."""
+        b = self.b
+        h = self._next(node) if node.attrs["read"] == "after" else self.old[node.name]
+        plus = node.attrs["algebra"] == "plus_times"
+        c, d, x = (
+            self.value(name) if name else None
+            for name in (node.role("C"), node.role("D"), node.role("D") and node.role("x"))
+        )
+        y = h
+        if c is not None:
+            given = self.graph[node.role("x") or ""].type.names if node.role("x") else ()
+            used = [axis.name for axis in state_axes(node) if axis.name not in given and axis.name in c.type.names]
+            y = b.dot(h, c, used) if plus else b("max", h + c, over=tuple(used)) if used else h + c
+        if d is not None:
+            through = d if x is None else d * x if plus else d + x
+            y = y + through if plus else b("maximum", y, through)
+        return b.expand(y, node.type)
+
+
+def _is_old(name: str) -> bool:
+    return name.endswith(".old")
+
+
+def _with_one(body: Graph, other: Mapping[str, str]) -> Graph:
+    """The body with inputs that are always equal made one."""
+    if not other:
+        return body
+    nodes = {
+        name: node.with_(inputs=tuple(other.get(one, one) for one in node.inputs))
+        for name, node in body.nodes.items()
+        if name not in other
+    }
+    return Graph(body.name, nodes, tuple((label, other.get(name, name)) for label, name in body.outputs))
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2] or name

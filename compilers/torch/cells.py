@@ -1,0 +1,137 @@
+"""A region for the runtime: its steps as functions in torch, its loops as functions in C, and what they take and give."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import Any
+
+from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
+from ssir.compilers.loops.c import Loop, print_loop
+from ssir.compilers.loops.region import Region, Result
+from ssir.compilers.torch.emit import Emitter, Mode, Unit
+from ssir.compilers.torch.regions import Regions
+from ssir.ir.graph import Graph
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The C of a region, forwards and backwards. ``digest`` tells it from others."""
+
+    region: Region
+    adjoint: Adjoint
+    source: str
+    signatures: tuple[str, str]
+    deltas: tuple[Result, ...]
+    sums: tuple[Result, ...]
+    digest: str
+
+
+def cell(region: Region) -> Cell:
+    """The loops of a region. Raises Unfit where a step or its derivative cannot be written in C."""
+    back = adjoint(region)
+    deltas, sums = tuple(dict.fromkeys(back.deltas.values())), tuple(dict.fromkeys(back.sums.values()))
+    given = tuple(region.columns), tuple(region.constants)
+    kept = tuple(_own(region, name) for name in products(region))
+    taken = (*back.grads, *back.olds, *back.columns, *back.products), tuple(back.constants)
+    forward = Loop("LOOP_forward", region.body, region.memories, *given, region.results, kept, (), False)
+    backward = Loop("LOOP_backward", back.body, back.memories, *taken, deltas, (), sums, True)
+    printed = [print_loop(loop) for loop in (forward, backward)]
+    digest = hashlib.sha256("".join(one.text for one in printed).encode()).hexdigest()[:12]
+    texts = [one.text.replace("LOOP_", f"loop_{digest}_") for one in printed]
+    one, other = (one.signature.replace("LOOP_", f"loop_{digest}_") for one in printed)
+    return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), deltas, sums, digest)
+
+
+def definition(cell: Cell, name: str, unit: Unit) -> str:
+    """The text of what a module defines for a cell: two functions, and the loop, called ``name``."""
+    region, body = cell.region, cell.region.body
+    inputs = [*(memory.old for memory in region.memories), *region.columns, *region.constants]
+    made = products(region)
+    operands = [_own(region, operand) for _, operand in made.values()]
+    known = body.with_nodes(node.with_(op="input", inputs=(), attrs={}) if node.name in made else node for node in body)
+    step, given = f"{name.lower()}_step", f"{name.lower()}_operands"
+    functions = [
+        _function(unit, body, step, "step", inputs, region.results),
+        _function(unit, known, given, "sequence", [*inputs, *made], operands),
+    ]
+    runtime = Emitter(unit, "constant")
+    loop, layout = runtime.function("loops", "Loop"), runtime.function("loops", "Layout")
+    arguments = [
+        _layout(cell, layout),
+        f'"""\n{cell.source}"""',
+        "(\n" + "".join(f'        "{signature}",\n' for signature in cell.signatures) + "    )",
+        step,
+        given,
+    ]
+    called = f"{name} = {loop}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+    return "\n\n\n".join([*functions, called])
+
+
+def _function(unit: Unit, body: Graph, name: str, mode: Mode, inputs: Sequence[str], wanted: Iterable[Result]) -> str:
+    """A function of inputs of a body, over a sequence or for a step."""
+    own = Unit(body, "", {}, {}, unit.imports, Regions(body), unit.definitions)
+    own.begin(name)
+    e = Emitter(own, mode)
+    arguments = [own.constant.fresh(one) for one in inputs]
+    for one, argument in zip(inputs, arguments, strict=True):
+        (own.constant.names if e.is_constant(one) else e.names)[one] = argument
+    found = [e.fitted(result.value, result.axes) for result in wanted]
+    lines = [*own.constant.lines, *e.lines, f"return ({', '.join(found)}{',' if found else ''})"]
+    given = ", ".join(f"{argument}: Tensor" for argument in arguments)
+    return "\n".join([f"def {name}(time: Any, {given}) -> tuple[Tensor, ...]:", *(f"    {line}" for line in lines)])
+
+
+def _own(region: Region, name: str) -> Result:
+    """A value of a body with its axes as they are."""
+    return Result(name, region.body[name].type.names)
+
+
+def _layout(cell: Cell, layout: str) -> str:
+    """The layout, as Python."""
+    region, back = cell.region, cell.adjoint
+    nodes = [node for graph in (region.body, back.body) for node in graph]
+    sizes = {axis.name: axis.size or 0 for node in nodes for axis in node.type.axes}
+
+    def shape(axes: Iterable[str]) -> tuple[int, ...]:
+        return tuple(sizes[name] for name in axes)
+
+    results, made, constants = region.results, products(region), list(region.constants)
+    places = {"old": [m.old for m in region.memories], "column": list(region.columns), "product": list(made)}
+    taken = [("grad", results.index(result)) for result in back.grads.values()]
+    for kind, names in (("old", back.olds), ("column", back.columns), ("product", back.products)):
+        taken += [(kind, places[kind].index(node)) for node in names.values()]
+    parts: dict[str, Any] = {
+        "memories": tuple(
+            (results.index(region.kept(m)), m.fill, shape(region.body[m.old].type.names)) for m in region.memories
+        ),
+        "results": tuple(shape(result.axes) for result in results),
+        "kept": tuple(shape(region.body[name].type.names) for name in made),
+        "deltas": tuple(shape(result.axes) for result in cell.deltas),
+        "sums": tuple(shape(result.axes) for result in cell.sums),
+        "backward": tuple(taken),
+        "constant": tuple(constants.index(name) for name in back.constants.values()),
+        "columns": tuple(
+            cell.deltas.index(back.deltas[name]) if name in back.deltas else None for name in region.columns
+        ),
+        "constants": tuple(cell.sums.index(back.sums[name]) if name in back.sums else None for name in constants),
+        "products": tuple(
+            (constants.index(matrix), cell.deltas.index(back.deltas[node]), _equation(region, node, operand, matrix))
+            for node, (matrix, operand) in made.items()
+        ),
+    }
+    lines = (f"        {name}={value!r},\n".replace("-inf", 'float("-inf")') for name, value in parts.items())
+    return f"{layout}(\n{''.join(lines)}    )"
+
+
+def _equation(region: Region, node: str, operand: str, matrix: str) -> str | None:
+    """How the gradient of a matrix is made of that of the product [B,T,...] and the operand [B,T,...], as an einsum; None: it is the
+    plain product of the two over all steps."""
+    one, other, result = (region.body[name].type.names for name in (node, operand, matrix))
+    if result == (*one, *other):
+        return None
+    letters = dict(zip(dict.fromkeys((*one, *other, *result)), ascii_lowercase[2:], strict=False))
+    words = ["".join(letters[axis] for axis in axes) for axes in (one, other, result)]
+    return f"ab{words[0]},ab{words[1]}->{words[2]}"
