@@ -81,7 +81,7 @@ INLINE REAL tanh_(REAL x) {
     p = p * s - 3.33332819422e-1f;
     float near = p * s * z + z;
     float far = 1.0f - 2.0f / (expf_poly(2.0f * z) + 1.0f);
-    return (REAL)(z < 0.625f && z > -0.625f ? near : far);
+    return (REAL)((z < 0.625f) & (z > -0.625f) ? near : far);
 }
 
 #endif

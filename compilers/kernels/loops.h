@@ -148,9 +148,9 @@ FUNCTION(erf, erf)
 INLINE float logf_poly(float x) {
     int tiny = x < 1.17549435e-38f;
     float scaled = tiny ? x * 8388608.0f : x;
-    int32_t bits;
+    uint32_t bits;
     memcpy(&bits, &scaled, 4);
-    float e = (float)((bits >> 23) - 126) - (tiny ? 23.0f : 0.0f), m;
+    float e = (float)((int32_t)(bits >> 23) - 126) - (tiny ? 23.0f : 0.0f), m;
     bits = (bits & 0x007fffff) | 0x3f000000;
     memcpy(&m, &bits, 4);
     int low = m < 0.707106781186547524f;
@@ -169,7 +169,7 @@ INLINE float logf_poly(float x) {
     float y = m + p + 0.693359375f * e;
     y = x == 0 ? -INFINITY : y;
     y = x > 3.4e38f ? x : y; /* infinite */
-    return x < 0 || x != x ? NAN : y;
+    return x >= 0 ? y : NAN;
 }
 
 INLINE REAL log_(REAL x) { return IS_FLOAT ? (REAL)logf_poly((float)x) : (REAL)log((double)x); }
@@ -177,16 +177,17 @@ INLINE REAL log_(REAL x) { return IS_FLOAT ? (REAL)logf_poly((float)x) : (REAL)l
 /* The rounding of 1 + x is made good. */
 INLINE REAL log1p_(REAL x) {
     if (!IS_FLOAT) return (REAL)log1p((double)x);
-    float whole = 1.0f + (float)x, lost = (float)x - (whole - 1.0f);
-    float y = logf_poly(whole) + (whole > 0 && whole < 3.4e38f ? lost / whole : 0.0f);
-    return (REAL)(x < 1e-5f && x > -1e-5f ? (float)x - 0.5f * (float)x * (float)x : y);
+    float whole = 1.0f + (float)x, lost = ((float)x - (whole - 1.0f)) / whole;
+    lost = whole > 0 ? lost : 0.0f;
+    lost = whole < 3.4e38f ? lost : 0.0f;
+    return (REAL)(logf_poly(whole) + lost);
 }
 
 INLINE REAL abs_(REAL x) { return x < 0 ? -x : x; }
 INLINE REAL sign_(REAL x) { return x != x ? x : (REAL)(x > 0) - (REAL)(x < 0); }
 INLINE REAL pow_(REAL a, REAL b) { return IS_FLOAT ? (REAL)powf((float)a, (float)b) : (REAL)pow((double)a, (double)b); }
-INLINE REAL maximum_(REAL a, REAL b) { return a > b || a != a ? a : b; }
-INLINE REAL minimum_(REAL a, REAL b) { return a < b || a != a ? a : b; }
+INLINE REAL maximum_(REAL a, REAL b) { return (a > b) | (a != a) ? a : b; }
+INLINE REAL minimum_(REAL a, REAL b) { return (a < b) | (a != a) ? a : b; }
 INLINE REAL softplus_(REAL x) { return x > 40 ? x : log1p_(exp_(x)); }
 INLINE REAL logsigmoid_(REAL x) { return minimum_(x, 0) - log1p_(exp_(-abs_(x))); }
 INLINE REAL gelu_(REAL x) { return x * (REAL)0.5 * (1 + erf_(x * (REAL)0.70710678118654752440)); }

@@ -93,6 +93,42 @@ class Loop:
         found = self._door(reset, *starts, *clears, *columns, *constants)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
+    def once(
+        self,
+        time: Time,
+        starts: Sequence[Tensor | None],
+        clears: Sequence[Tensor | None],
+        columns: Sequence[Tensor],
+        constants: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        """One step: columns and results [B,*axes]."""
+        if native.ready(time.dtype) and native.library(time.dtype, self.source) is not None:
+            return self._step_at_once(time, starts, clears, columns, constants)
+        reset = None if time.reset is None else time.reset.expand(time.batch)[:, None]
+        found = self(reset, starts, clears, [x.unsqueeze(1) for x in columns], constants)
+        return [x[:, 0] for x in found]
+
+    def _step_at_once(
+        self,
+        time: Time,
+        starts: Sequence[Tensor | None],
+        clears: Sequence[Tensor | None],
+        columns: Sequence[Tensor],
+        constants: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Nobody watches, and the call checks what it is given."""
+        kind, batch, like = time.dtype, time.batch, columns[0]
+        ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
+        given = [
+            x if x is None or (x.dtype is kind and x.is_contiguous()) else of_type(x, kind).contiguous()
+            for x in (*ends, *columns, *constants)
+        ]
+        results = [like.new_empty(batch, *sizes, dtype=kind) for sizes in self.layout.results]
+        reset = None if time.reset is None else time.reset.expand(batch).contiguous()
+        nothing = [None] * len(self.layout.kept)
+        native.call(self.forward, kind, *given, reset, *results, *nothing, batch, 1, 1)
+        return results
+
     def _parts(self, given: Sequence[Any]) -> tuple[Any, list[Any], list[Any], list[Any], list[Any]]:
         reset, *rest = given
         ends = (
@@ -206,19 +242,15 @@ class Loop:
         return tuple(found)
 
 
-def column(x: Tensor, time: Time, sizes: Sequence[int]) -> Tensor:
-    """A value of every step, whatever it varies with: [B,T,*sizes]."""
-    if time.steps is None:
-        return x.expand(time.batch, *sizes)[:, None]
-    return x.expand(time.batch, time.steps, *sizes)
+def column(x: Tensor, time: Time, sizes: tuple[int, ...]) -> Tensor:
+    """A value of every step, whatever it varies with: [B,T,*sizes], or in a single step [B,*sizes]."""
+    shape = (time.batch, *sizes) if time.steps is None else (time.batch, time.steps, *sizes)
+    return x if x.shape == shape else x.expand(shape)
 
 
 def resets(time: Time) -> Tensor | None:
     """Where memory is cleared before a step: [B,T]."""
-    reset = time.reset
-    if reset is None:
-        return None
-    return reset.expand(time.batch)[:, None] if time.steps is None else reset.expand(time.batch, time.steps)
+    return None if time.reset is None else time.reset.expand(time.batch, time.steps or 1)
 
 
 def _before(new: Tensor, start: Tensor | None, clear: Tensor, reset: Tensor | None) -> Tensor:

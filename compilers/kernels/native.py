@@ -91,6 +91,11 @@ def alone() -> bool:
     return not tracing() and forward_ad._current_level < 0
 
 
+def ready(dtype: torch.dtype) -> bool:
+    """Whether native code may run on numbers of this type without a look at who watches: it was found out for the whole call."""
+    return dtype in REAL and _settled.get() and not torch.compiler.is_compiling()
+
+
 _settled: ContextVar[bool] = ContextVar("settled", default=False)
 
 

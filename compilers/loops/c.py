@@ -451,10 +451,10 @@ class _Printer:
                 words += [f"dstart{k}{shaped(memory.old, 'B')}", f"dclear{k}?{shaped(memory.old, 'P')}"]
             else:
                 words += [f"start{k}?{shaped(memory.old, 'B')}", f"clear{k}?{self._constant_shape(memory.old)}"]
-        words += [f"column{k}{shaped(name, 'B,T')}" for k, name in enumerate(loop.columns)]
+        words += [f"column{k}({shaped(name, 'B,T')[1:-1]})" for k, name in enumerate(loop.columns)]
         words += [f"constant{k}{self._constant_shape(name)}" for k, name in enumerate(loop.constants)]
-        words += ["reset?:bool[B,T]"]
-        words += [f"result{k}{self._shape(one.axes, 'B,T')}" for k, one in enumerate(loop.results)]
+        words += ["reset?:bool(B,T)"]
+        words += [f"result{k}({self._shape(one.axes, 'B,T')[1:-1]})" for k, one in enumerate(loop.results)]
         words += [f"kept{k}?{self._shape(one.axes, 'B,T')}" for k, one in enumerate(loop.kept)]
         words += [f"sum{k}{self._shape(one.axes, 'P')}" for k, one in enumerate(loop.sums)]
         return f"{loop.name} {' '.join(words)} B T P"
@@ -640,25 +640,20 @@ class _Printer:
             f"if (packed) product(packed + {start}{place}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
             f"else product_few({w}{source}, {out}, {over}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
         ]
-        return [*self._looped(phase.per, phase.partition, lines), *self._kept(phase)]
+        kept = self._kept(phase.node, phase.axes)
+        copied = ["for (int64_t r = 0; r < rows; r++) {", *self._looped(phase.axes, phase.partition, kept), "}"]
+        return [*self._looped(phase.per, phase.partition, lines), *(copied if kept else [])]
 
-    def _kept(self, phase: _Product) -> list[str]:
-        """Hand out a product, if it is asked for."""
-        lines = []
-        for k, one in enumerate(self.loop.kept):
-            if one.value == phase.node:
-                size = prod(self.sizes[name] for name in phase.axes)
-                place = f"(((row0 + r) * T + t) * {size})"
-                index = {name: self.index[name] for name in phase.axes}
-                y = f"({self._base(phase.node)})[r * {self._row(phase.axes)} + {self._offset(phase.axes, index)}]"
-                copied = f"kept{k}[{place} + {self._offset(one.axes, index)}] = {y};"
-                inner = self._looped(phase.axes, phase.partition, [copied], "#pragma omp simd")
-                lines += [
-                    f"if (kept{k}) for (int64_t r = 0; r < rows; r++) {{",
-                    *(f"    {line}" for line in inner),
-                    "}",
-                ]
-        return lines
+    def _kept(self, name: str, axes: Sequence[str], once: str = "") -> list[str]:
+        """Hand out a product, whose buffer has these axes, if it is asked for: text inside loops over them."""
+        index = {axis: self.index[axis] for axis in axes}
+        y = f"({self._base(name)})[r * {self._row(axes)} + {self._offset(axes, index)}]"
+        size = prod(self.sizes[axis] for axis in axes)
+        return [
+            f"if (kept{k}{once}) kept{k}[((row0 + r) * T + t) * {size} + {self._offset(one.axes, index)}] = {y};"
+            for k, one in enumerate(self.loop.kept)
+            if one.value == name
+        ]
 
     def _operand(self, name: str) -> tuple[str, str]:
         """Pointer to the first row of a value that lies in one piece, and the numbers from row to row."""
@@ -726,6 +721,9 @@ class _Printer:
             whole = self._looped(phase.over, None, inner, f"#pragma omp simd{clause}" if added else "")
             opened = [f"REAL {variable} = {start};" for variable, start, _ in sums]
             closed = [f"{place} = {variable};" for variable, _, place in sums]
+            mine = " && rank == 0" if phase.partition is None else ""
+            summed = [name for name in phase.nodes if self._sums(name)]
+            closed += [line for name in summed for line in self._kept(name, self.body[name].type.names, mine)]
             body = self._looped(phase.kept, phase.partition, [*opened, *whole, *closed])
         else:
             body = self._looped(phase.axes, phase.partition, inner, "#pragma omp simd")

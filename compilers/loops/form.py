@@ -62,17 +62,20 @@ class CompiledLoop:
         groups = ", ".join(
             f"({', '.join(group)}{',' if len(group) == 1 else ''})" for group in (starts, clears, columns, constants)
         )
-        reset = f"{e.function('loops', 'resets')}(time)"
-        e.line(f"{', '.join(results)}{',' if len(results) == 1 else ''} = {loop}({reset}, {groups})")
+        targets = f"{', '.join(results)}{',' if len(results) == 1 else ''}"
+        if step:
+            e.line(f"{targets} = {loop}.once(time, {groups})")
+        else:
+            e.line(f"{targets} = {loop}({e.function('loops', 'resets')}(time), {groups})")
         named = dict(zip(region.results, results, strict=True))
         for memory in region.memories:
             for name in memory.states:
                 node = e.node(name)
-                text = f"{named[region.kept(memory)]}[:, -1]"
+                text = named[region.kept(memory)] if step else f"{named[region.kept(memory)]}[:, -1]"
                 e.line(f"new[{e.key(node)}] = {f'time.as_data({text})' if unit.kind(node) == 'data' else text}")
         for name, result in region.outputs.items():
-            text = f"{named[result]}[:, 0]" if step else named[result]
-            e.names[name] = e.let(name, text if name in unit.wide else f"time.as_data({text})")
+            text = named[result] if name in unit.wide else f"time.as_data({named[result]})"
+            e.names[name] = e.let(name, text)
         return e.names.get(fact.node.name, results[0])
 
 

@@ -134,8 +134,12 @@ class _Maker:
 
     def _order(self) -> Iterator[str]:
         """The nodes, each after what it needs in the same step."""
-        instant = nx.DiGraph(self.graph.nx.subgraph(self.inside))
-        instant.remove_edges_from(remembered_edges(self.graph))
+        inside = [node for node in self.graph if node.name in self.inside]
+        later = remembered_edges(self.graph)
+        instant: nx.DiGraph[str] = nx.DiGraph()
+        instant.add_nodes_from(node.name for node in inside)
+        edges = ((name, node.name) for node in inside for name in node.inputs if name in self.inside)
+        instant.add_edges_from(edge for edge in edges if edge not in later)
         yield from nx.topological_sort(instant)
 
     def _full(self, value: Value, node: Node) -> Value:
@@ -203,8 +207,7 @@ class _Maker:
     def _norm(self, node: Node) -> Value:
         x, over, b = self.value(node.inputs[0]), node.attrs["over"], self.b
         if node.op == "l2_norm":
-            length = b("sqrt", b.dot(x, x, over))
-            return x / b("maximum", length, node.attrs["eps"])
+            return x * b("rsqrt", b("maximum", b.dot(x, x, over), node.attrs["eps"] ** 2))
         if node.op == "layer_norm":
             x = x - b("mean", x, over=over)
         y = x * b("rsqrt", b("mean", x * x, over=over) + node.attrs["eps"])

@@ -130,7 +130,7 @@ def _equation(region: Region, node: str, operand: str, matrix: str) -> str | Non
     """How the gradient of a matrix is made of that of the product [B,T,...] and the operand [B,T,...], as an einsum; None: it is the
     plain product of the two over all steps."""
     one, other, result = (region.body[name].type.names for name in (node, operand, matrix))
-    if result == (*one, *other):
+    if one and other and result == (*one, *other):
         return None
     letters = dict(zip(dict.fromkeys((*one, *other, *result)), ascii_lowercase[2:], strict=False))
     words = ["".join(letters[axis] for axis in axes) for axes in (one, other, result)]

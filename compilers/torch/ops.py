@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ssir.compilers.forms import Match
 from ssir.errors import SSIRError
-from ssir.ir.graph import WHOLE, Dependence, Graph, Node
+from ssir.ir.graph import WHOLE, Axis, Dependence, Graph, Node
 from ssir.ir.ops import ELEMENTWISE
 from ssir.ir.slots import absent, gaps
 from ssir.passes.facts import facts
@@ -277,6 +277,8 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
     for node in graph.states:
         fact = facts(graph, node)
         slots = fact.slots
+        if slots is not None and slots.size is None and node.name in graph.cycle_of:
+            raise _feeds_back(node, slots)
         if (
             slots is None
             or node.role("initial") is not None
@@ -291,9 +293,7 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
         cycles = graph.cycle_of
         if node.name not in cycles and any(other.name in cycles for other in users):
             if slots.size is None:
-                raise SSIRError(
-                    f"`{node.name}` grows without bound and is read where the state feeds back; give `{slots.name}` a size"
-                )
+                raise _feeds_back(node, slots)
             found.pop(slots.name, None)
             continue
         fits = all(_keeps_order(graph, other, slots.name) for other in users) and found.get(slots.name, lag) == lag
@@ -306,6 +306,12 @@ def entry_axes(graph: Graph, match: Mapping[str, Match]) -> dict[str, int]:
         else:
             found.pop(slots.name, None)
     return found
+
+
+def _feeds_back(node: Node, slots: Axis) -> SSIRError:
+    return SSIRError(
+        f"`{node.name}` grows without bound and is read where the state feeds back; give `{slots.name}` a size"
+    )
 
 
 def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:

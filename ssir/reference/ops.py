@@ -209,7 +209,7 @@ def _norm(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     x, over, eps = operands[0], node.attrs["over"], node.attrs["eps"]
     dims = _dims(types[0], over)
     if node.op == "l2_norm":
-        return x / torch.clamp(torch.sqrt((x * x).sum(dims, keepdim=True)), min=eps)
+        return x / torch.sqrt(torch.clamp((x * x).sum(dims, keepdim=True), min=eps * eps))
     if node.op == "layer_norm":
         x = x - x.mean(dims, keepdim=True)
     x = x / torch.sqrt((x * x).mean(dims, keepdim=True) + eps)

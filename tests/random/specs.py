@@ -285,7 +285,12 @@ def specs(draw: Callable[..., Any]) -> str:
     """The text of a spec: a component of up to eight nodes, or a stack of it."""
     sizes = {name: draw(st.sampled_from(SIZES)) for name in NAMES}
     half = draw(st.sampled_from((1, 2, 3)))
-    dims: dict[str, Any] = {"half": half, **sizes, **{f"{name}_other": size for name, size in sizes.items()}, "key_other": "2 * half"}
+    dims: dict[str, Any] = {
+        "half": half,
+        **sizes,
+        **{f"{name}_other": size for name, size in sizes.items()},
+        "key_other": "2 * half",
+    }
     dims |= {"key": "2 * half", "tap": draw(st.sampled_from((1, 2, 4))), "two": 2, "slot": "unbounded"}
     stacked = bool(draw(st.booleans()))
     inputs = [("x", ("a",))] if stacked else [("x", ("a",)), ("z", ("b", "c"))]

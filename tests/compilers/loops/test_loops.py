@@ -96,6 +96,14 @@ CELLS = {
         "m: delay(tanh(linear(y, n, init=normal(1))))\ny: {state: [n], A: 'dense(param([n, n_], init=normal(0.2)), over=n) - outer(m, m * param([n], init=normal(0.1)), over=n)', B: 'sigmoid(m)', input: x, C: 'tanh(z)', D: 0.5}",
         "{x: [n], z: [n]}",
     ),
+    "a projection to a number": (
+        "m: delay(y)\ny: tanh(x * linear(m, [], init=normal(1)) + z)",
+        "{x: [n], z: [n]}",
+    ),
+    "a projection of each of a set": (
+        "m: delay(y)\ny: tanh(x + linear(m, [w], over=w, init=normal(1)))",
+        "{x: [q, w]}",
+    ),
     "read before": (
         "y: {state: [n], A: 'sigmoid(x + linear(y, n, init=normal(1)))', B: 1, input: 'tanh(z + y)', read: before}",
         "{x: [n], z: [n]}",
@@ -183,6 +191,20 @@ def test_functions_of_several_operands(way: str, text: str) -> None:  # noqa: F8
         f"a: x + 0.1 * delay(y)\nb: tanh(z + 0.1 * delay(y))\ny: tanh({text})", "{x: [n], z: [n]}", dims(n=5)
     )
     agree(region, loop, 2, 6, False, torch.float64)
+
+
+def test_the_length_of_nothing_has_a_slope(way: str) -> None:  # noqa: F811
+    region, loop = made("m: delay(y)\ny: l2_norm(m, over=n) * z + x", "{x: [n], z: [n]}", dims(n=5))
+    values = {name: torch.zeros_like(x) if name.endswith(".old") else x for name, x in drawn(region, 2, 4).items()}
+    values = {name: x.requires_grad_() for name, x in values.items()}
+    olds = [memory.old for memory in region.memories]
+    found = loop(None, [values[n] for n in olds], [None] * len(olds), [values[n] for n in region.columns], [])
+    meant = steps(region, values, [values[n] for n in olds], [torch.zeros(5, dtype=torch.float64)] * len(olds), None)
+    weights = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    got, wanted = (torch.autograd.grad((y[0] * weights).sum(), list(values.values())) for y in (found, meant))
+    for name, one, other in zip(values, got, wanted, strict=True):
+        assert one.isfinite().all(), name
+        torch.testing.assert_close(one, other, msg=name)
 
 
 def test_gradients_can_be_differentiated_again(way: str) -> None:  # noqa: F811

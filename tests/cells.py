@@ -1,0 +1,86 @@
+"""What a cell costs beside the LSTM, for each of its gates: `python -m tests.cells [-o docs/cells.md]`.
+
+Forward and backward over a sequence, projections of the input included, one thread, by turns in one process. A gate is a matrix that the
+last output is multiplied by; a cell without any counts as one gate.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+import ssir
+
+SIZES = ((32, 1, 256), (64, 4, 256), (256, 1, 256), (512, 1, 256))
+LINEAR = "linear(u, n) + linear(m, n)"
+CELLS = {
+    "LSTM": (4, f"i: sigmoid({LINEAR})\nf: sigmoid({LINEAR})\ng: tanh({LINEAR})\nc: {{state: [n], A: f, B: i, input: g}}\nh: sigmoid({LINEAR}) * tanh(c)"),
+    "GRU": (3, f"r: sigmoid({LINEAR})\nz: sigmoid({LINEAR})\nh: {{state: [n], A: z, B: 1 - z, input: 'tanh(linear(u, n) + r * linear(m, n, bias=true))'}}"),
+    "LSTM, coupled gates": (3, f"f: sigmoid({LINEAR})\nc: {{state: [n], A: f, B: 1 - f, input: 'tanh({LINEAR})'}}\nh: sigmoid({LINEAR}) * tanh(c)"),
+    "LSTM with peepholes": (4, f"i: sigmoid({LINEAR} + param([n]) * delay(c))\nf: sigmoid({LINEAR} + param([n]) * delay(c))\nc: {{state: [n], A: f, B: i, input: 'tanh({LINEAR})'}}\nh: sigmoid({LINEAR} + param([n]) * c) * tanh(c)"),
+    "LSTM, normed": (4, f"i: sigmoid({LINEAR})\nf: sigmoid({LINEAR} + 1)\nc: {{state: [n], A: f, B: i, input: 'tanh({LINEAR})'}}\nh: sigmoid({LINEAR}) * tanh(layer_norm(c, over=n))"),
+    "LSTM, projected to half": (4, "i: sigmoid(linear(u, n) + linear(m, n))\nf: sigmoid(linear(u, n) + linear(m, n))\nc: {state: [n], A: f, B: i, input: 'tanh(linear(u, n) + linear(m, n))'}\nh: linear(sigmoid(linear(u, n) + linear(m, n)) * tanh(c), p)"),
+    "GRU, reset before": (3, f"z: sigmoid({LINEAR})\nr: sigmoid({LINEAR})\nh: {{state: [n], A: 1 - z, B: z, input: 'tanh(linear(u, n) + linear(r * m, n))'}}"),
+    "Elman": (1, f"h: tanh({LINEAR})"),
+    "elementwise": (1, "f: sigmoid(linear(u, n) + param([n]) * m)\nh: {state: [n], A: f, B: 1 - f, input: 'linear(u, n)'}"),
+    "by heads": (2, "f: sigmoid(linear(u, [head, w]) + linear(m, w, per=head, over=w))\nh: {state: [head, w], A: f, B: 1 - f, input: 'tanh(linear(u, [head, w]) + linear(m, w, per=head, over=w))'}"),
+}  # fmt: skip
+
+
+def cell(name: str, n: int) -> Any:
+    _, graph = CELLS[name]
+    lines = "\n".join(f"      {line}" for line in [*graph.split("\n"), "m: delay(h)", "y: h * 1"])
+    dims = f"{{n: {n}, p: {n // 2}, head: 4, w: {n // 4}}}"
+    text = f"ssir: 1\nname: cell\ndims: {dims}\ncomponents:\n  main:\n    input: {{u: [n]}}\n    graph:\n{lines}\n    output: y\nmain: main\n"
+    return ssir.compile(ssir.loads(text), seed=0)
+
+
+def mixer(name: str, n: int) -> Any:
+    """A cell of the zoo, with its heads."""
+    return ssir.compile(ssir.load(f"{name}.mixer", model=n), seed=0)
+
+
+def measured(models: dict[str, Any], x: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Milliseconds of each, forward and backward, by turns."""
+    found: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            start = time.perf_counter()
+            y, _ = model(x)
+            y.sum().backward()
+            found[name].append(1e3 * (time.perf_counter() - start))
+    return {name: median(times[2:]) for name, times in found.items()}
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    columns = []
+    for n, batch, steps in SIZES:
+        x = torch.randn(batch, steps, n, generator=torch.Generator().manual_seed(0))
+        models = {name: cell(name, n) for name in CELLS} | {"sLSTM (with its filter and norm)": mixer("slstm", n)}
+        columns.append(measured(models, x, options.rounds))
+    heads = " | ".join(f"n = {n}, batch {batch}" for n, batch, _ in SIZES)
+    lines = [f"| cell | gates | {heads} |", f"|---|---:|{'---:|' * len(SIZES)}"]
+    for name in columns[0]:
+        gates = CELLS[name][0] if name in CELLS else 4
+        cells = [f"{found[name]:.2f} ms ({found[name] / gates / (found['LSTM'] / 4):.2f})" for found in columns]
+        lines.append(f"| {name} | {gates} | {' | '.join(cells)} |")
+    page = f"# Cells\n\n{(__doc__ or '').strip()}\n\nIn brackets: the time of a gate over that of a gate of the LSTM. 256 steps, float32, torch {torch.__version__}.\n\n"
+    text = page + "\n".join(lines) + "\n"
+    if options.output:
+        options.output.write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
