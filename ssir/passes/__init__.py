@@ -6,17 +6,21 @@ from collections.abc import Callable
 
 from ssir.ir.graph import Graph
 from ssir.ir.verify import verify
+from ssir.passes.affine import find_affine
 from ssir.passes.dead import drop_dead
 from ssir.passes.dependence import infer_dependence
 from ssir.passes.fold import fold_constants
 from ssir.passes.gates import find_log_gates
 from ssir.passes.merge import merge_equal
+from ssir.passes.readout import move_readouts
 
 Pass = Callable[[Graph], Graph]
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold constants", fold_constants),
     ("merge equal nodes", merge_equal),
+    ("find affine cycles", find_affine),
+    ("move readouts into memories", move_readouts),
     ("infer dependence", infer_dependence),
     ("find log A", find_log_gates),
     ("drop dead nodes", drop_dead),

@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ssir import passes
-from ssir.ir.graph import Graph
+from ssir.ir.graph import Graph, Node
+from ssir.passes.facts import facts
 
 T = TypeVar("T")
 
 
 def kept_in(graph: Graph) -> dict[str, str]:
     """For every memory of a graph, by path (that of its layer included), the memory that holds it after the passes."""
-    return dict(_pairs(graph, passes.run(_shown(graph)), ""))
+    return dict(_pairs(graph, passes.run(_shown(graph)), passes.run(graph), ""))
 
 
 def merged(graph: Graph, state: Mapping[str, T]) -> dict[str, T]:
@@ -36,13 +37,26 @@ def _shown(graph: Graph) -> Graph:
     return replace(graph, outputs=outputs, bodies={name: _shown(body) for name, body in graph.bodies.items()})
 
 
-def _pairs(graph: Graph, done: Graph, at: str) -> Iterator[tuple[str, str]]:
+def _pairs(graph: Graph, done: Graph, alive: Graph, at: str) -> Iterator[tuple[str, str]]:
+    """done: after the passes, every memory being shown; alive: after the passes, nothing being shown."""
     shown = dict(done.outputs)
     for node in graph.states:
-        holder = shown[f"memory {node.name}"]
-        if done[holder].op == "state":
-            yield at + node.name, at + holder
+        holder = done[shown[f"memory {node.name}"]]
+        if holder.op == "state" and holder.name not in alive.nodes:
+            holder = _delayed(done, holder)
+        if holder.op == "state":
+            yield at + node.name, at + holder.name
     for node in graph:
-        if node.op == "stack" and node.name in done.nodes:
+        if node.op == "stack" and node.name in done.nodes and node.name in alive.nodes:
             for layer, body in enumerate(node.attrs["pattern"]):
-                yield from _pairs(graph.bodies[body], done.bodies[body], f"{at}{node.name}.{layer}.")
+                inner = done.bodies[body], alive.bodies[body]
+                yield from _pairs(graph.bodies[body], *inner, f"{at}{node.name}.{layer}.")
+
+
+def _delayed(done: Graph, node: Node) -> Node:
+    """The state that a memory is the value of a step before of, if it is one's; else the memory."""
+    x = node.role("x")
+    if facts(done, node).structure.kind != "zero" or node.attrs["read"] != "before" or x is None:
+        return node
+    plain = done[x].op == "state" and done[x].attrs["read"] == "after" and not {"C", "D"} & set(done[x].attrs["roles"])
+    return done[x] if plain else node

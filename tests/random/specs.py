@@ -27,7 +27,7 @@ class Writer:
     draw: Callable[..., Any]
     lines: list[str] = field(default_factory=list)
     values: list[tuple[str, Axes]] = field(default_factory=list)
-    owed: list[tuple[str, Axes]] = field(default_factory=list)
+    owed: list[tuple[str, str, Axes]] = field(default_factory=list)
     count: int = 0
 
     def one(self, options: Sequence[T]) -> T:
@@ -245,13 +245,15 @@ class Writer:
         axes = self.some(1)
         name = f"f{len(self.owed)}"
         initial = self.one(("", "", ", initial=0.3"))
-        self.add(f"delay({name}{initial})", axes)
-        self.owed.append((name, axes))
+        self.owed.append((name, self.add(f"delay({name}{initial})", axes), axes))
 
     def kept(self) -> None:
         """Write what was promised."""
-        for name, axes in self.owed:
-            if self.chance(30):
+        for name, old, axes in self.owed:
+            if self.chance(25):
+                text, _ = self.bounded(axes)
+                self.add(f"{self.gate(axes)} * {old} + {text}", axes, name)
+            elif self.chance(30):
                 text, _ = self.bounded(axes)
                 self.state(axes, {"A": self.gate(axes), "B": self.gate(axes), "input": text}, name)
             else:
