@@ -40,7 +40,7 @@ def test_lora_trains_only_its_adapters_and_merges_back() -> None:
         loss = nn.functional.cross_entropy(y[:, :-1].flatten(0, 1), x[:, 1:].flatten())
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     for key, p in adapted.named_parameters():
         if ".lora_" not in key:
@@ -174,7 +174,7 @@ def test_two_processes_train_to_the_losses_of_one(how: str, tmp_path: Path) -> N
         loss = nn.functional.cross_entropy(ours(x)[0][:, :-1].flatten(0, 1), x[:, 1:].flatten())
         loss.backward()
         optimizer.step()
-        wanted.append(float(loss))
+        wanted.append(float(loss.detach()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

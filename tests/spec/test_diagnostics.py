@@ -40,6 +40,14 @@ def underlined(fault: Diagnostic) -> str:
     return fault.span.source.line(fault.span.line)[fault.span.column - 1 : fault.span.end_column - 1]
 
 
+SIZED = """\
+  sub:
+    input: {v: [model]}
+    graph:
+      y: linear(v, n)
+    output: y
+"""
+
 # What is wrong, in a graph of u[model]; and of each fault: code, what is underlined, what is said.
 WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown name": (
@@ -49,6 +57,27 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown fn": (
         graph("y: sigmod(u)"),
         ["SSIR012 |sigmod| there is no function or component `sigmod`"],
+    ),
+    "two sizes in rotate": (
+        graph("y: rotate(linear(u, [model, n]), linear(u, head) * sub(u, n=5), over=model)", SIZED),
+        ["SSIR015 |linear(u, head) * sub(u, n=5)| axis `n` has size 3 on one side and 5 on the other"],
+    ),
+    "two sizes in concat": (
+        graph("y: concat([linear(u, [head, n]), linear(u, key) * sub(u, n=5)], model)", SIZED),
+        [
+            "SSIR015 |[linear(u, [head, n]), linear(u, key) * sub(u, n=5)]| axis `n` has size 3 on one side and 5 on the other"
+        ],
+    ),
+    "two sizes in pack": (
+        graph("y: pack([linear(u, n), sub(u, n=5)], head)", SIZED),
+        ["SSIR015 |[linear(u, n), sub(u, n=5)]| axis `n` has size 3 on one side and 5 on the other"],
+    ),
+    "two sizes in experts": (
+        graph(
+            "w: softmax(linear(u, [head, n]), over=head)\ny: experts(linear(u, key) * sub(u, n=5), w, expert=head, hidden=model, out=vocab, over=key)",
+            SIZED,
+        ),
+        ["SSIR015 |w| axis `n` has size 5 on one side and 3 on the other"],
     ),
     "wrong axes in dot": (
         graph("q: split(u,[head,key])\ny: dot(q, u, over=key)"),
