@@ -169,3 +169,33 @@ def _pairs(
     since, until, total, between = pair_sums(g.squeeze(-1), "before")
     whole = total.exp()[..., None, None] * torch.eye(keys, dtype=g.dtype, device=g.device)
     return products * between.exp()[..., None, :, None, :], since[..., None], until[..., None], whole
+
+
+def rank_ones(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    read: Read,
+    wide: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """As `rank_one` with N outer products a step, which act one after another: a, b: [B,T,N,H,K]; g: [B,T,H]. N steps of which the first
+    decays and the last takes in k v^T; what is read stands at one end."""
+    count = a.shape[2]
+    first, last = 0, count - 1
+
+    def at(x: Tensor, place: int) -> Tensor:
+        """x [B,T,...] at one of the steps, zero at the others: [B,T*N,...]."""
+        before, after = (x.new_zeros(*x.shape[:2], n, *x.shape[2:]) for n in (place, last - place))
+        return torch.cat([before, x.unsqueeze(2), after], 2).flatten(1, 2)
+
+    gate = None if g is None else at(g.expand(-1, q.shape[1], -1), first)
+    cleared = None if reset is None else at(reset.expand(q.shape[:2]), first)
+    read_at = first if read == "before" else last
+    queries, keys, values = at(q, read_at), at(k, last), at(v, last)
+    y, state = rank_one(queries, keys, values, a.flatten(1, 2), b.flatten(1, 2), gate, h0, cleared, read, wide)
+    return y.unflatten(1, (-1, count))[:, :, read_at], state

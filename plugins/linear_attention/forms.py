@@ -140,38 +140,45 @@ class Turned:
 
 
 class RankOne:
-    """A is a diagonal plus one outer product along the keys."""
+    """A is a diagonal plus one outer product along the keys, or a product of several such: as many steps a token."""
 
     name = "chunked, diagonal plus rank one"
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         a = facts.node.role("A")
-        parts = operators.rank_one(graph, graph[a]) if a else None
-        if parts is None or (parts.diagonal and not facts.log):
+        parts = operators.rank_ones(graph, graph[a]) if a else ()
+        if not parts or (any(one.diagonal for one in parts) and not facts.log):
             return None
-        axes = _axes(graph, facts, [*parts.left, *parts.right, *([facts.log] if facts.log else [])])
-        if axes is None or axes.keys != (parts.over,):
+        sides = [name for one in parts for name in (*one.left, *one.right)]
+        axes = _axes(graph, facts, [*sides, *([facts.log] if facts.log else [])])
+        if axes is None or axes.keys != (parts[0].over,):
             return None
-        why = f"A is a diagonal plus rank one along {parts.over}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {_CHUNK} steps"
+        several = f"; {len(parts)} steps a token" if len(parts) > 1 else ""
+        why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {_CHUNK} steps{several}"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
         heads, keys, values = _sizes(facts, match.details["axes"])
+        count = len(match.details["parts"])
         inside = _CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
-        chunks = -(-STEPS // _CHUNK)
-        return Cost(float(heads * inside), 4.0 * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
+        chunks = -(-STEPS * count // _CHUNK)
+        return Cost(float(count * heads * inside), 4.0 * count * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, axes, parts = fact.node, match.details["axes"], match.details["parts"]
+        node, axes = fact.node, match.details["axes"]
+        parts: tuple[operators.RankOne, ...] = match.details["parts"]
         c, b, x = (node.role(role) or "" for role in ("C", "B", "x"))
         q, k = (_operand(e, node, [name], axes.heads, axes.keys) for name in (c, b))
         v = _operand(e, node, [x], axes.heads, axes.values)
-        left = _operand(e, node, parts.left, axes.heads, axes.keys, "-" if parts.minus else "")
-        right = _operand(e, node, parts.right, axes.heads, axes.keys)
-        by_key = fact.log is not None and parts.over in e.node(fact.log).type.names
+        lefts = [_operand(e, node, one.left, axes.heads, axes.keys, "-" if one.minus else "") for one in parts]
+        rights = [_operand(e, node, one.right, axes.heads, axes.keys) for one in parts]
+        by_key = fact.log is not None and parts[0].over in e.node(fact.log).type.names
         g = "None" if fact.log is None else _gate(e, fact, axes, by_key)
         v = v if axes.values else f"{v}.unsqueeze(-1)"
-        return _call(e, fact, axes, "rank_one", "rank_one", [q, k, v, left, right, g])
+        if len(parts) == 1:
+            return _call(e, fact, axes, "rank_one", "rank_one", [q, k, v, *lefts, *rights, g])
+        stacked = [f"torch.stack(({', '.join(side)}), 2)" for side in (lefts, rights)]
+        return _call(e, fact, axes, "rank_one", "rank_ones", [q, k, v, *stacked, g])
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
         return system.step(e, fact)

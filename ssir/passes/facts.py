@@ -2,7 +2,7 @@
 pictures read it.
 
 Structure is inferred from how A is written, never declared:
-zero, identity, scalar, diagonal, rotation, diagonal plus rank one, shift, dense, and general for any other sum or product.
+zero, identity, scalar, diagonal, rotation, diagonal plus rank one, product of such, shift, dense, and general for any other sum or product.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Structure:
                 return f"diagonal over {'×'.join(self.axes)}"
             case "shift" | "rotation" | "dense":
                 return f"{self.kind} along {self.over}"
-            case "diagonal plus rank one":
-                return f"diagonal plus rank one along {self.over}"
+            case "diagonal plus rank one" | "product of rank ones":
+                return f"{self.kind} along {self.over}"
         return self.kind
 
 
@@ -146,6 +146,9 @@ def _structure(graph: Graph, a: Node) -> Structure:
     return Structure("general")
 
 
+_RANK_ONES = {"diagonal plus rank one", "product of rank ones"}
+
+
 def _combined(op: str, left: Structure, right: Structure) -> Structure:
     kinds = {left.kind, right.kind}
     plain = {"zero", "identity", "scalar", "diagonal"}
@@ -154,10 +157,12 @@ def _combined(op: str, left: Structure, right: Structure) -> Structure:
         return Structure("diagonal", axes) if axes else Structure("scalar")
     if op == "op.mul" and kinds == {"rotation"} and left.over == right.over:
         return Structure("rotation", axes, left.over)
+    if op == "op.mul" and kinds <= _RANK_ONES and left.over == right.over:
+        return Structure("product of rank ones", axes, left.over)
     special = left if right.kind in plain else right
     if special.kind in plain or len(kinds - plain) > 1 or not kinds & plain:
         return Structure("general")
-    if special.kind == "diagonal plus rank one":
+    if special.kind == "diagonal plus rank one" or (special.kind == "product of rank ones" and op == "op.mul"):
         return Structure(special.kind, axes, special.over)
     if (special.kind == "rotation" and op == "op.mul") or special.kind == "dense":
         return Structure(special.kind, axes, special.over)

@@ -1,4 +1,4 @@
-"""Gives a state whose A is diagonal, a diagonal plus rank one, or a damped rotation, the logarithm of the diagonal as a further operand,
+"""Gives a state whose A is diagonal, a product of diagonals plus rank one, or a damped rotation, the logarithm of the diagonal as a further operand,
 the role ``logA``, where the diagonal is provably not negative (and not 1). It is found by rewriting: exp(z) gives z, sigmoid(z) gives logsigmoid(z), a
 product gives a sum. The chunked forms need it exactly.
 
@@ -14,7 +14,7 @@ from functools import reduce
 
 from ssir.ir.graph import Graph, Node, Type, attrs
 from ssir.ir.op import broadcast
-from ssir.passes.operators import rank_one, rotation
+from ssir.passes.operators import rank_ones, rotation
 from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
@@ -53,10 +53,10 @@ def _diagonal(graph: Graph, a: Node) -> list[Node]:
     if a.op == "op.diag":
         gate = graph[a.inputs[0]]
         return [] if gate.op == "const" else [gate]
-    turned, parts = rotation(graph, a), rank_one(graph, a)
+    turned = rotation(graph, a)
     if turned is not None:
         return [] if turned.minus else [graph[name] for name in turned.decays]
-    return [] if parts is None else [graph[name] for name in parts.diagonal]
+    return [graph[name] for one in rank_ones(graph, a) for name in one.diagonal]
 
 
 class _Log:

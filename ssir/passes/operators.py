@@ -64,6 +64,39 @@ def rank_one(graph: Graph, a: Node) -> RankOne | None:
     return RankOne(found.diagonal, left, right, found.minus, over)
 
 
+def rank_ones(graph: Graph, a: Node) -> tuple[RankOne, ...]:
+    """A as a product of diagonals plus rank one, all along one axis, in the order in which they act; none if it is something else. In
+    a product of several each is 1 plus rank one, but for the first, which has what else the product is scaled by: that does not vary
+    along the axis, so that it does not matter where it stands."""
+    single = rank_one(graph, a)
+    if single is not None:
+        return (single,)
+    factors = [_parts(graph, factor) for factor in _product_of(graph, a)]
+    scales = [one for one in factors if one is not None and one.outer is None]
+    ones = [one for one in reversed(factors) if one is not None and one.outer is not None]
+    plain = all(one is not None and not one.negative for one in factors) and all(one.diagonal == () for one in ones)
+    over = {one.outer[2] for one in ones if one.outer is not None}
+    fixed = all(not over & set(graph[name].type.names) for one in scales for name in one.diagonal or ())
+    if not plain or not fixed or len(over) != 1:
+        return ()
+    for scale in scales:
+        scaled = _product(scale, ones[0])
+        assert scaled is not None
+        ones[0] = scaled
+    return tuple(
+        RankOne(one.diagonal or (), *one.outer[:2], one.minus, one.outer[2]) for one in ones if one.outer is not None
+    )
+
+
+def _product_of(graph: Graph, a: Node) -> Iterator[Node]:
+    """The factors of a product, from the left."""
+    if a.op == "op.mul":
+        for name in a.inputs:
+            yield from _product_of(graph, graph[name])
+    else:
+        yield a
+
+
 _Names = tuple[str, ...]
 
 

@@ -254,6 +254,21 @@ CASES = (
         "y: {state: [n, m], A: 'sigmoid(param([m], init=normal(1))) - 0.3 * outer(param([n, m], init=normal(1)), param([m], init=normal(1)), over=m)', input: x, C: 'param([m], init=normal(1))'}",
     ),
     Case(
+        "two reflections a step",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, [head, key]), over=key)\nj: l2_norm(linear(x, [head, key]), over=key)\nw: sigmoid(linear(x, head))\ny: {state: [head, key, value], A: '(1 - outer(2 * w * k, k, over=key)) * (1 - outer(j, j, over=key))', B: k, input: 'linear(x, [head, value])', C: 'linear(x, [head, key])'}",
+    ),
+    Case(
+        "three reflections a step, damped and read before",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, [head, key]), over=key)\nj: l2_norm(linear(x, [head, key]), over=key)\nw: sigmoid(linear(x, head))\ny: {state: [head, key, value], A: '(1 - outer(w * k, k, over=key)) * w * (1 - outer(j, j, over=key)) * 0.9 * (1 + outer(0.5 * k, j, over=key))', B: k, input: 'linear(x, [head, value])', C: 'linear(x, [head, key])', read: before}",
+    ),
+    Case(
+        "two reflections a step with a constant decay",
+        "chunked, diagonal plus rank one",
+        "k: l2_norm(linear(x, [head, key]), over=key)\nj: l2_norm(linear(x, [head, key]), over=key)\ny: {state: [head, key, value], A: '0.95 * (1 - outer(k, k, over=key)) * (1 - outer(j, j, over=key))', B: k, input: 'linear(x, [head, value])', C: 'linear(x, [head, key])'}",
+    ),
+    Case(
         "several inputs and outputs",
         "chunked convolution",
         "y: {state: [m], A: 'sigmoid(param([m], init=normal(1)))', B: 'param([m, n], init=normal(1))', input: x, C: 'param([m, value], init=normal(1))'}",

@@ -196,7 +196,7 @@ class Writer:
         text, _ = self.bounded(axes)
         enters, _ = self.bounded(("key",))
         read, _ = self.bounded(("key",))
-        kind = self.one(("head", "key", "all", "outer", "turn"))
+        kind = self.one(("head", "key", "all", "outer", "twice", "turn"))
         a = {
             "head": lambda: self.gate(()),
             "key": lambda: self.gate(("key",)),
@@ -204,12 +204,17 @@ class Writer:
             "outer": lambda: (
                 f"{self.gate(())} - outer(l2_norm({self.made_key()}, over=key), 0.5 * l2_norm({self.made_key()}, over=key), over=key)"
             ),
+            "twice": lambda: f"{self.reflection()} * {self.gate(())} * {self.reflection()}",
             "turn": lambda: f"0.9 * rotate(arange(half) + {self.value(())[0]}, over=key)",
         }[kind]()
         roles = {"A": a, "B": enters, "input": text, "C": read}
         if self.chance(20):
             roles["read"] = "before"
         self.state(("key", *axes), roles, read=axes)
+
+    def reflection(self) -> str:
+        key = f"l2_norm({self.made_key()}, over=key)"
+        return f"(1 - outer({self.one(('', '1.5 * '))}{key}, {key}, over=key))"
 
     def made_key(self) -> str:
         """A key as a node of its own: the two sides of an outer product are often one."""
