@@ -80,6 +80,7 @@ ROOMS: Mapping[str, Room] = {
             "tests/passes/test_coupling.py",
             "tests/passes/test_memories.py",
             "tests/passes/test_passes.py",
+            "tests/passes/test_affine.py",
         ),
     ),
     "forms": Room(
@@ -101,9 +102,17 @@ ROOMS: Mapping[str, Room] = {
         ),
         _WORDS,
     ),
-    "native": Room(("compilers/kernels/*.c",), ("tests/compilers/test_threads.py", "tests/compilers/kernels")),
+    "loops": Room(
+        ("compilers/loops/*.py", "compilers/kernels/loops.py", "compilers/torch/cells.py", "ssir/ir/builder.py"),
+        ("tests/compilers/loops", "tests/compilers/test_forms.py"),
+        _WORDS,
+    ),
+    "native": Room(
+        ("compilers/kernels/*.c", "compilers/kernels/*.h"),
+        ("tests/compilers/test_threads.py", "tests/compilers/loops", "tests/compilers/kernels"),
+    ),
 }
-_NOT_KERNELS = {"memory.py", "clock.py", "operations.py", "module.py", "native.py", "__init__.py"}
+_NOT_KERNELS = {"memory.py", "clock.py", "operations.py", "module.py", "native.py", "loops.py", "__init__.py"}
 
 
 def files(name: str, root: Path = ROOT) -> list[Path]:
