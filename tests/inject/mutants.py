@@ -76,7 +76,7 @@ def _short(text: str) -> str:
 def of_file(path: Path, name: str, skip: frozenset[str] = frozenset()) -> list[Mutant]:
     """Every fault that the rules make in a file; of each place the first that a rule makes of it, and so on."""
     text = path.read_text(encoding="utf-8")
-    return list(_c(text, name) if path.suffix == ".c" else _python(text, name, skip))
+    return list(_c(text, name) if path.suffix in (".c", ".h") else _python(text, name, skip))
 
 
 def _c(text: str, name: str) -> Iterator[Mutant]:
