@@ -123,7 +123,11 @@ class _Chooser:
         taken: dict[str, Match] = {}
         known = {node.name: facts(graph, node) for node in graph.states}
         ranked = {name: self._ranked(graph, fact, shown + name) for name, fact in known.items()}
-        for name, options in sorted(ranked.items(), key=lambda item: -len(item[1][0][0].covers)):
+        wanted = {name for name in known if self._wanted(shown + name, name) is not None}
+        # What is asked for comes first, for it may take others along, then what takes many.
+        for name, options in sorted(
+            ranked.items(), key=lambda item: (item[0] not in wanted, -len(item[1][0][0].covers))
+        ):
             for match, _ in options:
                 if name in taken:
                     break
@@ -131,6 +135,11 @@ class _Chooser:
                 if free:
                     taken |= dict.fromkeys((name, *match.covers), match)
                     self._commit(known, taken, match)
+            if name not in taken:
+                words = ", ".join(f"`{other}`" for other in options[0][0].covers if other in taken)
+                raise UsageError(
+                    f"the form `{options[0][0].form.name}` of `{shown}{name}` computes {words} too, which another form does"
+                )
         for name, fact in known.items():
             match = taken[name]
             self.chosen[where, name] = match
@@ -157,12 +166,16 @@ class _Chooser:
             match = form.match(graph, fact)
             if match is not None:
                 found.append((match, form.cost(graph, fact, match).seconds(self.steps, self.device)))
-        wanted = self.forced.get(path) or self.forced.get(fact.node.name)
+        wanted = self._wanted(path, fact.node.name)
         if wanted is not None:
             found = [pair for pair in found if pair[0].form.name == wanted]
             if not found:
                 raise UsageError(f"the form `{wanted}` does not compute `{path}`: A is {fact.structure}")
         return sorted(found, key=lambda pair: pair[1])
+
+    def _wanted(self, path: str, name: str) -> str | None:
+        """The form that is asked for, if one is."""
+        return self.forced.get(path) or self.forced.get(name)
 
     def _bytes(self, graph: Graph, fact: Facts) -> int:
         wide = max(_BYTES[self.dtype], 4)

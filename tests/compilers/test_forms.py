@@ -432,3 +432,15 @@ def test_constants_over_a_long_register_lie_beside_its_entries(y: str) -> None:
         for t in range(45, 50):
             y_t, state = model.step(x[:, t], state)
             torch.testing.assert_close(y_t, wanted[:, t], rtol=1e-10, atol=1e-10)
+
+
+def test_a_form_that_is_asked_for_comes_before_others_that_would_take_what_it_computes() -> None:
+    read = "{{state: [slot, key], A: shift(slot), input: {}, C: 'softmax(dot(k, w, over=key), over=slot)'}}"
+    lines = f"k: linear(x, key)\nw: window(k, slot)\na: {read.format('k')}\nb: {read.format('2 * a')}\ny: linear(b, n)"
+    graph = passes.run(spec(lines).graph)
+    for name in ("a", "b"):
+        forms = {entry.path: entry.match.form.name for entry in plan(graph, forced={name: "attention"}).entries}
+        assert forms[name] == forms["w"] == "attention"
+        assert forms["a" if name == "b" else "b"] == "register"
+    with pytest.raises(UsageError, match="the form `attention` of `b` computes `w` too, which another form does"):
+        plan(graph, forced={"a": "attention", "b": "attention"})
