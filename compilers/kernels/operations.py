@@ -118,6 +118,14 @@ def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     return x / length.clamp(min=eps)
 
 
+def joined(parts: Sequence[Tensor | float]) -> Tensor:
+    """Parts laid end to end along the last axis, broadcast along the others. A number is a part of one entry."""
+    like = next(x for x in parts if isinstance(x, Tensor))
+    given = [x if isinstance(x, Tensor) else like.new_full((1,) * like.dim(), x) for x in parts]
+    front = torch.broadcast_shapes(*(x.shape[:-1] for x in given))
+    return torch.cat([x.expand(*front, x.shape[-1]) for x in given], -1)
+
+
 def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
     """Pairs of the last axis turned: x [..., n], angle [..., n / 2]."""
     return turn_by(x, torch.cos(angle), torch.sin(angle), halves)

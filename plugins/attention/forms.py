@@ -5,7 +5,7 @@ The two registers are the cache; torch's fused attention reads them (flash atten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ssir.compilers.core import STEPS
@@ -17,15 +17,22 @@ from ssir.passes.facts import Facts
 
 
 @dataclass(frozen=True)
-class _Scores:
-    """softmax(scale * dot(q, k)): ``heads`` are the axes that q and k share, ``group`` those of q alone."""
+class _Term:
+    """scale * dot(q, k) over ``keys``; without q, scale * k: a bias for each key."""
 
-    q: str
+    q: str | None
     k: str
     keys: tuple[str, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """softmax of a sum of terms: ``heads`` are the axes that the first q and k share, ``group`` those of q alone."""
+
+    terms: tuple[_Term, ...]
     heads: tuple[str, ...]
     group: tuple[str, ...]
-    scale: float
 
 
 class Attention:
@@ -50,67 +57,67 @@ class Attention:
         inside = [axis.name for axis in facts.axes if axis.name != slots.name]
         if {name for name in inside if name in graph[c].type.names} != set(scores.heads):
             return None
+        if len({term.k for term in scores.terms}) < len(scores.terms):
+            return None
         memory = "grows with the sequence" if slots.size is None else f"keeps the last {slots.size} steps"
-        why = f"A is a shift and C a softmax over its slots: fused attention over a cache that {memory}"
-        return Match(self, why, covers=(scores.k,), details={"scores": scores})
+        several = f", scores of {len(scores.terms)} parts as one dot of longer keys" if len(scores.terms) > 1 else ""
+        why = f"A is a shift and C a softmax over its slots: fused attention over a cache that {memory}{several}"
+        covers = tuple(dict.fromkeys(term.k for term in scores.terms))
+        return Match(self, why, covers=covers, details={"scores": scores})
 
     def _scores(self, graph: Graph, c: Node, slots: str, size: int | None) -> _Scores | None:
         if c.attrs["over"] != (slots,):
             return None
-        scale, inner = 1.0, graph[c.inputs[0]]
-        while inner.op in ("mul", "div"):
-            left, right = (graph[name] for name in inner.inputs)
-            if right.op == "const":
-                scale, inner = scale * right.attrs["value"] if inner.op == "mul" else scale / right.attrs["value"], left
-            elif left.op == "const" and inner.op == "mul":
-                scale, inner = scale * left.attrs["value"], right
-            else:
-                return None
-        if inner.op != "dot" or slots in inner.attrs["over"]:
+        terms = list(_terms(graph, graph[c.inputs[0]], 1.0, slots, size))
+        found = [term for term in terms if term is not None and term.q is not None]
+        if None in terms or not found:
             return None
-        for q_name, k_name in (inner.inputs, inner.inputs[::-1]):
-            q, k = graph[q_name], graph[k_name]
-            plain = k.op == "state" and set(k.attrs["roles"]) <= {"A", "B", "x"} and k.attrs["read"] == "after"
-            if (
-                not plain
-                or k.name in graph.cycle_of
-                or slots in q.type.names
-                or dict(k.attrs["axes"]).get(slots, 0) != size
-            ):
-                continue
-            a = k.role("A")
-            if a is None or graph[a].op != "op.shift" or graph[a].attrs["axis"] != slots or q.type.dtype == "complex":
-                continue
-            keys = inner.attrs["over"]
-            heads = tuple(name for name in k.type.names if name != slots and name not in keys)
-            group = tuple(name for name in q.type.names if name not in heads and name not in keys)
-            if set(heads) <= set(q.type.names):
-                return _Scores(q.name, k.name, keys, heads, group, scale)
-        return None
+        first = found[0]
+        q, k = graph[first.q or ""], graph[first.k]
+        heads = tuple(name for name in k.type.names if name != slots and name not in first.keys)
+        group = tuple(name for name in q.type.names if name not in heads and name not in first.keys)
+        if not set(heads) <= set(q.type.names):
+            return None
+        for term in terms:
+            assert term is not None
+            rest = {*graph[term.k].type.names} - {slots, *term.keys}
+            asked = set(graph[term.q].type.names) - set(term.keys) if term.q else set()
+            if not rest <= set(heads) or not asked <= {*heads, *group}:
+                return None
+        return _Scores(tuple(term for term in terms if term is not None), heads, group)
 
     def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
         scores: _Scores = match.details["scores"]
         steps = STEPS if facts.slots is None or facts.slots.size is None else facts.slots.size
-        q = graph[scores.q].type.numel()
+        q = sum(graph[term.q].type.numel() for term in scores.terms if term.q)
         return Cost(2.0 * steps * q, 16.0 * q, 6)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, slots = fact.node, fact.slots
         scores: _Scores = match.details["scores"]
         assert slots is not None
-        if node.name == scores.k:
+        if node.name in match.covers:
             return system.register(e, fact)
+        if len(scores.terms) > 1 and e.mode == "step":
+            return system.register(e, fact)  # to lay the keys of all steps side by side for one query costs more
         lead = ops.LEADS[e.mode]
         values = [name for name in system.axes_of(node) if name != slots.name and name not in scores.heads]
-        asked = e.tensor(scores.q, [*scores.heads, *scores.group, *scores.keys])
-        q = grouped(ops.as_data(e, scores.q, asked), [scores.heads, scores.group, scores.keys])
-        k = self._entries(e, e.node(scores.k), [scores.heads, scores.keys], slots.name)
+        if len(scores.terms) == 1:
+            (term,) = scores.terms
+            asked = e.tensor(term.q or "", [*scores.heads, *scores.group, *term.keys])
+            q = grouped(ops.as_data(e, term.q or "", asked), [scores.heads, scores.group, term.keys])
+            k = self._entries(e, e.node(term.k), [scores.heads, term.keys], slots.name)
+            scale = term.scale
+        else:
+            q, k, scale = *self._joined(e, scores, slots.name), 1.0
         v = self._entries(e, node, [scores.heads, values], slots.name)
         y = e.let(
             f"{node.name}_read",
-            f"{e.function('operations', 'attend')}({q}, {k}, {v}, {scores.scale!r}, time, {slots.size})",
+            f"{e.function('operations', 'attend')}({q}, {k}, {v}, {scale!r}, time, {slots.size})",
         )
-        sizes = {**dict(node.attrs["axes"]), **{a.name: a.size for a in e.node(scores.q).type.axes}}
+        sizes = dict(node.attrs["axes"])
+        for term in scores.terms:
+            sizes |= {axis.name: axis.size for axis in (e.node(term.q).type.axes if term.q else ())}
         whole = [*scores.heads, *scores.group, *values]
         if any(len(names) != 1 for names in (scores.heads, scores.group, values)):
             y = e.let(
@@ -118,6 +125,21 @@ class Attention:
                 f"{y}.reshape(*{y}.shape[:{lead}], {', '.join(str(sizes[name]) for name in whole)})",
             )
         return system.feed_through(e, node, ops.fit(y, whole, node.type.names, lead))
+
+    def _joined(self, e: Emitter, scores: _Scores, slots: str) -> tuple[str, str]:
+        """Queries and keys of all terms, laid end to end: their dot is the sum."""
+        qs, ks = [], []
+        for term in scores.terms:
+            heads, group = scores.heads, scores.group
+            if term.q is None:
+                qs.append(repr(term.scale))
+            else:
+                asked = ops.as_data(e, term.q, e.tensor(term.q, [*heads, *group, *term.keys]))
+                qs.append(f"{grouped(asked, [heads, group, term.keys])} * {term.scale!r}")
+            ks.append(self._entries(e, e.node(term.k), [heads, term.keys], slots))
+        joined = e.function("operations", "joined")
+        queries, keys = (f"{joined}(({', '.join(parts)}))" for parts in (qs, ks))
+        return e.let(f"{scores.terms[0].k}_queries", queries), e.let(f"{scores.terms[0].k}_keys", keys)
 
     def step(self, e: Emitter, fact: Facts, match: Match) -> str:
         return self.sequence(e, fact, match)
@@ -129,6 +151,39 @@ class Attention:
         seen = system.seen(e, node)
         kept = f"time.as_data({seen})" if e.unit.kind(node) == "wide" else seen
         return grouped(ops.fit(kept, inside, order, 2), groups)
+
+
+def _terms(graph: Graph, node: Node, scale: float, slots: str, size: int | None) -> Iterator[_Term | None]:
+    """The terms of scores; None for what is neither a dot with a register of keys nor such a register."""
+    match node.op:
+        case "add" | "sub":
+            left, right = graph.operands(node)
+            yield from _terms(graph, left, scale, slots, size)
+            yield from _terms(graph, right, scale if node.op == "add" else -scale, slots, size)
+        case "neg":
+            yield from _terms(graph, graph[node.inputs[0]], -scale, slots, size)
+        case "mul" | "div" if graph[node.inputs[1]].op == "const":
+            by = graph[node.inputs[1]].attrs["value"]
+            yield from _terms(graph, graph[node.inputs[0]], scale * by if node.op == "mul" else scale / by, slots, size)
+        case "mul" if graph[node.inputs[0]].op == "const":
+            yield from _terms(graph, graph[node.inputs[1]], scale * graph[node.inputs[0]].attrs["value"], slots, size)
+        case "dot" if slots not in node.attrs["over"]:
+            for q, k in (node.inputs, node.inputs[::-1]):
+                if _is_cache(graph, graph[k], slots, size) and slots not in graph[q].type.names:
+                    yield None if graph[q].type.dtype == "complex" else _Term(q, k, tuple(node.attrs["over"]), scale)
+                    return
+            yield None
+        case _:
+            yield _Term(None, node.name, (), scale) if _is_cache(graph, node, slots, size) else None
+
+
+def _is_cache(graph: Graph, node: Node, slots: str, size: int | None) -> bool:
+    """Whether a node is a register along these slots, read as it is."""
+    plain = node.op == "state" and set(node.attrs["roles"]) <= {"A", "B", "x"} and node.attrs["read"] == "after"
+    if not plain or node.name in graph.cycle_of or dict(node.attrs["axes"]).get(slots, 0) != size:
+        return False
+    a = node.role("A")
+    return a is not None and graph[a].op == "op.shift" and graph[a].attrs["axis"] == slots
 
 
 def grouped(text: str, groups: Sequence[Sequence[str]]) -> str:

@@ -283,6 +283,21 @@ CASES = (
         "chunked convolution",
         "y: {state: [n, key], A: '0.9 * rotate(param([half], init=normal(1)), over=key)', input: x, C: 'param([key], init=normal(1))'}",
     ),
+    Case(
+        "scores of two dots",
+        "attention",
+        "k: linear(x, [head, key])\nr: linear(x, m)\nq: linear(x, [head, group, key])\np: linear(x, [head, group, m])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax((dot(q, window(k, slot), over=key) - 0.5 * dot(p, window(r, slot), over=m)) * key ** -0.5, over=slot)'}",
+    ),
+    Case(
+        "scores with a bias for each key",
+        "attention",
+        "k: linear(x, [head, key])\nw: linear(x, head)\nb: sum(x, over=n)\nq: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(window(b, slot) + dot(q, window(k, slot), over=key) / 2 - 2 * window(w, slot), over=slot)'}",
+    ),
+    Case(
+        "a window of scores of two dots",
+        "attention",
+        "k: linear(x, key)\nr: linear(x, m)\nq: linear(x, key)\np: linear(x, m)\ny: {state: [long, value], A: shift(long), input: 'linear(x, value)', C: 'softmax(dot(q, window(k, long), over=key) + dot(p, window(r, long), over=m), over=long)'}",
+    ),
     Case("a classic recurrent network", "compiled loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(
         "a gated memory",
