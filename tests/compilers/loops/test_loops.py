@@ -89,7 +89,7 @@ CELLS = {
         "{x: [n], z: [n]}",
     ),
     "turned": (
-        "y: {state: [q, w], A: '0.9 * rotate(angle, over=w)', B: 'tanh(delay(y))', input: x}\nangle: sum(delay(y), over=[q, w]) * param([half], init=normal(1))",
+        "y: {state: [q, w], A: '0.9 * rotate(angle, over=w)', B: 'tanh(delay(y))', input: x}\nangle: mean(delay(y), over=[q, w]) * param([half], init=normal(1))",
         "{x: [q, w]}",
     ),
     "a matrix as operator": (
@@ -103,6 +103,14 @@ CELLS = {
     "a projection of each of a set": (
         "m: delay(y)\ny: tanh(x + linear(m, [w], over=w, init=normal(1)))",
         "{x: [q, w]}",
+    ),
+    "a matrix between pairs of axes": (
+        "m: delay(h)\nh: tanh(x + linear(m, [q, w], init=normal(1)) + linear(m, [w, q], init=normal(1), bias=true))\ny: h * 1",
+        "{x: [q, w]}",
+    ),
+    "a matrix that comes second": (
+        "m: delay(h)\nh: tanh(x + dot(rename(m, n=n_), param([n_, n], init=normal(1)), over=n_))\ny: h * 1",
+        "{x: [n]}",
     ),
     "read before": (
         "y: {state: [n], A: 'sigmoid(x + linear(y, n, init=normal(1)))', B: 1, input: 'tanh(z + y)', read: before}",
@@ -137,13 +145,21 @@ WIDE = {
     "lstm": {"n": 130},
     "gru": {"n": 67},
     "by heads": {"n": 40, "head": 17},
-    "elementwise": {"n": 200},
+    "elementwise": {"n": 600},
     "normed": {"n": 96},
 }
 WIDE |= {
     "projected": {"n": 100, "p": 70},
     "a product of what a product gives": {"n": 129},
-    "weights over entries": {"n": 80},
+    "weights over entries": {"n": 150},
+}
+
+
+WIDE |= {"a matrix between pairs of axes": {"q": 20, "w": 16}, "a matrix that is read": {"n": 50, "p": 40}}
+WIDE |= {
+    "a stabiliser": {"n": 150},
+    "cut and joined": {"n": 600, "q": 200, "w": 3, "rest": 598},
+    "turned": {"q": 300, "w": 4, "half": 2},
 }
 
 
