@@ -18,6 +18,7 @@ from ssir.ir.builder import GraphBuilder
 from ssir.ir.graph import Axis, Dependence, Graph, Type
 from ssir.ir.ops import operation
 from ssir.reference.ops import Step, evaluate
+from ssir.spec.load import Spec
 
 LSTM = """
 i: sigmoid(xi + linear(m, n, init=normal(1)))
@@ -39,12 +40,18 @@ y: h + 0
 """
 
 
+def spec(text: str, inputs: str, dims: str) -> Spec:
+    """A component of this graph."""
+    lines = "\n".join(f"      {line}" for line in text.strip().splitlines())
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {dims}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: y\nmain: main\n"
+    )
+
+
 @cache
 def graph(text: str, inputs: str, dims: str) -> Graph:
-    """The graph of a component."""
-    lines = "\n".join(f"      {line}" for line in text.strip().splitlines())
-    spec = f"ssir: 1\nname: one\ndims: {dims}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: y\nmain: main\n"
-    return passes.run(ssir.loads(spec).graph)
+    """What the passes make of it."""
+    return passes.run(spec(text, inputs, dims).graph)
 
 
 @cache

@@ -2,14 +2,15 @@
 
 import pytest
 
+import ssir
 from ssir.compilers.loops.adjoint import adjoint
 from ssir.compilers.loops.region import Unfit, region
 from ssir.compilers.plan import plan
 from ssir.ir.text import parse, render
 from ssir.ir.verify import verify
 
-from .made import GRU, graph, made
-from .test_loops import CELLS, cell, dims
+from .made import GRU, graph, made, spec
+from .test_loops import CELLS, SMALL, cell, dims
 
 ELMAN = """\
 graph main
@@ -55,6 +56,14 @@ def test_bodies_are_well_formed_and_their_text_parses_back(name: str) -> None:
     for body in (found.body, adjoint(found).body):
         verify(body)
         assert render(parse(render(body))) == render(body)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_region_means_what_the_cycle_means(name: str) -> None:
+    text, inputs = CELLS[name]
+    report = ssir.verify(spec(text, inputs, dims(**SMALL)), steps=(1, 12))
+    assert report.ok, [row for row in report.worst() if not row.ok]
+    assert "compiled loop" in {row.form for row in report.rows}
 
 
 def test_two_names_of_one_memory_are_one() -> None:
