@@ -58,7 +58,6 @@ _VIEWS = frozenset({"rename", "expand", "split", "merge", "slice", "select"})
 _WORK = {"exp": 12, "sigmoid": 16, "tanh": 20}  # operations of a function that is not one of the machine
 _LEAST = 16
 """An axis that is shorter is not shared by threads: everyone computes all of it."""
-_ALIGN = "LANES"
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ class _Printer:
                 self._place(node)
         self.stores = self._stores()
         for phase in self.phases:
-            phase.partition = self._partition(phase.kept if isinstance(phase, _Nest) else phase.axes)
+            phase.partition = self._partition(phase.kept if isinstance(phase, _Nest) else self._shared(phase))
         self._find_buffers()
         return Printed(self._text(), self._signature())
 
@@ -188,11 +187,15 @@ class _Printer:
         if node.op not in SPELLED and node.op not in _REDUCE and node.op not in ("clamp", "concat", "pack"):
             raise Unfit(f"`{node.op}` is not spelled in C")
         over = tuple(node.attrs["over"]) if node.op in _REDUCE else ()
-        self._enter(node.name, (*node.type.names, *over), node.inputs, over)
+        # What is joined is read at other places than those that the nest is at.
+        first = max(map(self._ready_whole, node.inputs)) if node.op == "concat" else 0
+        self._enter(node.name, (*node.type.names, *over), node.inputs, over, first)
 
-    def _enter(self, name: str, axes: tuple[str, ...], inputs: Sequence[str], over: tuple[str, ...] = ()) -> None:
+    def _enter(
+        self, name: str, axes: tuple[str, ...], inputs: Sequence[str], over: tuple[str, ...] = (), first: int = 0
+    ) -> None:
         """Put a value into the first nest over its axes that comes after what it needs."""
-        first = max((self._ready(one, axes) for one in inputs), default=0)
+        first = max([first, *(self._ready(one, axes) for one in inputs)])
         for i in range(first, len(self.phases)):
             phase = self.phases[i]
             if isinstance(phase, _Nest) and set(phase.axes) == set(axes) and self._joins(phase, axes, over):
@@ -303,6 +306,11 @@ class _Printer:
             return None
         return max(long, key=lambda name: (name in self.parallel, self.sizes[name], -axes.index(name)))
 
+    def _shared(self, product: _Product) -> tuple[str, ...]:
+        """The axes of a product that threads may share: parts of its results begin at whole vectors."""
+        behind = prod(self.sizes[name] for name in product.out[1:])
+        return (*product.per, *(product.out[:1] if behind == 1 or behind % 16 == 0 else ()))
+
     def _parallel(self) -> frozenset[str]:
         """The axes that all memories have and along which nothing in the step runs."""
         used: set[str] = set()
@@ -334,8 +342,10 @@ class _Printer:
             return
         for name in phase.nodes:
             inputs = [self.copies[name]] if name in self.copies else self.body[name].inputs
+            joined = self.body[name].attrs["axes"] if name not in self.copies and self.body[name].op == "concat" else ()
             for one in inputs:
-                yield from self._leaves(one, {axis: axis for axis in self.body[one].type.names}, i)
+                along = {axis: "" if axis in joined else axis for axis in self.body[one].type.names}
+                yield from self._leaves(one, along, i)
         for _, name in self.stores.get(i, []):
             yield from self._leaves(name, {axis: axis for axis in self.body[name].type.names}, i)
 
@@ -418,13 +428,8 @@ class _Printer:
             return True
         if written is None or self.phases[i].partition is None:
             return False
-        memory = next((m for m in self.loop.memories if m.old == name), None)
-        at = written
-        if memory is not None:  # the axes of a memory are those of what it becomes
-            at = written
-        return (
-            along.get(at) == self.phases[i].partition and self.sizes[at] == self.sizes[self.phases[i].partition or at]
-        )
+        partition = self.phases[i].partition
+        return along.get(written) == partition and self._align(written) == self._align(partition or "")
 
     def _lay_out(self) -> None:
         self.shared = self.private = 0
@@ -559,11 +564,8 @@ class _Printer:
         return "\n".join(lines) + "\n"
 
     def _align(self, axis: str) -> str:
-        return (
-            _ALIGN
-            if self.sizes[axis] >= 2 * _LEAST and any(phase.axes[-1:] == (axis,) for phase in self.phases)
-            else "1"
-        )
+        """Where parts of an axis begin: at whole vectors, where it is the one that runs fastest."""
+        return "LANES" if any(phase.axes[-1:] == (axis,) for phase in self.phases) else "1"
 
     def _work(self) -> int:
         """Operations a step and row, roughly."""
@@ -628,11 +630,8 @@ class _Printer:
             y_at = ""
         own = f"(range_t){{0, {results}}}"
         if phase.partition in phase.out:
-            part = f"part_{self.index[phase.partition or '']}"
-            behind = prod(self.sizes[n] for n in phase.out[phase.out.index(phase.partition or "") + 1 :])
+            part, behind = f"part_{self.index[phase.partition or '']}", results // self.sizes[phase.out[0]]
             own = part if behind == 1 else f"(range_t){{{part}.from * {behind}, {part}.to * {behind}}}"
-            if phase.out[0] != phase.partition or (behind != 1 and behind % 16):
-                own = f"(range_t){{0, {results}}}"
         y = f"{self._base(phase.node)}{y_at}"
         row = self._row(phase.axes)
         w = f"constant{self.loop.constants.index(phase.matrix)}"
@@ -736,10 +735,8 @@ class _Printer:
         known = next((p for p, line in self.pointers.items() if line.endswith(f"/* {name} */")), None)
         if known is not None:
             return known
-        old = name in self.olds or True
-        self.pointers[key] = (
-            f"REAL *{key} = {self._base(name, old)} + r * {self._row(self.buffers[name].axes)}; /* {name} */"
-        )
+        row = self._row(self.buffers[name].axes)
+        self.pointers[key] = f"REAL *{key} = {self._base(name)} + r * {row}; /* {name} */"
         return key
 
     def _ref(self, name: str, index: Mapping[str, str], i: int) -> str:
