@@ -100,23 +100,12 @@ class Loop:
         clears: Sequence[Tensor | None],
         columns: Sequence[Tensor],
         constants: Sequence[Tensor],
-    ) -> Sequence[Tensor]:
-        """One step: columns and results [B,*axes]."""
-        if native.ready(time.dtype) and native.library(time.dtype, self.source) is not None:
-            return self._step_at_once(time, starts, clears, columns, constants)
-        reset = None if time.reset is None else time.reset.expand(time.batch)[:, None]
-        found = self(reset, starts, clears, [x.unsqueeze(1) for x in columns], constants)
-        return [x[:, 0] for x in found]
-
-    def _step_at_once(
-        self,
-        time: Time,
-        starts: Sequence[Tensor | None],
-        clears: Sequence[Tensor | None],
-        columns: Sequence[Tensor],
-        constants: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Nobody watches, and the call checks what it is given."""
+        """One step: columns and results [B,*axes]."""
+        if not (columns[0].is_cpu and native.ready(time.dtype) and native.library(time.dtype, self.source) is not None):
+            found = self(resets(time), starts, clears, [x.unsqueeze(1) for x in columns], constants)
+            return [x[:, 0] for x in found]
+        # Nobody watches, and the call checks what it is given.
         kind, batch, like = time.dtype, time.batch, columns[0]
         ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
         given = [
@@ -250,7 +239,10 @@ def column(x: Tensor, time: Time, sizes: tuple[int, ...]) -> Tensor:
 
 def resets(time: Time) -> Tensor | None:
     """Where memory is cleared before a step: [B,T]."""
-    return None if time.reset is None else time.reset.expand(time.batch, time.steps or 1)
+    reset = time.reset
+    if reset is None:
+        return None
+    return reset.expand(time.batch)[:, None] if time.steps is None else reset.expand(time.batch, time.steps)
 
 
 def _before(new: Tensor, start: Tensor | None, clear: Tensor, reset: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import ssir
 from ssir.compilers.kernels import native
 from ssir.compilers.kernels.loops import Loop
 from ssir.compilers.loops.region import Region
@@ -301,3 +302,12 @@ def test_narrow_data_and_strides(way: str) -> None:  # noqa: F811
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     grads = torch.autograd.grad(sum(y.sum() for y in found), list(turned.values()))  # type: ignore[arg-type]
     assert all(grad.dtype == torch.bfloat16 for grad in grads)
+
+
+def test_a_frozen_step_on_another_device_does_not_call_c() -> None:
+    model = ssir.compile(ssir.load("lstm", model=8, layers=1, vocab=11), device="meta")
+    with torch.no_grad(), model.frozen():
+        y, state = model.step(torch.zeros(2, dtype=torch.long, device="meta"), model.initial_state(2))
+        y, state = model.step(torch.zeros(2, dtype=torch.long, device="meta"), state)
+    assert y.shape == (2, 11)
+    assert all(value.is_meta for value in state.values())
