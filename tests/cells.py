@@ -17,6 +17,8 @@ import torch
 
 import ssir
 
+from .small import component
+
 SIZES = ((32, 1, 256), (64, 4, 256), (256, 1, 256), (512, 1, 256))
 LINEAR = "linear(u, n) + linear(m, n)"
 CELLS = {
@@ -35,10 +37,8 @@ CELLS = {
 
 def cell(name: str, n: int) -> Any:
     _, graph = CELLS[name]
-    lines = "\n".join(f"      {line}" for line in [*graph.split("\n"), "m: delay(h)", "y: h * 1"])
     dims = f"{{n: {n}, p: {n // 2}, head: 4, w: {n // 4}}}"
-    text = f"ssir: 1\nname: cell\ndims: {dims}\ncomponents:\n  main:\n    input: {{u: [n]}}\n    graph:\n{lines}\n    output: y\nmain: main\n"
-    return ssir.compile(ssir.loads(text), seed=0)
+    return ssir.compile(component(f"{graph}\nm: delay(h)\ny: h * 1", "{u: [n]}", dims), seed=0)
 
 
 def mixer(name: str, n: int) -> Any:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ssir.ir.graph import Graph
-from ssir.spec.load import Spec, load
+from ssir.spec.load import Spec, load, loads
 
 SMALL: dict[str, dict[str, float]] = {
     "mamba": {"model": 8, "layers": 2, "vocab": 11},
@@ -168,3 +168,11 @@ def at(graph: Graph, xs: list[Tensor], steps: int | slice) -> list[Tensor]:
 def first(y: Tensor | dict[str, Tensor]) -> Tensor:
     """The first output of a model."""
     return next(iter(y.values())) if isinstance(y, dict) else y
+
+
+def component(graph: str, inputs: str, dims: str, output: str = "y") -> Spec:
+    """A spec of one component with this graph."""
+    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
+    return loads(
+        f"ssir: 1\nname: one\ndims: {dims}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: {output}\nmain: main\n"
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ssir.compilers.loops.region import Memory, Region, Result, Unfit
+from ssir.compilers.loops.region import Memory, Region, Result, Unfit, by_matrix
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
 from ssir.ir.ops import operation
@@ -37,13 +37,8 @@ class Adjoint:
 
 def products(region: Region) -> dict[str, tuple[str, str]]:
     """The products with constant matrices: for each, the matrix and what it is multiplied by."""
-    found = {}
-    for node in region.body:
-        if node.op == "dot":
-            for matrix, operand in (node.inputs, node.inputs[::-1]):
-                if matrix in region.constants and operand not in region.constants:
-                    found[node.name] = (matrix, operand)
-    return found
+    found = {node.name: by_matrix(node, region.constants) for node in region.body}
+    return {name: pair for name, pair in found.items() if pair is not None}
 
 
 def adjoint(region: Region) -> Adjoint:

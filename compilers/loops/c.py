@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isinf, isnan, prod
 
-from ssir.compilers.loops.region import Memory, Result, Unfit
+from ssir.compilers.loops.region import Memory, Result, Unfit, by_matrix
 from ssir.ir.graph import Graph, Node
 
 SPELLED: Mapping[str, str] = {
@@ -105,7 +105,8 @@ class _Nest:
 
 @dataclass
 class _Product:
-    """A product with a constant matrix: its axes in the result (``per`` and ``out``), and those summed over."""
+    """A product with a constant matrix: its axes in the result (``per`` and ``out``), and those summed over. ``strides``: of the matrix,
+    along each of ``per``, all of ``out`` and all of ``over``; ``packed``: where it stands among the packed ones."""
 
     node: str
     matrix: str
@@ -113,6 +114,10 @@ class _Product:
     per: tuple[str, ...]
     out: tuple[str, ...]
     over: tuple[str, ...]
+    strides: tuple[list[int], int, int]
+    results: int
+    inner: int
+    packed: int
     partition: str | None = None
 
     @property
@@ -147,6 +152,7 @@ class _Printer:
         self.copies: dict[str, str] = {}
         self.copy_axes: dict[str, tuple[str, ...]] = {}
         self.parallel = self._parallel()
+        self.packed = 0
 
     # Scheduling.
 
@@ -163,7 +169,7 @@ class _Printer:
     def _order(self) -> Iterator[Node]:
         """The nodes, each after what it needs: products as early as they can be, so that what follows them shares loops."""
         placed: set[str] = set()
-        for node in [*(node for node in self.body if self._is_product(node)), *self.body]:
+        for node in [*(node for node in self.body if by_matrix(node, self.loop.constants)), *self.body]:
             todo = [node.name]
             while todo:
                 name = todo[-1]
@@ -174,9 +180,6 @@ class _Printer:
                     if name not in placed:
                         placed.add(name)
                         yield self.body[name]
-
-    def _is_product(self, node: Node) -> bool:
-        return node.op == "dot" and sum(name in self.loop.constants for name in node.inputs) == 1
 
     def _place(self, node: Node) -> None:
         product = self._product(node)
@@ -217,10 +220,8 @@ class _Printer:
     def _ready(self, name: str, axes: tuple[str, ...]) -> int:
         """The first phase that can use a value, in a nest over these axes."""
         node = self.body[name]
-        if node.op in ("input", "const"):
-            return 0
-        if node.op in _VIEWS:
-            return max(self._ready_whole(one) for one in node.inputs[:1])
+        if node.op in ("input", "const") or node.op in _VIEWS:
+            return self._ready_whole(name)
         phase = self.phases[self.phase_of[name]]
         inside = isinstance(phase, _Nest) and node.op not in _REDUCE and set(phase.axes) == set(axes)
         return self.phase_of[name] + (0 if inside else 1)
@@ -235,19 +236,23 @@ class _Printer:
 
     def _product(self, node: Node) -> _Product | None:
         """A dot with a constant matrix, if it is one whose operand can be read in one piece."""
-        if node.op != "dot":
+        found = by_matrix(node, self.loop.constants)
+        if found is None:
             return None
-        for matrix, operand in (node.inputs, node.inputs[::-1]):
-            if matrix not in self.loop.constants or operand in self.loop.constants:
-                continue
-            own, given = self.body[matrix].type.names, self.body[operand].type.names
-            over = tuple(name for name in own if name in node.attrs["over"])
-            per = tuple(name for name in own if name in given and name not in over)
-            out = tuple(name for name in own if name not in given)
-            if not out or set(given) != {*per, *over} or self._flat(own, per, out, over) is None:
-                continue
-            return _Product(node.name, matrix, self._whole(operand, (*per, *over)), per, out, over)
-        return None
+        matrix, operand = found
+        own, given = self.body[matrix].type.names, self.body[operand].type.names
+        over = tuple(name for name in own if name in node.attrs["over"])
+        per = tuple(name for name in own if name in given and name not in over)
+        out = tuple(name for name in own if name not in given)
+        strides = self._flat(own, per, out, over) if out and set(given) == {*per, *over} else None
+        if strides is None:
+            return None
+        results, inner = (prod(self.sizes[name] for name in group) for group in (out, over))
+        product = _Product(
+            node.name, matrix, self._whole(operand, (*per, *over)), per, out, over, strides, results, inner, self.packed
+        )
+        self.packed += prod(self.sizes[name] for name in per) * (-(-results // 16) * 16 * inner)
+        return product
 
     def _flat(
         self, own: Sequence[str], per: Sequence[str], out: Sequence[str], over: Sequence[str]
@@ -492,13 +497,6 @@ class _Printer:
     def _text(self) -> str:
         loop = self.loop
         arguments = self._arguments()
-        products = [phase for phase in self.phases if isinstance(phase, _Product)]
-        packs, at = [], 0
-        for phase in products:
-            results, inner = prod(self.sizes[n] for n in phase.out), prod(self.sizes[n] for n in phase.over)
-            count = prod(self.sizes[n] for n in phase.per)
-            packs.append((phase, at, f"(({results} + LANES - 1) / LANES * LANES * {inner})"))
-            at += count * (-(-results // 16) * 16 * inner)
         lines = [
             f"void {loop.name}({', '.join(f'int64_t {name}_' for _, name in arguments)}, int64_t B, int64_t T, int64_t P, int64_t threads) {{"
         ]
@@ -507,7 +505,7 @@ class _Printer:
         lines += [
             "    (void)P;",
             "    int few = B * T <= FEW_STEPS;",
-            f"    REAL *packed = few || {at} == 0 ? NULL : aligned_alloc(64, {max(at, 16)} * sizeof(REAL));",
+            f"    REAL *packed = few || {self.packed} == 0 ? NULL : aligned_alloc(64, {max(self.packed, 16)} * sizeof(REAL));",
             f"    int64_t arrived = 0, most = {team};",
             f"    REAL *shared = aligned_alloc(64, ROWS * {max(self.shared, 16)} * sizeof(REAL));",
             "#pragma omp parallel num_threads((int)most)",
@@ -520,18 +518,9 @@ class _Printer:
                 f"        range_t part_{self.index[axis]} = part_of({self.sizes[axis]}, {self._align(axis)}, rank, team);"
             )
         lines += ["        (void)own;", "        if (packed) {"]
-        for phase, start, size in packs:
-            per, out, over = self._flat(self.body[phase.matrix].type.names, phase.per, phase.out, phase.over) or (
-                [],
-                0,
-                0,
-            )
-            source, place, loops = self._per(phase.per, per, size)
-            results, inner = prod(self.sizes[n] for n in phase.out), prod(self.sizes[n] for n in phase.over)
-            w = f"constant{loop.constants.index(phase.matrix)}"
-            lines.append(
-                f"            {loops}pack({w}{source}, {out}, {over}, packed + {start}{place}, {results}, {inner}, rank, team);"
-            )
+        for phase in self.phases:
+            if isinstance(phase, _Product):
+                lines.append(f"            {self._pack_text(phase)}")
         lines += ["            wait_for_all(&arrived, &round, team);", "        }"]
         lines += [
             "        for (int64_t row0 = 0; row0 < B; row0 += ROWS) {",
@@ -549,7 +538,7 @@ class _Printer:
         for i, one in enumerate(self.phases):
             if i in self.waits:
                 lines.append("                wait_for_all(&arrived, &round, team);")
-            text = self._product_text(one, packs) if isinstance(one, _Product) else self._nest_text(i, one)
+            text = self._product_text(one) if isinstance(one, _Product) else self._nest_text(i, one)
             lines += [f"                {line}" for line in text]
         lines += [
             "            }",
@@ -578,15 +567,22 @@ class _Printer:
                 total += size * sum(_WORK.get(self.body[n].op, 1) if n in self.body.nodes else 1 for n in phase.nodes)
         return total
 
-    def _per(self, per: Sequence[str], strides: Sequence[int], size: str) -> tuple[str, str, str]:
-        """Offsets into a matrix and its packed form along the axes that it shares with its operand, and the loops over them."""
-        if not per:
-            return "", "", ""
+    def _places(self, phase: _Product) -> tuple[str, str]:
+        """Where the matrix of a product lies, and where it lies packed, at the place along the axes that it shares with its operand."""
+        index = {name: self.index[name] for name in phase.per}
+        along = "".join(f" + {i} * {stride}" for i, stride in zip(index.values(), phase.strides[0], strict=True))
+        size = f"(({phase.results} + LANES - 1) / LANES * LANES * {phase.inner})"
+        behind = f" + ({self._offset(phase.per, index)}) * {size}" if phase.per else ""
+        return f"constant{self.loop.constants.index(phase.matrix)}{along}", f"packed + {phase.packed}{behind}"
+
+    def _pack_text(self, phase: _Product) -> str:
         loops = "".join(
-            f"for (int64_t {self.index[n]} = 0; {self.index[n]} < {self.sizes[n]}; {self.index[n]}++) " for n in per
+            f"for (int64_t {self.index[n]} = 0; {self.index[n]} < {self.sizes[n]}; {self.index[n]}++) "
+            for n in phase.per
         )
-        source = "".join(f" + {self.index[n]} * {stride}" for n, stride in zip(per, strides, strict=True))
-        return source, f" + ({self._offset(per, {n: self.index[n] for n in per})}) * {size}", loops
+        w, packed = self._places(phase)
+        _, out, over = phase.strides
+        return f"{loops}pack({w}, {out}, {over}, {packed}, {phase.results}, {phase.inner}, rank, team);"
 
     def _begin(self) -> list[str]:
         """Fill the memories as they are before the first step."""
@@ -616,28 +612,24 @@ class _Printer:
             half = f" + {'odd' if old else '(1 - odd)'} * ROWS * {self._row(buffer.axes)}"
         return f"{'own' if buffer.private else 'shared'} + ROWS * {buffer.at}{half}"
 
-    def _product_text(self, phase: _Product, packs: Sequence[tuple[_Product, int, str]]) -> list[str]:
-        start, size = next((at, size) for one, at, size in packs if one is phase)
-        per, out, over = self._flat(self.body[phase.matrix].type.names, phase.per, phase.out, phase.over) or ([], 0, 0)
-        source, place, _ = self._per(phase.per, per, size)
-        results, inner = prod(self.sizes[n] for n in phase.out), prod(self.sizes[n] for n in phase.over)
+    def _product_text(self, phase: _Product) -> list[str]:
+        _, out, over = phase.strides
+        w, packed = self._places(phase)
+        results, inner = phase.results, phase.inner
         x, x_stride = self._operand(phase.operand)
-        index = {n: self.index[n] for n in phase.per}
+        y_at = ""
         if phase.per:
-            place_of = self._offset(phase.per, index)
-            x, y_at = f"{x} + ({place_of}) * {inner}", f" + ({place_of}) * {results}"
-        else:
-            y_at = ""
+            place = self._offset(phase.per, {n: self.index[n] for n in phase.per})
+            x, y_at = f"{x} + ({place}) * {inner}", f" + ({place}) * {results}"
         own = f"(range_t){{0, {results}}}"
         if phase.partition in phase.out:
             part, behind = f"part_{self.index[phase.partition or '']}", results // self.sizes[phase.out[0]]
             own = part if behind == 1 else f"(range_t){{{part}.from * {behind}, {part}.to * {behind}}}"
         y = f"{self._base(phase.node)}{y_at}"
         row = self._row(phase.axes)
-        w = f"constant{self.loop.constants.index(phase.matrix)}"
         lines = [
-            f"if (packed) product(packed + {start}{place}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
-            f"else product_few({w}{source}, {out}, {over}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
+            f"if (packed) product({packed}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
+            f"else product_few({w}, {out}, {over}, {x}, {x_stride}, {y}, {row}, {inner}, {own}, rows);",
         ]
         kept = self._kept(phase.node, phase.axes)
         copied = ["for (int64_t r = 0; r < rows; r++) {", *self._looped(phase.axes, phase.partition, kept), "}"]

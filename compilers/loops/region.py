@@ -8,16 +8,14 @@ operator, what enters it, its readout. Norms, softmax and learned maps are writt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-
-import networkx as nx
 
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
 from ssir.ir.ops import operation
-from ssir.ir.verify import remembered_edges
+from ssir.ir.verify import in_step
 from ssir.passes.facts import facts, is_complex, state_axes
 
 
@@ -65,6 +63,14 @@ class Region:
         return Result(memory.new, self.body[memory.old].type.names)
 
 
+def by_matrix(node: Node, constants: Collection[str]) -> tuple[str, str] | None:
+    """The constant matrix and the operand, if a node is a product of the two."""
+    if node.op != "dot":
+        return None
+    pairs = (node.inputs, node.inputs[::-1])
+    return next(((one, other) for one, other in pairs if one in constants and other not in constants), None)
+
+
 def region(graph: Graph, inside: frozenset[str], wanted: Sequence[str]) -> Region:
     """The region of some nodes of a graph whose memories are all among them. Raises Unfit."""
     try:
@@ -99,7 +105,7 @@ class _Maker:
             raise Unfit(f"`{node.name}` grows")
 
     def made(self, wanted: Sequence[str]) -> Region:
-        for name in self._order():
+        for name in in_step(self.graph, self.inside):
             if not self.graph[name].type.operator:
                 self.values[name] = self._inside(self.graph[name])
         for node in self.states:
@@ -131,16 +137,6 @@ class _Maker:
             {name: node for name, node in self.constants.items() if name in body.nodes},
             {name: Result(value.name, self.graph[name].type.names) for name, value in outputs.items()},
         )
-
-    def _order(self) -> Iterator[str]:
-        """The nodes, each after what it needs in the same step."""
-        inside = [node for node in self.graph if node.name in self.inside]
-        later = remembered_edges(self.graph)
-        instant: nx.DiGraph[str] = nx.DiGraph()
-        instant.add_nodes_from(node.name for node in inside)
-        edges = ((name, node.name) for node in inside for name in node.inputs if name in self.inside)
-        instant.add_edges_from(edge for edge in edges if edge not in later)
-        yield from nx.topological_sort(instant)
 
     def _full(self, value: Value, node: Node) -> Value:
         """A new memory over all its axes."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import networkx as nx
@@ -109,6 +110,16 @@ def remembered_edges(graph: Graph) -> set[tuple[str, str]]:
             )
             edges |= {(name, node.name) for name in node.inputs if name not in now}
     return edges
+
+
+def in_step(graph: Graph, inside: Collection[str]) -> Iterator[str]:
+    """Some nodes of a graph, each after those that it needs within the same step."""
+    later = remembered_edges(graph)
+    instant: nx.DiGraph[str] = nx.DiGraph()
+    instant.add_nodes_from(node.name for node in graph if node.name in inside)
+    edges = ((one, name) for name in list(instant) for one in graph[name].inputs if one in inside)
+    instant.add_edges_from(edge for edge in edges if edge not in later)
+    yield from nx.topological_sort(instant)
 
 
 def _memoryless_cycle(graph: Graph) -> str | None:

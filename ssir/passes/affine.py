@@ -16,12 +16,10 @@ from functools import reduce
 from operator import mul
 from typing import Any
 
-import networkx as nx
-
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Graph, Node, attrs
 from ssir.ir.op import TypeFault, pairs
-from ssir.ir.verify import remembered_edges
+from ssir.ir.verify import in_step
 from ssir.passes.dead import drop_dead
 from ssir.passes.facts import facts
 from ssir.passes.merge import merge_equal
@@ -83,7 +81,7 @@ class _Cycle:
         """The graph with the cycle as a state. Raises _NotAffine."""
         self._check()
         self.forms[self.delay.name] = _Form((_Term(),))
-        for name in self._order():
+        for name in in_step(self.graph, self.cycle):
             node = self.graph[name]
             if node is not self.delay and node is not self.state and not node.type.operator:
                 self.forms[name] = self._form(node)
@@ -106,15 +104,6 @@ class _Cycle:
             raise _NotAffine
         if any(graph[name].type.operator and name in self.cycle for name in self.state.inputs):
             raise _NotAffine  # A depends on the state
-
-    def _order(self) -> Iterator[str]:
-        later = remembered_edges(self.graph)
-        instant: nx.DiGraph[str] = nx.DiGraph()
-        instant.add_nodes_from(node.name for node in self.graph if node.name in self.cycle)
-        for name in instant:
-            edges = [(one, name) for one in self.graph[name].inputs if one in self.cycle and (one, name) not in later]
-            instant.add_edges_from(edges)
-        yield from nx.topological_sort(instant)
 
     # Forms.
 

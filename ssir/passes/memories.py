@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 def kept_in(graph: Graph) -> dict[str, str]:
     """For every memory of a graph, by path (that of its layer included), the memory that holds it after the passes."""
-    return dict(_pairs(graph, passes.run(_shown(graph)), passes.run(graph), ""))
+    if "kept in" not in graph.known:
+        graph.known["kept in"] = dict(_pairs(graph, passes.run(_shown(graph)), passes.run(graph), ""))
+    return dict(graph.known["kept in"])
 
 
 def merged(graph: Graph, state: Mapping[str, T]) -> dict[str, T]:

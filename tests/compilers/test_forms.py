@@ -12,14 +12,13 @@ from ssir.errors import UsageError
 from ssir.ir import Dependence
 from ssir.spec.load import Spec
 
+from ..small import component
+
 DIMS = "{n: 3, m: 4, head: 2, group: 3, key: 4, value: 5, tap: 3, long: 20, slot: unbounded, half: 2}"
 
 
 def spec(graph: str, inputs: str = "{x: [n]}", output: str = "y") -> Spec:
-    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
-    return ssir.loads(
-        f"ssir: 1\nname: one\ndims: {DIMS}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: {output}\nmain: main\n"
-    )
+    return component(graph, inputs, DIMS, output)
 
 
 @dataclass(frozen=True)

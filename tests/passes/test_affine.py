@@ -8,15 +8,14 @@ from ssir.compilers.plan import plan
 from ssir.ir.verify import verify
 from ssir.spec.load import Spec
 
+from ..small import component
+
 DIMS = "{n: 3, key: 4, value: 5}"
 MADE = "k: l2_norm(linear(x, key), over=key)\nv: linear(x, value)\nq: linear(x, key)\nrate: sigmoid(sum(linear(x, n), over=n))\n"
 
 
 def spec(graph: str) -> Spec:
-    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
-    return ssir.loads(
-        f"ssir: 1\nname: one\ndims: {DIMS}\ncomponents:\n  main:\n    input: {{x: [n]}}\n    graph:\n{lines}\n    output: y\nmain: main\n"
-    )
+    return component(graph, "{x: [n]}", DIMS)
 
 
 def planned(graph: str) -> dict[str, str]:

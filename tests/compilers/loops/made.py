@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import ssir
 from ssir import passes
 from ssir.compilers.kernels.loops import Loop
 from ssir.compilers.loops.region import Memory, Region, region
@@ -18,7 +17,8 @@ from ssir.ir.builder import GraphBuilder
 from ssir.ir.graph import Axis, Dependence, Graph, Type
 from ssir.ir.ops import operation
 from ssir.reference.ops import Step, evaluate
-from ssir.spec.load import Spec
+
+from ...small import component
 
 LSTM = """
 i: sigmoid(xi + linear(m, n, init=normal(1)))
@@ -40,18 +40,10 @@ y: h + 0
 """
 
 
-def spec(text: str, inputs: str, dims: str) -> Spec:
-    """A component of this graph."""
-    lines = "\n".join(f"      {line}" for line in text.strip().splitlines())
-    return ssir.loads(
-        f"ssir: 1\nname: one\ndims: {dims}\ncomponents:\n  main:\n    input: {inputs}\n    graph:\n{lines}\n    output: y\nmain: main\n"
-    )
-
-
 @cache
 def graph(text: str, inputs: str, dims: str) -> Graph:
     """What the passes make of it."""
-    return passes.run(spec(text, inputs, dims).graph)
+    return passes.run(component(text, inputs, dims).graph)
 
 
 @cache

@@ -9,7 +9,8 @@ from ssir.compilers.plan import plan
 from ssir.ir.text import parse, render
 from ssir.ir.verify import verify
 
-from .made import GRU, graph, made, spec
+from ...small import component
+from .made import GRU, graph, made
 from .test_loops import CELLS, SMALL, cell, dims
 
 ELMAN = """\
@@ -61,7 +62,7 @@ def test_bodies_are_well_formed_and_their_text_parses_back(name: str) -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_a_region_means_what_the_cycle_means(name: str) -> None:
     text, inputs = CELLS[name]
-    report = ssir.verify(spec(text, inputs, dims(**SMALL)), steps=(1, 12))
+    report = ssir.verify(component(text, inputs, dims(**SMALL)), steps=(1, 12))
     assert report.ok, [row for row in report.worst() if not row.ok]
     assert "compiled loop" in {row.form for row in report.rows}
 
