@@ -30,10 +30,21 @@ typedef REAL vec __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_
 
 INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
+typedef REAL half_vec __attribute__((vector_size(VECTOR / 2), aligned(sizeof(REAL)), may_alias));
+typedef REAL quarter_vec __attribute__((vector_size(VECTOR / 4), aligned(sizeof(REAL)), may_alias));
+
 INLINE REAL sum_lanes(vec v) {
-    REAL parts[VECTOR / sizeof(REAL)];
-    memcpy(parts, &v, sizeof v);
-    for (int width = LANES / 2; width; width /= 2)
+    half_vec low, high;
+    memcpy(&low, &v, sizeof low);
+    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
+    low += high;
+    quarter_vec left, right;
+    memcpy(&left, &low, sizeof left);
+    memcpy(&right, (const char *)&low + sizeof left, sizeof right);
+    left += right;
+    REAL parts[VECTOR / 4 / sizeof(REAL)];
+    memcpy(parts, &left, sizeof left);
+    for (int width = LANES / 8; width; width /= 2)
         for (int i = 0; i < width; i++) parts[i] += parts[i + width];
     return parts[0];
 }

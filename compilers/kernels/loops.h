@@ -120,6 +120,16 @@ static void product_few(const REAL *w, int64_t out, int64_t in, const REAL *x, i
     }
 }
 
+/* The sum of a few numbers in one piece. */
+INLINE REAL sum_run(const REAL *x, int64_t size) {
+    vec sums = {0};
+    int64_t k = 0;
+    for (; k + LANES <= size; k += LANES) sums += *(const vec *)(x + k);
+    REAL sum = size >= LANES ? sum_lanes(sums) : 0;
+    for (; k < size; k++) sum += x[k];
+    return sum;
+}
+
 /* w [results, operands] with these strides as columns of LANES results: [results / LANES][operands][LANES]; one member's share of it. */
 static void pack(const REAL *w, int64_t out, int64_t in, REAL *packed, int64_t results, int64_t inner, int64_t rank, int64_t team) {
     for (int64_t column = rank; column * LANES < results; column += team)

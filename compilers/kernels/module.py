@@ -21,6 +21,7 @@ from .memory import Memories
 from .ragged import by_lengths
 from .release import release
 from .state import Course, Memory, Signature, State, StateError, States
+from .step import ROWS, Own, Step, bind
 
 
 class Run:
@@ -98,6 +99,8 @@ class Body(nn.Module):
     MEMORIES: tuple[
         tuple[str, tuple[int | None, ...], str], ...
     ] = ()  # path, sizes, "data", "wide", "rounded" or "complex"
+    OWN: Own | None = None  # what the native step of this body keeps
+    LAYERS: tuple[str, ...] = ()  # its stacks, in the order of that step
     GROUPED: tuple[str, ...] = ()  # the parts whose weights may be used without calling them
     FUSED = False  # whether a memory is computed together with parts around it
 
@@ -199,6 +202,10 @@ class Body(nn.Module):
             bias = torch.cat([w.new_zeros(w.shape[0]) if one is None else one for w, one in whole])
         return torch.cat(weights), bias, sizes
 
+    def _natives(self, run: Run) -> tuple[Tensor | float, ...]:
+        """What the native step of this body is given of what only parameters decide."""
+        raise NotImplementedError
+
     def _begin(self, run: Run) -> None:
         """Write every memory as it is before the first step."""
         raise NotImplementedError
@@ -281,6 +288,7 @@ class Model(Body):
     POSITION = False  # whether a state must say how many steps lie behind it
     STEPS = True  # whether the model can run one step at a time
     TITLE = "the model"
+    NATIVE: Step | None = None  # the step in one call
 
     plan: Any = None
     spec: Any = None
@@ -509,12 +517,16 @@ class Model(Body):
             raise StateError(
                 "a state of fixed capacity is written in place, so there is only the one after the last step"
             )
+        kept = self._constant() if kept is None else kept
+        if steps is None and kept is not None and reset is None and batch <= ROWS:
+            done = self._native(kept, values, old)
+            if done is not None:
+                return done
         time = Time(batch, steps, old.get("position"), reset, self.dtype, device)
         time.fresh, time.count, time.each = not old, old.get("count"), each
         if self.signature.rounded and old:
             old = {name: time.as_wide(x) if name in self.signature.rounded else x for name, x in old.items()}
         new: Memories = {}
-        kept = self._constant() if kept is None else kept
         plain = steps is not None and self.plain() if kept is None else kept.plain
         with nullcontext() if kept is None else native.settled():
             found = Body.forward(self, Run(self, time, old, new, plain, kept), *values)
@@ -530,6 +542,17 @@ class Model(Body):
         if time.count is not None:
             new["count"] = time.count + (steps or 1)
         return result, State(new, self.signature)
+
+    def _native(self, kept: Kept, values: Sequence[Tensor], old: Mapping[str, Tensor]) -> tuple[Any, State] | None:
+        """One step as one call, if it can be."""
+        bound = kept.once("native step", lambda: (bind(self, kept),))[0]
+        if bound is None:
+            return None
+        done = bound(values, old)
+        if done is None:
+            return None
+        results, state = done
+        return results[0] if len(results) == 1 else dict(zip(self.outputs, results, strict=True)), state
 
     def _round(self, memories: Memories) -> None:
         """Memories as they are kept from call to call."""

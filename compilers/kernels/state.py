@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+if TYPE_CHECKING:
+    from .step import Packed
 
 _EVERYWHERE = ("position", "count")  # what any state may hold, needed or not
 
@@ -73,20 +76,54 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-class State(dict[str, Tensor]):
+class State(MutableMapping[str, Tensor]):
     """A mapping from the path of a memory to a tensor [batch, *axes]; ``position`` [batch] counts the steps since the start or the last
     reset. It is a value: a step leaves the state that it was given as it was.
     """
 
-    signature: Signature | None = None
-
     def __init__(self, tensors: Mapping[str, Tensor] | None = None, signature: Signature | None = None) -> None:
-        super().__init__(tensors or {})
+        self._tensors: dict[str, Tensor] | None = dict(tensors or {})
+        self.packed: Packed | None = None
         self.signature = signature
+
+    @classmethod
+    def of(cls, packed: Packed, signature: Signature) -> State:
+        """What a native step has left, its tensors made when they are asked for."""
+        made = cls(None, signature)
+        made._tensors, made.packed = None, packed
+        return made
+
+    def _all(self) -> dict[str, Tensor]:
+        if self._tensors is None:
+            assert self.packed is not None
+            self._tensors = dict(self.packed.tensors())
+        return self._tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._all()[name]
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        self._all()[name] = value
+        self.packed = None
+
+    def __delitem__(self, name: str) -> None:
+        del self._all()[name]
+        self.packed = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __bool__(self) -> bool:
+        return self._tensors is None or bool(self._tensors)
 
     @property
     def batch(self) -> int:
         """How many sequences."""
+        if self.packed is not None:
+            return self.packed.batch
         return next((value.shape[0] for name, value in self.items() if name != "count"), 0)
 
     @property

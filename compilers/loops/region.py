@@ -34,24 +34,38 @@ class Result:
 @dataclass(frozen=True)
 class Memory:
     """``old``: the input that holds the memory before the step; ``new``: the value that it becomes; ``states``: the states of the graph
-    that it is; ``fill``: what it is where nothing has entered, unless they say it."""
+    that it is; ``fill``: what it is where nothing has entered, unless they say it; ``slots``: the axis of a register, kept oldest first."""
 
     old: str
     new: str
     states: tuple[str, ...]
     fill: float = 0.0
+    slots: str | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """A register with room for more entries. ``slots``: the input that is its slots along ``axis``, newest first; ``entering``: the value
+    that the step enters; ``lag``: 0 if that is among the slots, 1 if not; ``state``: the state of the graph that it is."""
+
+    slots: str
+    axis: str
+    entering: str
+    lag: int
+    state: str
 
 
 @dataclass(frozen=True)
 class Region:
     """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
-    it are."""
+    it are. ``rooms``: memories that are written in place."""
 
     body: Graph
     memories: tuple[Memory, ...]
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     outputs: Mapping[str, Result]
+    rooms: tuple[Room, ...] = ()
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -74,12 +88,25 @@ def by_matrix(node: Node, constants: Collection[str]) -> tuple[str, str] | None:
 def region(graph: Graph, inside: frozenset[str], wanted: Sequence[str]) -> Region:
     """The region of some nodes of a graph whose memories are all among them. Raises Unfit."""
     try:
-        return _Maker(graph, inside).made(wanted)
+        return Maker(graph, inside).made(wanted)
     except TypeFault as fault:
         raise Unfit(fault.message) from None
 
 
-class _Maker:
+def turned(b: GraphBuilder, x: Value, angle: Value, over: str, half: str, halves: bool = False) -> Value:
+    """Pairs along an axis turned by an angle over ``half``: neighbours, or those of the first half with those of the second."""
+    pair = f"{over}_pair"
+    into = ((half, angle.type.axis(half).size), (pair, 2))
+    pairs = b("split", x, axis=over, into=into[::-1] if halves else into)
+    first, second = (b("select", pairs, i, axis=pair) for i in (0, 1))
+    c, s = b("cos", angle), b("sin", angle)
+    found = b("pack", first * c - second * s, first * s + second * c, axis=pair)
+    return b("merge", found, axes=(pair, half) if halves else (half, pair), out=over)
+
+
+class Maker:
+    """Makes the region of some nodes of a graph."""
+
     def __init__(self, graph: Graph, inside: frozenset[str]) -> None:
         self.graph, self.inside = graph, inside
         self.b = GraphBuilder(graph.name)
@@ -88,14 +115,14 @@ class _Maker:
         self.constants: dict[str, str] = {}
         self.old: dict[str, Value] = {}
         self.new: dict[str, Value] = {}
+        self.slots: dict[str, str] = {}  # the axis of each register among the memories
+        self.rooms: dict[str, tuple[Value, Room]] = {}  # of each register with room for more, what enters it
         self.states = [node for node in graph.states if node.name in inside]
         for node in self.states:
-            self._check(node)
-            self.old[node.name] = self.b.input(
-                f"{_short(node.name)}.old", Type(state_axes(node), dependence=Dependence.STATE)
-            )
+            self._begin(node)
 
-    def _check(self, node: Node) -> None:
+    def _begin(self, node: Node) -> None:
+        """Take a memory in, as it is before the step."""
         fact = facts(self.graph, node)
         if is_complex(self.graph, node):
             raise Unfit(f"`{node.name}` is complex")
@@ -103,18 +130,23 @@ class _Maker:
             raise Unfit(f"`{node.name}` is a register")
         if any(axis.size is None for axis in fact.axes):
             raise Unfit(f"`{node.name}` grows")
+        self._remember(node, Type(fact.axes, dependence=Dependence.STATE))
+
+    def _remember(self, node: Node, type: Type) -> None:
+        self.old[node.name] = self.b.input(f"{short_name(node.name)}.old", type)
 
     def made(self, wanted: Sequence[str]) -> Region:
         for name in in_step(self.graph, self.inside):
-            if not self.graph[name].type.operator:
+            if not self.graph[name].type.operator and name not in self.values:
                 self.values[name] = self._inside(self.graph[name])
         for node in self.states:
             self._next(node)
         outputs = {name: self.value(name) for name in wanted}
-        news = {node.name: self._full(self.new[node.name], node) for node in self.states}
+        kept = [node for node in self.states if node.name in self.new]
+        news = {node.name: self._full(self.new[node.name], node) for node in kept}
         memories: dict[tuple[str, str | None, float], Memory] = {}
         same: dict[str, str] = {}
-        for node in self.states:
+        for node in kept:
             fill = -float("inf") if node.attrs["algebra"] == "max_plus" else 0.0
             key = (news[node.name].name, node.role("initial"), fill)
             old = self.old[node.name].name
@@ -123,12 +155,15 @@ class _Maker:
                 same[old] = twin.old
                 memories[key] = Memory(twin.old, twin.new, (*twin.states, node.name), fill)
             else:
-                memories[key] = Memory(old, key[0], (node.name,), fill)
-        ends = {value.name: value for value in (*news.values(), *outputs.values())}
+                memories[key] = Memory(old, key[0], (node.name,), fill, self.slots.get(node.name))
+        entering = [value for value, _ in self.rooms.values()]
+        ends = {value.name: value for value in (*news.values(), *entering, *outputs.values())}
         body = _with_one(self.b.graph(ends.items()), same)
         used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs}
         body = Graph(
-            body.name, {n: x for n, x in body.nodes.items() if x.op != "input" or n in used or _is_old(n)}, body.outputs
+            body.name,
+            {n: x for n, x in body.nodes.items() if x.op != "input" or n in used or n.endswith(".old")},
+            body.outputs,
         )
         return Region(
             body,
@@ -136,6 +171,7 @@ class _Maker:
             {name: node for name, node in self.columns.items() if name in body.nodes},
             {name: node for name, node in self.constants.items() if name in body.nodes},
             {name: Result(value.name, self.graph[name].type.names) for name, value in outputs.items()},
+            tuple(room for _, room in self.rooms.values() if room.slots in body.nodes),
         )
 
     def _full(self, value: Value, node: Node) -> Value:
@@ -163,7 +199,7 @@ class _Maker:
         constant = node.type.dependence is Dependence.CONSTANT
         own = node.type.axes if axes is None else tuple(axes)
         dependence = Dependence.CONSTANT if constant else Dependence.INPUT
-        value = self.b.input(_short(name), Type(own, dependence=dependence))
+        value = self.b.input(short_name(name), Type(own, dependence=dependence))
         (self.constants if constant else self.columns)[value.name] = name
         return self.b("ne", value, 0) if node.type.dtype == "bool" else value
 
@@ -184,7 +220,7 @@ class _Maker:
         op = operation(node.op)
         if op.gradient is None:
             raise Unfit(f"`{node.name}` is a `{node.op}`")
-        return self.b(node.op, *map(self.value, node.inputs), name=_short(node.name), **node.attrs)
+        return self.b(node.op, *map(self.value, node.inputs), name=short_name(node.name), **node.attrs)
 
     def _linear(self, node: Node) -> Value:
         over, out, per = node.attrs["over"], node.attrs["out"], node.attrs["per"]
@@ -272,22 +308,17 @@ class _Maker:
                 )
                 return b.dot(matrix, b.rename(h, {over: f"{over}_in"}), [f"{over}_in"])
             case "op.rotate":
-                return self._turned(a, h)
+                return turned(b, h, self.value(a.inputs[0]), a.attrs["over"], a.attrs["half"])
         raise Unfit(f"the operator of `{a.name}` is a `{a.op}`")
 
-    def _turned(self, a: Node, h: Value) -> Value:
-        b, over, half = self.b, a.attrs["over"], a.attrs["half"]
-        angle = self.value(a.inputs[0])
-        pairs = b("split", h, axis=over, into=((half, angle.type.axis(half).size), (f"{over}_pair", 2)))
-        first, second = (b("select", pairs, i, axis=f"{over}_pair") for i in (0, 1))
-        c, s = b("cos", angle), b("sin", angle)
-        turned = b("pack", first * c - second * s, first * s + second * c, axis=f"{over}_pair")
-        return b("merge", turned, axes=(half, f"{over}_pair"), out=over)
+    def _seen(self, node: Node) -> Value:
+        """The memory that a step reads."""
+        return self._next(node) if node.attrs["read"] == "after" else self.old[node.name]
 
     def _read(self, node: Node) -> Value:
         """y[t] = C h + D x."""
         b = self.b
-        h = self._next(node) if node.attrs["read"] == "after" else self.old[node.name]
+        h = self._seen(node)
         plus = node.attrs["algebra"] == "plus_times"
         c, d, x = (
             self.value(name) if name else None
@@ -304,10 +335,6 @@ class _Maker:
         return b.expand(y, node.type)
 
 
-def _is_old(name: str) -> bool:
-    return name.endswith(".old")
-
-
 def _with_one(body: Graph, other: Mapping[str, str]) -> Graph:
     """The body with inputs that are always equal made one."""
     if not other:
@@ -320,5 +347,6 @@ def _with_one(body: Graph, other: Mapping[str, str]) -> Graph:
     return Graph(body.name, nodes, tuple((label, other.get(name, name)) for label, name in body.outputs))
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """The last part of a path."""
     return name.rpartition(".")[2] or name

@@ -17,7 +17,8 @@ import torch
 from ssir.compilers.core import Loop
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
-from ssir.compilers.torch import ops, system
+from ssir.compilers.step.c import Step
+from ssir.compilers.torch import ops, steps, system
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.compilers.torch.methods import with_constants, written
 from ssir.compilers.torch.parts import Part
@@ -40,7 +41,7 @@ class Source:
 
 def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Source:
     """The source of the classes of a graph and its bodies. It imports torch and runtime modules only."""
-    writer = _Writer(plan)
+    writer = _Writer(plan, steps.native_step(graph))
     writer.visit(graph, "", title)
     body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
@@ -72,6 +73,7 @@ def model(dtype: torch.dtype = torch.float32, device: torch.device | None = None
 @dataclass
 class _Writer:
     plan: Plan
+    native: Step | None
     imports: dict[str, dict[str, str]] = field(default_factory=lambda: {"module": {"Body": "Body", "Model": "Model"}})
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
@@ -110,6 +112,8 @@ class _Writer:
             if unit.fused:
                 methods += _method(unit, "_step_apart", "step", apart=True)
         methods += _begin(unit)
+        if self.native is not None:
+            methods += steps.natives(unit, self.native.kept[where])
         if not where:
             methods += _doors(_arguments(unit, ""))
         silent = regions.paths - regions.texts.keys()
@@ -179,7 +183,11 @@ class _Writer:
             attributes["GROUPED"] = repr(tuple(grouped))
         if unit.fused:
             attributes["FUSED"] = "True"
+        if not region and self.native is not None:
+            attributes |= steps.own(unit, self.native.kept[where])
         if title:
+            if self.native is not None:
+                attributes["NATIVE"] = steps.definition(unit, self.native, needs_position(graph))
             attributes["INPUTS"] = _rows(
                 repr((n.name, n.type.sizes, n.type.dtype, n.name in graph.whole)) for n in graph.inputs
             )

@@ -23,12 +23,12 @@ def with_constants(unit: Unit, given: str, result: str, lines: list[str]) -> lis
     if unit.kept:
         several = f"{', '.join(unit.kept)}{',' if len(unit.kept) == 1 else ''}"
         made = [*unit.constant.lines, f"return ({several})"]
-        methods.append(_defined(f"{unit.method}_constants", "", "tuple[Any, ...]", made))
+        methods.append(defined(f"{unit.method}_constants", "", "tuple[Any, ...]", made))
         lines = [f"{several} = run.constants(self.{unit.method}_constants)", *lines]
-    return [*methods, _defined(unit.method, given, result, lines)]
+    return [*methods, defined(unit.method, given, result, lines)]
 
 
-def _defined(name: str, arguments: str, result: str, lines: list[str]) -> str:
+def defined(name: str, arguments: str, result: str, lines: list[str]) -> str:
     return "\n".join(
         [f"    def {name}(self, run: Any{arguments}) -> {result}:", *(f"        {line}" for line in _opened(lines))]
     )

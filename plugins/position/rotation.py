@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssir.compilers.torch.emit import Emitter
+    from ssir.ir.builder import GraphBuilder, Value
     from ssir.reference.ops import Step
 
 
@@ -80,6 +81,12 @@ class Rotate:
         y = f"{e.function('pointwise', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
         lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
         return e.let(node.name, fit(y, [*rest, over], node.type.names, lead))
+
+    def expand(self, b: GraphBuilder, node: Node, x: Value, angle: Value) -> Value:
+        """The same in operations that every consumer knows."""
+        from ssir.compilers.loops.region import turned
+
+        return turned(b, x, angle, node.attrs["over"], node.attrs["half"], node.attrs["pairs"] == "halves")
 
     def _turn(self, e: Emitter, angle: Node, part: str) -> str:
         """The cosine or sine of the angle, once for all that it turns."""

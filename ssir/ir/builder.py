@@ -99,6 +99,12 @@ class GraphBuilder:
         """An input, under this name or one like it."""
         return self._add(name, "input", (), {}, type)
 
+    def declared(
+        self, name: str, op: str, operands: Iterable[Value], attributes: Mapping[str, Any], type: Type
+    ) -> Value:
+        """A node that says its own type."""
+        return self._add(name, op, tuple(value.name for value in operands), attributes, type)
+
     def number(self, value: float) -> Value:
         return self._once("const", (), {"value": value}, "number")
 

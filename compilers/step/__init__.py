@@ -1,0 +1,1 @@
+"""The step of a whole model as one native function."""

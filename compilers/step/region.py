@@ -1,0 +1,136 @@
+"""The step of a graph as a region: everything that varies from step to step, registers included.
+
+Short registers are memories like others, kept oldest first; those that are long or grow have room for more entries, and are written in
+place. Slots that are not there yet are never visited: the axes of values say how far they reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
+from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, SPELLED, VIEWS
+from ssir.compilers.step.apart import apart
+from ssir.ir.builder import Value
+from ssir.ir.graph import Dependence, Graph, Node, Type
+from ssir.ir.op import TypeFault
+from ssir.passes.facts import facts, is_complex, state_axes
+from ssir.registry import registry
+
+SHORT = 16
+"""A register of more entries is not moved at every step."""
+POSITION = "position"
+"""The column that holds the steps since the start, or the last reset."""
+_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS}
+
+
+def step_region(graph: Graph) -> Region:
+    """The step of a graph. Its columns are the inputs of the graph, and the position. Raises Unfit."""
+    try:
+        return apart(_Maker(graph).made([name for _, name in graph.outputs]))
+    except TypeFault as fault:
+        raise Unfit(fault.message) from None
+
+
+class _Maker(Maker):
+    def __init__(self, graph: Graph) -> None:
+        varying = (
+            node.name
+            for node in graph
+            if node.type.dependence is not Dependence.CONSTANT or any(axis.size is None for axis in node.type.axes)
+        )
+        super().__init__(graph, frozenset(varying))
+        for node in graph.inputs:
+            if any(axis.size is None for axis in node.type.axes):
+                raise Unfit(f"`{node.name}` is a whole sequence")
+            self._column(node.name, node.type)
+
+    def _column(self, name: str, type: Type) -> Value:
+        if name not in self.values:
+            self.values[name] = self.b.input(name, type)
+            self.columns[self.values[name].name] = name
+        return self.values[name]
+
+    def _begin(self, node: Node) -> None:
+        fact = facts(self.graph, node)
+        if is_complex(self.graph, node):
+            raise Unfit(f"`{node.name}` is complex")
+        if fact.slots is None or node.attrs["algebra"] != "plus_times":
+            if fact.grows:
+                raise Unfit(f"`{node.name}` grows, and is no register")
+            self._remember(node, Type(fact.axes, dependence=Dependence.STATE))
+            return
+        axis = fact.slots
+        lag = 0 if node.attrs["read"] == "after" else 1
+        masked = axis.size is None or axis.name in dict(node.type.absent)
+        axes = (axis, *(one for one in fact.axes if one.name != axis.name))
+        type = Type(axes, dependence=Dependence.STATE, absent=((axis.name, lag),) if masked else ())
+        if axis.size is not None and axis.size <= SHORT:
+            self.slots[node.name] = axis.name
+            self._remember(node, replace(type, absent=()))
+        else:
+            self.old[node.name] = self.b.input(f"{short_name(node.name)}.slots", type)
+
+    def _next(self, node: Node) -> Value:
+        fact = facts(self.graph, node)
+        if fact.slots is None or node.attrs["algebra"] != "plus_times":
+            return super()._next(node)
+        if node.name in self.new:
+            return self.new[node.name]
+        old, axis, b = self.old[node.name], fact.slots, self.b
+        rest = Type(tuple(one for one in state_axes(node) if one.name != axis.name))
+        if node.name not in self.slots:
+            if node.name not in self.rooms:
+                entering = b.expand(self._entering(node), rest)
+                lag = 0 if node.attrs["read"] == "after" else 1
+                self.rooms[node.name] = entering, Room(old.name, axis.name, entering.name, lag, node.name)
+            return old
+        entering = b.expand(self._entering(node), rest)
+        size, first, kept = axis.size or 0, f"{axis.name}.new", f"{axis.name}.kept"
+        parts = [b("expand", entering, axes=((first, 1),))]
+        if size > 1:
+            parts.append(b("slice", old, axis=axis.name, start=0, stop=size - 1, out=kept))
+        names = (first, kept)[: len(parts)]
+        self.new[node.name] = b("concat", *parts, axis=axis.name, axes=names)
+        return self.new[node.name]
+
+    def _seen(self, node: Node) -> Value:
+        whole = super()._seen(node)
+        absent = tuple(pair for pair in node.type.absent if pair[0] == self.slots.get(node.name))
+        if not absent:
+            return whole
+        # All of the register is kept, and what is there of it is seen.
+        return self.b.declared(
+            f"{whole.name}.seen", "expand", [whole], {"axes": ()}, replace(whole.type, absent=absent)
+        )
+
+    def _inside(self, node: Node) -> Value:
+        if node.type.dtype == "complex":
+            raise Unfit(f"`{node.name}` is complex")
+        b = self.b
+        match node.op:
+            case "position":
+                return self._column(POSITION, node.type)
+            case "start":
+                return b("eq", self._column(POSITION, Type(dtype="int", dependence=Dependence.POSITION)), 0)
+            case "stack":
+                about = {**node.attrs, "path": node.name}
+                return b.declared(node.name, "stack", map(self.value, node.inputs), about, node.type)
+            case "part":
+                stack = self.value(node.inputs[0])
+                return b.declared(node.name, "part", [stack], node.attrs, node.type)
+            case "state":
+                return self._read(node)
+            case "linear":
+                return self._linear(node)
+            case "rms_norm" | "layer_norm" | "l2_norm":
+                return self._norm(node)
+            case "softmax":
+                return self._softmax(node)
+        expand = getattr(registry.get("op", node.op), "expand", None)
+        if expand is not None:
+            found: Value = expand(b, node, *map(self.value, node.inputs))
+            return found
+        if node.op not in _KNOWN:
+            raise Unfit(f"`{node.name}` is a `{node.op}`")
+        return b(node.op, *map(self.value, node.inputs), name=short_name(node.name), **node.attrs)

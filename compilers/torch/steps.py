@@ -1,0 +1,52 @@
+"""The native step in a written module: its C text, what it keeps, and the constants that it is given."""
+
+from __future__ import annotations
+
+import hashlib
+from copy import copy
+
+from ssir.compilers.loops.region import Unfit
+from ssir.compilers.step.c import Kept, Step, print_step
+from ssir.compilers.torch.emit import Emitter, Unit
+from ssir.compilers.torch.methods import defined
+from ssir.compilers.torch.regions import Regions
+from ssir.ir.graph import Graph
+
+
+def native_step(graph: Graph) -> Step | None:
+    """The step of a model as one C function, if it can be written so."""
+    if not graph.has_step:
+        return None
+    try:
+        return print_step(graph, "STEP")
+    except Unfit:
+        return None
+
+
+def natives(unit: Unit, kept: Kept) -> list[str]:
+    """The method that gives the constants of the step of one graph."""
+    unit = copy(unit)
+    unit.regions = Regions(unit.graph, whole=True)
+    unit.begin("_natives")
+    e = unit.constant
+    found = [e.value(name) for name in kept.constants]
+    several = f"({', '.join(found)}{',' if len(found) == 1 else ''})"
+    return [defined("_natives", "", "tuple[Any, ...]", [*e.lines, f"return {several}"])]
+
+
+def own(unit: Unit, kept: Kept) -> dict[str, str]:
+    """The class attributes that say what the step of one graph keeps."""
+    name = Emitter(unit, "constant").function("step", "Own")
+    found = {"OWN": f"{name}({kept.memories!r}, {kept.rooms!r})"}
+    return found | ({"LAYERS": repr(kept.stacks)} if kept.stacks else {})
+
+
+def definition(unit: Unit, step: Step, position: bool) -> str:
+    """The name of the step that the module defines."""
+    digest = hashlib.sha256(step.text.encode()).hexdigest()[:12]
+    name = f"step_{digest}"
+    made = Emitter(unit, "constant").function("step", "Step")
+    shared, own = ((extent.fixed, extent.grown) for extent in step.scratch)
+    arguments = f'    "{name}",\n    {step.groups!r},\n    {position},\n    {shared!r},\n    {own!r},\n'
+    text = step.text.replace("STEP", name)
+    return unit.define(f"step {digest}", "STEP", lambda own: f'{own} = {made}(\n{arguments}    """\n{text}""",\n)')
