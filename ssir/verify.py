@@ -1,7 +1,7 @@
 """The proof: every form that computes a state, forward and backward, against the meaning of the spec as it is written.
 
-For each form: the whole sequence, pieces with the state carried from one to the next, steps one by one, several tokens into a filled
-state, two decodings from one state; each also with resets; outputs, memories and gradients. Errors are relative to the largest
+For each form: the whole sequence, pieces with the state carried from one to the next, steps one by one, steps as decoding runs them, several
+tokens into a filled state, two decodings from one state; each also with resets; outputs, memories and gradients. Errors are relative to the largest
 entry of a tensor. What is allowed stands in ``ssir.proof.report``, and knows how ill-conditioned the spec itself is.
 """
 
@@ -192,9 +192,10 @@ class _Proof:
                 yield way.name, meant, runs.results(way, model, meant.case, meant.weights, dtype, autocast, train)
         stepping = model.has_step and place.subject.graph.has_time
         if stepping and not autocast and _FORKED < count <= max(runs.STEPPED, _FORKED + 1):
-            both = runs.forks(model, meant.case, dtype, _FORKED)
-            for one, found in zip((meant, place.case(count, resets, _FORKED, held, False)), both, strict=True):
-                yield "two decodings from one state", one, found
+            cases = meant, place.case(count, resets, _FORKED, held, False)
+            for kept in (False, True):
+                for one, found in zip(cases, runs.forks(model, meant.case, dtype, _FORKED, kept), strict=True):
+                    yield f"two decodings from one state{', weights kept' if kept else ''}", one, found
 
 
 def _comparable(found: Results, meant: Conditioned, model: Model) -> Results:

@@ -33,20 +33,14 @@ INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 typedef REAL half_vec __attribute__((vector_size(VECTOR / 2), aligned(sizeof(REAL)), may_alias));
 typedef REAL quarter_vec __attribute__((vector_size(VECTOR / 4), aligned(sizeof(REAL)), may_alias));
 
+/* Through a copy, so that what is summed may stay in a register until then. */
 INLINE REAL sum_lanes(vec v) {
-    half_vec low, high;
-    memcpy(&low, &v, sizeof low);
-    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
-    low += high;
-    quarter_vec left, right;
-    memcpy(&left, &low, sizeof left);
-    memcpy(&right, (const char *)&low + sizeof left, sizeof right);
-    left += right;
-    REAL parts[VECTOR / 4 / sizeof(REAL)];
-    memcpy(parts, &left, sizeof left);
+    union { vec whole; half_vec parts[2]; } halves = {v};
+    union { half_vec whole; quarter_vec parts[2]; } quarters = {halves.parts[0] + halves.parts[1]};
+    union { quarter_vec whole; REAL parts[VECTOR / 4 / sizeof(REAL)]; } rest = {quarters.parts[0] + quarters.parts[1]};
     for (int width = LANES / 8; width; width /= 2)
-        for (int i = 0; i < width; i++) parts[i] += parts[i + width];
-    return parts[0];
+        for (int i = 0; i < width; i++) rest.parts[i] += rest.parts[i + width];
+    return rest.parts[0];
 }
 
 /* Threads worth starting: below some 30 microseconds of work per thread the start costs more than it gives. */

@@ -102,7 +102,7 @@ class Packed:
         for names, sizes, at in layout.memories:
             whole = self.arena[at * self.batch : (at + prod(sizes)) * self.batch].view(self.batch, *sizes)
             for name in names:
-                yield name, whole
+                yield name, torch.view_as_complex(whole) if name in layout.complex else whole
         for k, (name, group, _) in enumerate(layout.rooms):
             assert self.rooms is not None
             size, used = self.bound.step.groups[group], self.rooms.first[group] + self.n
@@ -117,6 +117,7 @@ class Layout:
     def __init__(self, model: Model) -> None:
         self.memories: list[tuple[tuple[str, ...], tuple[int, ...], int]] = []
         self.rooms: list[tuple[str, int, tuple[int, ...]]] = []
+        self.complex = {name for name, memory in model.signature.memories.items() if memory.dtype.is_complex}
         self.numbers = 0
         for at, own in _owned(model, ""):
             for names, sizes in own.memories:
@@ -224,7 +225,9 @@ class Bound:
         layout = self.layout
         arena = torch.empty(layout.numbers * batch, dtype=self.dtype)
         for names, sizes, at in layout.memories:
-            arena[at * batch : (at + prod(sizes)) * batch].view(batch, *sizes).copy_(state[names[0]])
+            x = state[names[0]]
+            own = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+            arena[at * batch : (at + prod(sizes)) * batch].view(batch, *sizes).copy_(own)
         rooms = None
         if layout.rooms:
             used = [-1] * len(self.step.groups)
@@ -278,4 +281,5 @@ def _constants(body: Body, run: Any) -> Iterator[Tensor | float]:
 
 
 def _plain(x: Tensor | float, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(x).detach().to(dtype).contiguous()
+    x = torch.as_tensor(x).detach()
+    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).to(dtype).contiguous()

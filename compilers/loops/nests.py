@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple
 
 from ssir.compilers.loops.region import Memory, Unfit
-from ssir.compilers.loops.schedule import Lags, Layers, Nest, Product, Schedule, lags_of
+from ssir.compilers.loops.schedule import MANY, Lags, Layers, Nest, Product, Schedule, lags_of
 from ssir.compilers.loops.spelling import REDUCED, SPELLED, VIEWS, literal
 from ssir.ir.graph import Node
 
@@ -265,7 +265,7 @@ class Nests(Schedule):
 
     def _read_size(self, name: str) -> int:
         node = self.body[self.copies.get(name, name)]
-        return prod(self.sizes[axis] or 256 for axis in node.type.names)
+        return prod(self.sizes[axis] or MANY for axis in node.type.names)
 
     def _unit(self, name: str) -> str | None:
         """The axis of a value along which it lies in one piece."""

@@ -107,13 +107,14 @@ def turned(b: GraphBuilder, x: Value, angle: Value, over: str, half: str, halves
 class Maker:
     """Makes the region of some nodes of a graph."""
 
-    def __init__(self, graph: Graph, inside: frozenset[str]) -> None:
+    def __init__(self, graph: Graph, inside: frozenset[str], builder: GraphBuilder | None = None) -> None:
         self.graph, self.inside = graph, inside
-        self.b = GraphBuilder(graph.name)
+        self.b = GraphBuilder(graph.name) if builder is None else builder
         self.values: dict[str, Value] = {}
         self.columns: dict[str, str] = {}
         self.constants: dict[str, str] = {}
         self.old: dict[str, Value] = {}
+        self.raw: dict[str, str] = {}  # the input that each memory is
         self.new: dict[str, Value] = {}
         self.slots: dict[str, str] = {}  # the axis of each register among the memories
         self.rooms: dict[str, tuple[Value, Room]] = {}  # of each register with room for more, what enters it
@@ -134,6 +135,7 @@ class Maker:
 
     def _remember(self, node: Node, type: Type) -> None:
         self.old[node.name] = self.b.input(f"{short_name(node.name)}.old", type)
+        self.raw[node.name] = self.old[node.name].name
 
     def made(self, wanted: Sequence[str]) -> Region:
         for name in in_step(self.graph, self.inside):
@@ -149,7 +151,7 @@ class Maker:
         for node in kept:
             fill = -float("inf") if node.attrs["algebra"] == "max_plus" else 0.0
             key = (news[node.name].name, node.role("initial"), fill)
-            old = self.old[node.name].name
+            old = self.raw[node.name]
             if key in memories:  # two names of one memory
                 twin = memories[key]
                 same[old] = twin.old
@@ -307,9 +309,22 @@ class Maker:
                     else self._outside(m.name, axes)
                 )
                 return b.dot(matrix, b.rename(h, {over: f"{over}_in"}), [f"{over}_in"])
+            case "op.shift":
+                return self._moved(h, a.attrs["axis"])
             case "op.rotate":
                 return turned(b, h, self.value(a.inputs[0]), a.attrs["over"], a.attrs["half"])
         raise Unfit(f"the operator of `{a.name}` is a `{a.op}`")
+
+    def _moved(self, h: Value, axis: str) -> Value:
+        """h moved on by one along an axis, whose first entry is zero."""
+        b, first, kept = self.b, f"{axis}.first", f"{axis}.kept"
+        rest = Type(tuple(one for one in h.type.axes if one.name != axis))
+        zero = b.expand(b.expand(b.number(0.0), rest), Type((Axis(first, 1),)))
+        size = h.type.axis(axis).size or 0
+        if size == 1:
+            return b.rename(zero, {first: axis})
+        moved = b("slice", h, axis=axis, start=0, stop=size - 1, out=kept)
+        return b("concat", zero, moved, axis=axis, axes=(first, kept))
 
     def _seen(self, node: Node) -> Value:
         """The memory that a step reads."""

@@ -18,7 +18,9 @@ from ssir.ir.graph import Graph, Node
 
 _WORK = {"exp": 12, "sigmoid": 16, "tanh": 20}  # operations of a function that is not one of the machine
 _LEAST = 16
-"""An axis that is shorter is not shared by threads: everyone computes all of it."""
+"""An axis that is shorter is not shared by threads, unless what is computed along it is large: everyone computes all of it."""
+_LARGE = 4096
+MANY = 256  # slots of a register that grows
 
 Lags = tuple[tuple[str, int], ...]
 """By axis whose slots may be absent, the inputs by which they lag, as in a type."""
@@ -130,7 +132,7 @@ class Schedule:
         self.stores = self._stores()
         for phase in self.phases:
             if not isinstance(phase, Layers):
-                phase.partition = self._partition(phase.kept if isinstance(phase, Nest) else self._shared(phase))
+                phase.partition = self._partition(phase)
         self._find_buffers()
 
     # Order.
@@ -266,7 +268,7 @@ class Schedule:
             mapping = {axis: back.get(at, at) for axis, at in mapping.items()}
             leaf = self.body[leaf].inputs[0]
         node = self.body[leaf]
-        ordered = self.body[leaf].type.names == tuple(mapping[axis] for axis in axes)
+        ordered = self.axes_of(leaf) == tuple(mapping[axis] for axis in axes)
         turned = leaf in self.rooms or (leaf in self.olds and self.memories[self.olds[leaf]].slots is not None)
         elsewhere = turned or node.op in ("const", "arange") or (in_buffer and node.op == "input")
         if ordered and node.op not in VIEWS and not elsewhere:
@@ -304,10 +306,13 @@ class Schedule:
             found.setdefault(self._hand_on(name), []).append((kind, name))
         return found
 
-    def _partition(self, axes: Sequence[str]) -> str | None:
+    def _partition(self, phase: Nest | Product) -> str | None:
         """The axis that threads share: one along which nothing is summed if there is one, else the longest."""
+        axes = phase.kept if isinstance(phase, Nest) else self._shared(phase)
         fixed = [name for name in axes if name not in self.dynamic]
-        long = [name for name in fixed if self.sizes[name] >= _LEAST or name in self.parallel]
+        whole = prod(self.sizes[name] or MANY for name in phase.axes)
+        least = 2 if whole >= _LARGE else _LEAST
+        long = [name for name in fixed if self.sizes[name] >= least or name in self.parallel]
         if not long:
             return None
         return max(long, key=lambda name: (name in self.parallel, self.sizes[name], -axes.index(name)))
@@ -390,6 +395,9 @@ class Schedule:
         axes = self.body[name].type.names
         if name not in self.phase_of:
             return axes
+        for user in self.body.users[name]:
+            if self.body[user].op == "merge":
+                axes = _adjacent(axes, self.body[user].attrs["axes"])
         # Slots are many: what is computed for each of them lies in one piece along them.
         slots = {room.axis for room in self.rooms.values()}
         return (*(axis for axis in axes if axis not in slots), *(axis for axis in axes if axis in slots))
@@ -487,19 +495,35 @@ class Schedule:
         return str(self.extent(axes))
 
     def align(self, axis: str) -> str:
-        """Where parts of an axis begin: at whole vectors, where it is the one that runs fastest."""
-        return "LANES" if any(phase.axes[-1:] == (axis,) for phase in self.phases) else "1"
+        """Where parts of an axis begin: at whole vectors, where it is the one that runs fastest; of a short one only if products must."""
+        fastest = any(axes[-1:] == (axis,) for axes in self._layouts(self.sizes[axis] >= _LEAST * 4))
+        return "LANES" if fastest else "1"
+
+    def _layouts(self, nests: bool) -> Iterator[tuple[str, ...]]:
+        """The axes of everything that is written, as it lies."""
+        for phase in self.phases:
+            if isinstance(phase, Product):
+                yield phase.axes
+            elif isinstance(phase, Nest) and nests:
+                yield from map(self.axes_of, phase.nodes)
 
     def work(self) -> int:
         """Operations a step and row, roughly."""
         total = 0
         for phase in self.phases:
-            size = prod(self.sizes[name] or 256 for name in phase.axes)
+            size = prod(self.sizes[name] or MANY for name in phase.axes)
             if isinstance(phase, Product):
                 total += size * prod(self.sizes[name] for name in phase.over)
             elif isinstance(phase, Nest):
                 total += size * sum(_WORK.get(self.body[n].op, 1) if n in self.body.nodes else 1 for n in phase.nodes)
         return total
+
+
+def _adjacent(axes: Sequence[str], together: Sequence[str]) -> tuple[str, ...]:
+    """Axes, some of which are to stand in a row, in this order."""
+    at = min(axes.index(name) for name in together)
+    before = [name for name in axes[:at] if name not in together]
+    return (*before, *together, *(name for name in axes[at:] if name not in together))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ place. Slots that are not there yet are never visited: the axes of values say ho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
 from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, SPELLED, VIEWS
 from ssir.compilers.step.apart import apart
+from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
 from ssir.ir.builder import Value
-from ssir.ir.graph import Dependence, Graph, Node, Type
+from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
 from ssir.passes.facts import facts, is_complex, state_axes
 from ssir.registry import registry
@@ -21,7 +23,7 @@ SHORT = 16
 """A register of more entries is not moved at every step."""
 POSITION = "position"
 """The column that holds the steps since the start, or the last reset."""
-_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS}
+_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS, *COMPLEX}
 
 
 def step_region(graph: Graph) -> Region:
@@ -39,7 +41,8 @@ class _Maker(Maker):
             for node in graph
             if node.type.dependence is not Dependence.CONSTANT or any(axis.size is None for axis in node.type.axes)
         )
-        super().__init__(graph, frozenset(varying))
+        self.pairs = PairBuilder(graph.name)
+        super().__init__(graph, frozenset(varying), self.pairs)
         for node in graph.inputs:
             if any(axis.size is None for axis in node.type.axes):
                 raise Unfit(f"`{node.name}` is a whole sequence")
@@ -53,8 +56,6 @@ class _Maker(Maker):
 
     def _begin(self, node: Node) -> None:
         fact = facts(self.graph, node)
-        if is_complex(self.graph, node):
-            raise Unfit(f"`{node.name}` is complex")
         if fact.slots is None or node.attrs["algebra"] != "plus_times":
             if fact.grows:
                 raise Unfit(f"`{node.name}` grows, and is no register")
@@ -68,8 +69,29 @@ class _Maker(Maker):
         if axis.size is not None and axis.size <= SHORT:
             self.slots[node.name] = axis.name
             self._remember(node, replace(type, absent=()))
+        elif is_complex(self.graph, node):
+            raise Unfit(f"`{node.name}` is a long register of complex numbers")
         else:
             self.old[node.name] = self.b.input(f"{short_name(node.name)}.slots", type)
+
+    def _remember(self, node: Node, type: Type) -> None:
+        if not is_complex(self.graph, node):
+            super()._remember(node, type)
+            return
+        super()._remember(node, lying(type))
+        self.old[node.name] = self.pairs.read(self.old[node.name])
+
+    def _full(self, value: Value, node: Node) -> Value:
+        return self.pairs.lain(super()._full(value, node))
+
+    def _outside(self, name: str, axes: Sequence[Axis] | None) -> Value:
+        node = self.graph[name]
+        if node.type.dtype != "complex":
+            return super()._outside(name, axes)
+        own = replace(node.type, axes=node.type.axes if axes is None else tuple(axes))
+        raw = self.b.input(short_name(name), replace(lying(own), dependence=Dependence.CONSTANT))
+        self.constants[raw.name] = name
+        return self.pairs.read(raw)
 
     def _next(self, node: Node) -> Value:
         fact = facts(self.graph, node)
@@ -105,8 +127,6 @@ class _Maker(Maker):
         )
 
     def _inside(self, node: Node) -> Value:
-        if node.type.dtype == "complex":
-            raise Unfit(f"`{node.name}` is complex")
         b = self.b
         match node.op:
             case "position":
@@ -114,6 +134,8 @@ class _Maker(Maker):
             case "start":
                 return b("eq", self._column(POSITION, Type(dtype="int", dependence=Dependence.POSITION)), 0)
             case "stack":
+                if any(self.graph[one].type.dtype == "complex" for one in node.inputs):
+                    raise Unfit(f"what runs through `{node.name}` is complex")
                 about = {**node.attrs, "path": node.name}
                 return b.declared(node.name, "stack", map(self.value, node.inputs), about, node.type)
             case "part":

@@ -26,7 +26,7 @@ _AT_ONCE = (2, 5, 33, 64)  # tokens into a filled state
 @dataclass(frozen=True)
 class Way:
     """``run`` gives the outputs of all steps and the state after the last. ``needs`` is the shortest case that it says something of;
-    ``resetting``: it takes long, and says all that it has to say where there are resets."""
+    ``resetting``: it takes long, and says all that it has to say where there are resets; ``trained``: whether gradients flow."""
 
     name: str
     run: Callable[[Model, Case, Sequence[Tensor]], tuple[Outputs, State]]
@@ -34,6 +34,7 @@ class Way:
     up_to: int | None = None
     stepped: bool = False
     resetting: bool = False
+    trained: bool = True
 
     def applies(self, model: Model, case: Case) -> bool:
         enough = case.steps >= self.needs and (self.up_to is None or case.steps <= self.up_to)
@@ -70,10 +71,24 @@ def filled(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs,
     return _joined([*found, *rest]), state
 
 
+def decoded(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs, State]:
+    """A prompt, then steps with what only parameters decide kept, as decoding runs them."""
+    at = min(3, case.steps - 1)
+    state = model.initial_state(case.batch)
+    with torch.no_grad(), model.frozen():
+        found = []
+        if at:
+            prompt, state = _piece(model, case, inputs, 0, at, state)
+            found.append(prompt)
+        rest, state = _stepped(model, case, inputs, at, case.steps, state)
+    return _joined([*found, *rest]), state
+
+
 WAYS = (
     Way("whole", whole),
     Way("in pieces", pieces, needs=2),
     Way("step by step", steps, up_to=STEPPED, stepped=True),
+    Way("decoded", decoded, up_to=STEPPED, stepped=True, trained=False),
     Way("into a filled state", filled, needs=7, up_to=2 * STEPPED, stepped=True, resetting=True),
 )
 
@@ -82,7 +97,7 @@ def results(
     way: Way, model: Model, case: Case, weights: Weights, dtype: torch.dtype, autocast: bool = False, train: bool = True
 ) -> Results:
     """What a way of running gives, with gradients where it gives them. Inputs are handed over in the dtype given."""
-    backward = train and (not way.stepped or case.steps <= _TRAINED)
+    backward = train and way.trained and (not way.stepped or case.steps <= _TRAINED)
     inputs = [x.to(dtype).requires_grad_(backward) if x.is_floating_point() else x for x in case.inputs]
     with torch.set_grad_enabled(backward):
         with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
@@ -98,11 +113,11 @@ def results(
     return Results(outputs, {f"{name} at the start": value for name, value in before.items()} | left, gradients)
 
 
-def forks(model: Model, case: Case, dtype: torch.dtype, at: int) -> tuple[Results, Results]:
-    """Two decodings that start from one state, by turns: what each gives. The state is to stay as it is."""
+def forks(model: Model, case: Case, dtype: torch.dtype, at: int, kept: bool) -> tuple[Results, Results]:
+    """Two decodings that start from one state, by turns: what each gives. The state is to stay as it is. kept: as decoding runs them."""
     cases = (case, case.forked(at))
     inputs = [[x.to(dtype) if x.is_floating_point() else x for x in one.inputs] for one in cases]
-    with torch.no_grad():
+    with torch.no_grad(), model.frozen() if kept else nullcontext():
         first, start = _piece(model, case, inputs[0], 0, at, model.initial_state(case.batch))
         before = {name: value.clone() for name, value in start.items()}
         found, states = [[first], [first]], [start, start]
@@ -159,7 +174,8 @@ def _stepped(
 ) -> tuple[list[Outputs], State]:
     found: list[Outputs] = []
     for t in range(start, end):
-        reset = None if case.reset is None else case.reset[:, t]
+        now = None if case.reset is None else case.reset[:, t]
+        reset = None if now is None or not now.any() else now
         y, state = model.step(*case.during(inputs, t), state=state, reset=reset)
         found.append({name: one[:, None] for name, one in _named(model, y).items()})
     return found, state
