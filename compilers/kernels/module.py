@@ -546,7 +546,7 @@ class Model(Body):
     def _native(self, kept: Kept, values: Sequence[Tensor], old: Mapping[str, Tensor]) -> tuple[Any, State] | None:
         """One step as one call, if it can be."""
         bound = kept.once("native step", lambda: (bind(self, kept),))[0]
-        if bound is None:
+        if bound is None or torch.is_autocast_enabled("cpu"):
             return None
         done = bound(values, old)
         if done is None:

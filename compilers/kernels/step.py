@@ -7,7 +7,6 @@ tensors are made when somebody asks for them.
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,6 +142,8 @@ class Bound:
         from .module import Run
 
         self.step, self.model, self._function = step, model, function
+        count = 8 + len(model.INPUTS) + len(model.OUTPUTS) + 2 * len(step.groups)
+        function.argtypes = [ctypes.c_int64] * count
         self.layout = Layout(model)
         self.dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
         run = Run(model, Time(1, None, None, None, model.dtype, model.device), {}, {}, True, kept)
@@ -152,10 +153,11 @@ class Bound:
         self._scratch: list[Tensor] = []
         self._results = [tuple(size or 0 for size in sizes) for _, sizes, _ in model.OUTPUTS]
         self._kinds = [torch.int64 if kind == "int" else self.dtype for *_, kind, _ in model.INPUTS]
-        self._lock = threading.Lock()
 
     def __call__(self, values: Sequence[Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], State] | None:
-        """The outputs of a step and the state after it; None if this state is for another way to go on."""
+        """The outputs of a step and the state after it; None if these inputs, or this state, are for torch. Raises IndexError."""
+        if not all(map(native.plain, values)):
+            return None
         batch = values[0].shape[0]
         packed = state.packed if isinstance(state, State) else None
         if packed is None or packed.bound.layout is not self.layout:
@@ -181,22 +183,17 @@ class Bound:
         scratch = self._room(0 if rooms is None or None not in self.step.groups else rooms.room[0])
         position = packed.position
         fault = self._function(
-            *map(
-                ctypes.c_int64,
-                (
-                    self._at,
-                    packed.arena.data_ptr(),
-                    arena.data_ptr(),
-                    0 if rooms is None else rooms.at,
-                    0 if position is None else position.data_ptr(),
-                    *(x.data_ptr() for x in given),
-                    *(x.data_ptr() for x in results),
-                    scratch.data_ptr(),
-                    *sizes,
-                    batch,
-                    torch.get_num_threads(),
-                ),
-            )
+            self._at,
+            packed.arena.data_ptr(),
+            arena.data_ptr(),
+            0 if rooms is None else rooms.at,
+            0 if position is None else position.data_ptr(),
+            *(x.data_ptr() for x in given),
+            *(x.data_ptr() for x in results),
+            scratch.data_ptr(),
+            *sizes,
+            batch,
+            torch.get_num_threads(),
         )
         self._scratch.append(scratch)
         if rooms is not None:
@@ -211,10 +208,11 @@ class Bound:
         (fixed, grown), (own, own_grown) = self.step.shared, self.step.own
         threads = torch.get_num_threads()
         needed = ROWS * (fixed + grown * entries + threads * (own + own_grown * entries)) + 16
-        scratch = self._scratch.pop() if self._scratch else None
-        if scratch is None or scratch.numel() < needed:
-            scratch = torch.empty(needed, dtype=self.dtype)
-        return scratch
+        try:
+            scratch = self._scratch.pop()
+        except IndexError:
+            scratch = None
+        return torch.empty(needed, dtype=self.dtype) if scratch is None or scratch.numel() < needed else scratch
 
     def pack(self, state: Mapping[str, Tensor], batch: int) -> Packed | None:
         """A state laid out for the step; None if registers of a group do not hold as many entries."""
