@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssir.api import to_torch
+from ssir.compilers.c.program import Program
 from ssir.compilers.cuda_graph import GraphModel
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.weights import own_tensors, with_weights
@@ -56,9 +57,11 @@ class Damaged(SSIRError):
     """An artifact that is not what its manifest says."""
 
 
-def save(model: Model | GraphModel, directory: str | os.PathLike[str], force: bool = False) -> Path:
-    """Write a compiled model as a directory, all or nothing. Raises UsageError if it is there already (unless ``force``), and
-    never replaces what is no artifact."""
+def save(model: Model | GraphModel | Program, directory: str | os.PathLike[str], force: bool = False) -> Path:
+    """Write a compiled model as a directory, all or nothing: an artifact, or the files of a C program. Raises UsageError if it is there
+    already (unless ``force``), and never replaces what is no artifact."""
+    if isinstance(model, Program):
+        return model.save(directory, force)
     model = model.model if isinstance(model, GraphModel) else model
     target = Path(directory)
     if target.exists() and not force:

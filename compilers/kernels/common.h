@@ -16,7 +16,8 @@
 #define PROCESSORS 1
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE static inline __attribute__((always_inline, unused))
+#define HELPER static __attribute__((unused))
 #define IS_FLOAT (sizeof(REAL) == 4)
 #ifdef __AVX512F__
 #define VECTOR 64

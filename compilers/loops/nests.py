@@ -318,7 +318,7 @@ class Nests(Schedule):
         if name in self.names and all(index[axis] == self.index[axis] for axis in node.type.names):
             return self.names[name]
         if name in self.constants:
-            return f"constant{self.constants.index(name)}[{self.offset(node.type.names, index)}]"
+            return self.constant_at(name, index)
         if name in self.columns:
             k = self.columns.index(name)
             key = f"x{k}"
@@ -332,6 +332,10 @@ class Nests(Schedule):
             newest = self.newest(name) if name in self.rooms else str(self.sizes[turned] - 1)
             index = {**index, turned: f"({newest} - {index[turned]})"}
         return f"{self._pointer(name)}[{self.offset(axes, index)}]"
+
+    def constant_at(self, name: str, index: Mapping[str, str]) -> str:
+        """The expression of a constant at an index."""
+        return f"constant{self.constants.index(name)}[{self.offset(self.body[name].type.names, index)}]"
 
     def _turned(self, name: str) -> str | None:
         """The axis along which a register lies, oldest entry first."""

@@ -19,39 +19,57 @@ from ssir.compilers.loops.schedule import Extent, Layers, Product
 from ssir.compilers.step.region import POSITION, step_region
 from ssir.ir.graph import Graph, Node
 
+GROUP = 32
+"""Neighbouring numbers of a row that share a scale."""
+
 
 @dataclass(frozen=True)
 class Kept:
-    """What the step of one graph keeps and reads, in order: the nodes of its constants; of each memory its states, the sizes of what is kept
-    of it; of each register with room for more its state, its group and the sizes of an entry; and its stacks."""
+    """What the step of one graph keeps and reads, in order: the nodes of its constants, and of those that are kept as whole numbers of 8 bits
+    the sizes as a matrix; of each memory its states and the sizes of what is kept of it; of each register with room for more its state, its
+    group and the sizes of an entry; and its stacks."""
 
     constants: tuple[str, ...]
+    narrow: tuple[tuple[int, int] | None, ...]
     memories: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
     rooms: tuple[tuple[str, int, tuple[int, ...]], ...]
     stacks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Value:
+    """What a step is given or gives, by its name in the spec: its C type, and the numbers of a row."""
+
+    name: str
+    type: str
+    numbers: int
+
+
+@dataclass(frozen=True)
 class Step:
-    """The text of a step. ``kept``: by graph (its path among bodies). ``groups``: how many entries registers keep that have room for more,
-    None for all; registers of a group go through the same lengths. ``scratch``: numbers that a team shares, and that each member has,
-    for ROWS rows."""
+    """The functions of a step, the outermost of which is called ``root``. ``kept``: by graph (its path among bodies). ``groups``: how many
+    entries registers keep that have room for more, None for all; registers of a group go through the same lengths. ``scratch``: numbers that
+    a team shares, and that each member has, for each of ROWS rows. ``team``: the members that are worth while, as C."""
 
     text: str
-    name: str
+    root: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
     kept: Mapping[str, Kept]
     groups: tuple[int | None, ...]
     scratch: tuple[Extent, Extent]
+    team: str
 
 
-def print_step(graph: Graph, name: str) -> Step:
-    """The C text of the step of a model. Raises Unfit."""
-    return _Writer(name).written(graph)
+def print_step(graph: Graph, name: str, int8: bool = False) -> Step:
+    """The C text of the step of a model. int8: matrices are whole numbers of 8 bits, with a scale for each GROUP. Raises Unfit."""
+    return _Writer(name, int8).written(graph)
 
 
 @dataclass
 class _Writer:
     name: str
+    int8: bool
     regions: dict[str, Region] = field(default_factory=dict)
     frames: dict[str, _Frame] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
@@ -67,9 +85,16 @@ class _Writer:
             self.frames[where] = frame
             self.texts.append(frame.text())
         root = self.frames[""]
-        texts = ['#include "step.h"\n', *self.texts, root.door()]
-        kept = {where: frame.kept for where, frame in self.frames.items()}
-        return Step("\n".join(texts), self.name, kept, self.groups, root.scratch())
+        return Step(
+            "\n".join(self.texts),
+            self.function(""),
+            tuple(root.inputs()),
+            tuple(root.outputs()),
+            {where: frame.kept for where, frame in self.frames.items()},
+            self.groups,
+            root.scratch(),
+            f"worth({root.total_work()} * B, {16384 * max(1, root.total_waits())}, min64(threads, PROCESSORS))",
+        )
 
     def _entries(self, region: Region, slots: str) -> int | None:
         return region.body[slots].type.axes[0].size
@@ -130,10 +155,31 @@ class _Frame(Nests):
         memories = ((m.states, tuple(self.sizes[n] for n in self._memory_axes(m.old))) for m in self.region.memories)
         return Kept(
             tuple(self.region.constants.values()),
+            tuple(map(self._narrow, self.constants)),
             tuple(memories),
             tuple(rooms),
             tuple(node.attrs["path"] for node in self._stacks()),
         )
+
+    def _narrow(self, constant: str) -> tuple[int, int] | None:
+        """The results and operands of a matrix that is kept in 8 bits: one that is looked up in, or multiplied by along rows of whole groups."""
+        users = [self.body[name] for name in self.body.users[constant]]
+        products = [one for one in self.phases if isinstance(one, Product) and one.matrix == constant]
+        looked = [node.name for node in users if node.op == "embed" and node.inputs[1] == constant != node.inputs[0]]
+        if not self.writer.int8 or {*looked, *(one.node for one in products)} != {node.name for node in users}:
+            return None
+        size = self._numbers(constant)
+        inner = size // (self.sizes[self.body[constant].type.names[0]] if looked else size // products[0].inner)
+        straight = all(one.strides[1:] == (inner, 1) and one.inner == inner for one in products)
+        return (size // inner, inner) if straight and inner % GROUP == 0 else None
+
+    def inputs(self) -> Iterator[Value]:
+        for k, kind, _ in self._inputs():
+            yield Value(self.region.columns[self.columns[k]], kind[:-2], self._numbers(self.columns[k]))
+
+    def outputs(self) -> Iterator[Value]:
+        for (label, _), one in zip(self.graph.outputs, self.results, strict=True):
+            yield Value(label, "REAL", prod(self.sizes[axis] for axis in one.axes))
 
     def _memory_axes(self, old: str) -> tuple[str, ...]:
         return self.body[old].type.names
@@ -180,6 +226,12 @@ class _Frame(Nests):
             return f"room{self.group[name]} * {prod(self._inner(name))}"
         return super().row_of(name)
 
+    def constant_at(self, name: str, index: Mapping[str, str]) -> str:
+        k, at = self.constants.index(name), self.offset(self.body[name].type.names, index)
+        if self._narrow(name) is None:
+            return super().constant_at(name, index)
+        return f"((REAL)constant{k}[{at}] * scale{k}[({at}) / GROUP])"
+
     def is_given(self, name: str) -> bool:
         return name in self.olds
 
@@ -206,7 +258,11 @@ class _Frame(Nests):
 
     def product_call(self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str) -> list[str]:
         _, out, over = phase.strides
-        w = f"constant{self.constants.index(phase.matrix)}{self.along(phase)}"
+        k, along = self.constants.index(phase.matrix), self.along(phase)
+        w = f"constant{k}{along}"
+        if self._narrow(phase.matrix) is not None:
+            scale = f"scale{k}{f' + (0{along}) / GROUP' if along else ''}"
+            return [f"product_int8({w}, {scale}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, rows);"]
         return [f"product_once({w}, {out}, {over}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, rows);"]
 
     # Text.
@@ -251,7 +307,15 @@ class _Frame(Nests):
             lines.append(f"    const int64_t used{g} = step->used[{g}], room{g} = step->room[{g}];")
             lines += [f"    const int64_t room = room{g};"] if size is None else []
             lines += [f"    (void)used{g}, (void)room{g};"] + (["    (void)room;"] if size is None else [])
-        lines += [f"    const REAL *constant{k} = constants[{k}];" for k in range(len(self.constants))]
+        for k, name in enumerate(self.constants):
+            narrow = self._narrow(name)
+            if narrow is None:
+                lines.append(f"    const REAL *constant{k} = constants[{k}];")
+                continue
+            lines.append(f"    const int8_t *constant{k} = (const int8_t *)constants[{k}];")
+            lines.append(
+                f"    const REAL *scale{k} = (const REAL *)(constant{k} + {-(-narrow[0] * narrow[1] // 64) * 64});"
+            )
         at = 0
         for k, memory in enumerate(self.memories):
             lines.append(f"    const REAL *old{k} = old + rows * {at};")
@@ -350,37 +414,3 @@ class _Frame(Nests):
         whole = super().extent_of(name)
         at = self.phase_of.get(name)
         return whole * 2 if at is not None and isinstance(self.phases[at], Layers) else whole
-
-    def door(self) -> str:
-        """The function that is called from outside."""
-        groups = len(self.writer.groups)
-        arguments = ["constants", "old", "new", "rooms", "position", *(f"in{k}" for k, _, _ in self._inputs())]
-        arguments += [f"out{k}" for k in range(len(self.results))]
-        numbers = [f"int64_t {word}{g}" for g in range(groups) for word in ("used", "room")]
-        shared, own = self.scratch()
-        waits = max(1, self.total_waits())
-        given = [f"PTR({kind[:-2]}, in{k}_)" for k, kind, _ in self._inputs()]
-        given += [f"PTR(REAL, out{k}_)" for k in range(len(self.results))]
-        used = ", ".join(f"used{g}" for g in range(groups)) or "0"
-        rooms = ", ".join(f"room{g}" for g in range(groups)) or "0"
-        lines = [
-            f"/* 0, or 1 if a token is not one of the table. scratch: of ROWS * ({shared} + threads * ({own})) numbers. */",
-            f"int64_t {self.writer.name}({', '.join(f'int64_t {one}_' for one in arguments)}, int64_t scratch_{''.join(f', {one}' for one in numbers)}, int64_t B, int64_t threads) {{",
-        ]
-        grown = next((g for g, size in enumerate(self.writer.groups) if size is None), None)
-        if grown is not None:
-            lines.append(f"    const int64_t room = room{grown};")
-        lines += [
-            f"    const int64_t used[] = {{{used}}}, rooms[] = {{{rooms}}};",
-            "    step_t step = {B, PTR(const int64_t, position_), used, rooms, 0};",
-            f"    int64_t arrived = 0, most = worth({self.total_work()} * B, {16384 * waits}, min64(threads, PROCESSORS));",
-            "    REAL *scratch = PTR(REAL, scratch_);",
-            "#pragma omp parallel num_threads((int)most) if (most > 1)",
-            "    {",
-            "        member_t member = {THREAD, THREADS, 0, &arrived};",
-            f"        {self.writer.function('')}(&step, &member, PTR(const REAL *const, constants_), PTR(const REAL, old_), PTR(REAL, new_), PTR(REAL *const, rooms_), scratch, scratch + ROWS * ({shared} + member.rank * ({own})){''.join(f', {one}' for one in given)});",
-            "    }",
-            "    return step.fault;",
-            "}",
-        ]
-        return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from copy import copy
 
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import Kept, Step, print_step
+from ssir.compilers.step.door import door
 from ssir.compilers.torch.emit import Emitter, Unit
 from ssir.compilers.torch.methods import defined
 from ssir.compilers.torch.regions import Regions
@@ -43,10 +44,11 @@ def own(unit: Unit, kept: Kept) -> dict[str, str]:
 
 def definition(unit: Unit, step: Step, position: bool) -> str:
     """The name of the step that the module defines."""
-    digest = hashlib.sha256(step.text.encode()).hexdigest()[:12]
+    text = f'#include "step.h"\n\n{step.text}\n{door(step, "STEP")}'
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"step_{digest}"
     made = Emitter(unit, "constant").function("step", "Step")
     shared, own = ((extent.fixed, extent.grown) for extent in step.scratch)
     arguments = f'    "{name}",\n    {step.groups!r},\n    {position},\n    {shared!r},\n    {own!r},\n'
-    text = step.text.replace("STEP", name)
+    text = text.replace("STEP", name)
     return unit.define(f"step {digest}", "STEP", lambda own: f'{own} = {made}(\n{arguments}    """\n{text}""",\n)')

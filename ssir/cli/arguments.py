@@ -151,7 +151,10 @@ def parser() -> argparse.ArgumentParser:
         machine=True,
     )
     compile.add_argument("spec", metavar="SPEC")
-    compile.add_argument("--backend", default="torch", help="torch (default), cuda-graph, or that of a plugin")
+    compile.add_argument(
+        "--backend", default="torch", help="torch (default), cuda-graph, c (a program in C), or that of a plugin"
+    )
+    compile.add_argument("--int8", action="store_true", help="with --backend c: matrices as whole numbers of 8 bits")
     compile.add_argument("--seed", type=int, default=0, help="for the parameters (default 0)")
     compile.add_argument("-o", "--output", metavar="DIR", help="write an artifact there")
     compile.add_argument("--force", action="store_true", help="replace what is there")

@@ -113,24 +113,34 @@ def compile_spec(options: Namespace) -> int:
         torch.device(options.device)
     except RuntimeError:
         raise UsageError(f"there is no device `{options.device}`; there are cpu, cuda, cuda:0, ...") from None
-    spec = specs.one(options)
     out = Path(options.output) if options.output else None
     if out is not None and out.exists() and not options.force:
         raise UsageError(f"{out} is there already; --force replaces it")
-    model = ssir.compile(
-        spec,
-        backend=options.backend,
-        device=options.device,
-        dtype=getattr(torch, options.dtype),
-        seed=options.seed,
-        forms=dict(options.form) or None,
-    )
-    if out is not None:
+    if options.int8 and options.backend != "c":
+        raise UsageError("--int8 is of the backend `c`: add --backend c")
+    model: Any
+    if (Path(options.spec) / "manifest.json").is_file():
+        model = _of_artifact(options)
+    else:
+        model = ssir.compile(
+            specs.one(options),
+            backend=options.backend,
+            device=options.device,
+            dtype=getattr(torch, options.dtype),
+            seed=options.seed,
+            forms=dict(options.form) or None,
+        )
+    if out is not None and options.int8:
+        model.save(out, force=options.force, int8=True)
+    elif out is not None:
         ssir.save(model, out, force=options.force)
     _tell_twins(model)
     if options.json:
         say.record(
-            name=spec.name, backend=options.backend, output=None if out is None else str(out), plan=model.plan.record()
+            name=model.spec.name,
+            backend=options.backend,
+            output=None if out is None else str(out),
+            plan=model.plan.record(),
         )
         return 0
     from ssir.cli.reading import tell_plan
@@ -139,6 +149,20 @@ def compile_spec(options: Namespace) -> int:
     if out is not None:
         say.console(stderr=True).print(f"wrote {out}", soft_wrap=True)
     return 0
+
+
+def _of_artifact(options: Namespace) -> Any:
+    """The model of an artifact, with its weights, for the backend `c`."""
+    import ssir
+    from ssir.compilers.c.program import Program
+
+    if options.backend != "c":
+        raise UsageError(
+            f"{options.spec} is an artifact, which is compiled already; --backend c writes it as a program in C"
+        )
+    if options.set or options.size or options.form:
+        raise UsageError(f"{options.spec} is an artifact: its dims and forms are what they are")
+    return Program(ssir.open(options.spec))
 
 
 def _tell_twins(model: Any) -> None:

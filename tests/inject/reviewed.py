@@ -131,7 +131,7 @@ FAULTS = (
     ),
     Fault(
         "native",
-        "compilers/kernels/loops.h",
+        "compilers/kernels/team.h",
         "threads do not wait for one another",
         "    if (team == 1) return;",
         "    if (team >= 1) return;",
