@@ -93,12 +93,13 @@ HELPER void product_once(const REAL *w, int64_t out, int64_t in, const REAL *x, 
 #endif
 #define GROUP 32 /* numbers of 8 bits that share a scale */
 
-/* The product of a group of a row with whole numbers of 16 bits, in lanes. */
-INLINE vec group_of(const int8_t *w, const int16_t *x) {
+/* Add the product of a group of a row with whole numbers of 16 bits, in lanes. */
+INLINE void add_group(const int8_t *w, const int16_t *x, REAL by, vec *sums) {
 #if defined(__AVX512BW__)
     if (IS_FLOAT) {
         __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)w));
-        return (vec)_mm512_cvtepi32_ps(_mm512_madd_epi16(wide, _mm512_loadu_si512(x)));
+        *sums += (vec)_mm512_cvtepi32_ps(_mm512_madd_epi16(wide, _mm512_loadu_si512(x))) * by;
+        return;
     }
 #elif defined(__AVX2__)
     if (IS_FLOAT) {
@@ -106,12 +107,13 @@ INLINE vec group_of(const int8_t *w, const int16_t *x) {
         __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + 16)));
         low = _mm256_madd_epi16(low, _mm256_loadu_si256((const __m256i *)x));
         high = _mm256_madd_epi16(high, _mm256_loadu_si256((const __m256i *)(x + 16)));
-        return (vec)_mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
+        *sums += (vec)_mm256_cvtepi32_ps(_mm256_add_epi32(low, high)) * by;
+        return;
     }
 #endif
     int32_t sum = 0;
     for (int i = 0; i < GROUP; i++) sum += (int32_t)w[i] * x[i];
-    return (vec){(REAL)sum};
+    *sums += (vec){(REAL)sum * by};
 }
 
 /* x as whole numbers of 16 bits; returns what one of them is worth. */
@@ -137,7 +139,7 @@ HELPER void product_int8(const int8_t *w, const REAL *scale, const REAL *x, int6
             const REAL *by = scale + o * groups;
             const int64_t fours = groups / 4 * 4;
 #define OPEN(q) vec s##q = {0};
-#define GROW(q) s##q += group_of(row + (g + q) * GROUP, whole + (g + q) * GROUP) * by[g + q];
+#define GROW(q) add_group(row + (g + q) * GROUP, whole + (g + q) * GROUP, by[g + q], &s##q);
             EACH4(OPEN)
             for (int64_t g = 0; g < fours; g += 4) {
                 EACH4(GROW)
