@@ -87,6 +87,38 @@ HELPER void product_once(const REAL *w, int64_t out, int64_t in, const REAL *x, 
             once_rows(w + o * out, x + r * x_stride, x_stride, y + r * y_stride + o, y_stride, inner, min64(4, rows - r));
 }
 
+/* y with a y = b, by elimination with the largest pivot of a column; a [size][size], b and y [size][columns]. */
+HELPER void solve(const REAL *a, const REAL *b, REAL *y, REAL *work, int64_t size, int64_t columns) {
+    memcpy(work, a, sizeof(REAL) * (size_t)(size * size));
+    memcpy(y, b, sizeof(REAL) * (size_t)(size * columns));
+    for (int64_t k = 0; k < size; k++) {
+        int64_t pivot = k;
+        for (int64_t i = k + 1; i < size; i++)
+            if (abs_(work[i * size + k]) > abs_(work[pivot * size + k])) pivot = i;
+        for (int64_t j = k; j < size && pivot != k; j++) {
+            REAL kept = work[k * size + j];
+            work[k * size + j] = work[pivot * size + j];
+            work[pivot * size + j] = kept;
+        }
+        for (int64_t j = 0; j < columns && pivot != k; j++) {
+            REAL kept = y[k * columns + j];
+            y[k * columns + j] = y[pivot * columns + j];
+            y[pivot * columns + j] = kept;
+        }
+        for (int64_t i = k + 1; i < size; i++) {
+            const REAL by = work[i * size + k] / work[k * size + k];
+            for (int64_t j = k; j < size && by != 0; j++) work[i * size + j] -= by * work[k * size + j];
+            for (int64_t j = 0; j < columns && by != 0; j++) y[i * columns + j] -= by * y[k * columns + j];
+        }
+    }
+    for (int64_t k = size - 1; k >= 0; k--)
+        for (int64_t j = 0; j < columns; j++) {
+            REAL sum = y[k * columns + j];
+            for (int64_t i = k + 1; i < size; i++) sum -= work[k * size + i] * y[i * columns + j];
+            y[k * columns + j] = sum / work[k * size + k];
+        }
+}
+
 #ifdef INT8
 #ifdef __AVX2__
 #include <immintrin.h>

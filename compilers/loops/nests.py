@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple
 
 from ssir.compilers.loops.region import Memory, Unfit
-from ssir.compilers.loops.schedule import MANY, Lags, Layers, Nest, Product, Schedule, lags_of
+from ssir.compilers.loops.schedule import MANY, Lags, Layers, Nest, Product, Schedule, Solve, lags_of
 from ssir.compilers.loops.spelling import REDUCED, SPELLED, VIEWS, literal
 from ssir.ir.graph import Node
 
@@ -79,7 +79,15 @@ class Nests(Schedule):
         phase = self.phases[i]
         if isinstance(phase, Nest):
             return self.nest_text(i, phase)
-        return self.product_text(phase) if isinstance(phase, Product) else self.layers_text(phase)
+        if isinstance(phase, Product):
+            return self.product_text(phase)
+        return self._solve_text(phase) if isinstance(phase, Solve) else self.layers_text(phase)
+
+    def _solve_text(self, phase: Solve) -> list[str]:
+        a, b, y, work = (
+            f"{self.base(one)} + r * {self.row_of(one)}" for one in (phase.matrix, phase.right, phase.node, phase.place)
+        )
+        return [f"for (int64_t r = 0; r < rows; r++) solve({a}, {b}, {y}, {work}, {phase.size}, {phase.columns});"]
 
     def layers_text(self, phase: Layers) -> list[str]:
         """The calls of the layers of a stack."""
@@ -95,18 +103,38 @@ class Nests(Schedule):
         results, inner = phase.results, phase.inner
         x, x_stride = self._operand(phase.operand)
         y_at = ""
+        index = {n: self.index[n] for n in phase.per}
+        shared = [n for n in phase.per if n in self.axes_of(phase.operand)] if phase.chosen else phase.per
+        if shared:
+            x = f"{x} + ({self.offset(shared, index)}) * {inner}"
         if phase.per:
-            place = self.offset(phase.per, {n: self.index[n] for n in phase.per})
-            x, y_at = f"{x} + ({place}) * {inner}", f" + ({place}) * {results}"
+            y_at = f" + ({self.offset(phase.per, index)}) * {results}"
         own = f"(range_t){{0, {results}}}"
         if phase.partition in phase.out:
             part, behind = f"part_{self.index[phase.partition or '']}", results // self.sizes[phase.out[0]]
             own = part if behind == 1 else f"(range_t){{{part}.from * {behind}, {part}.to * {behind}}}"
         y = f"{self.base(phase.node)}{y_at}"
+        if phase.chosen is not None:
+            return self.looped(phase.per, phase.partition, self._chosen_text(phase, x, x_stride, y, own))
         lines = self.product_call(phase, x, x_stride, y, self.row(phase.axes), own)
         kept = self.handed_out(phase.node, phase.axes)
         copied = ["for (int64_t r = 0; r < rows; r++) {", *self.looped(phase.axes, phase.partition, kept), "}"]
         return [*self.looped(phase.per, phase.partition, lines), *(copied if kept else [])]
+
+    def _chosen_text(self, phase: Product, x: str, x_stride: str, y: str, own: str) -> list[str]:
+        """Row by row, for each chooses by itself."""
+        assert phase.chosen is not None
+        row = self.row(phase.axes)
+        at = f"({self.base(phase.chosen)})[r * {self.row_of(phase.chosen)} + {self.index[phase.per[0]]}]"
+        call = self.product_call(phase, f"{x} + r * {x_stride}", x_stride, f"{y} + r * {row}", row, own)
+        return [
+            "for (int64_t r = 0; r < rows; r++) {",
+            f"    const range_t own_part = {own};",
+            f"    REAL *to = {y} + r * {row};",
+            f"    if ({at} == 0) {{ for (int64_t i = own_part.from; i < own_part.to; i++) to[i] = 0; continue; }}",
+            *(f"    {line.replace(', rows);', ', 1);')}" for line in call),
+            "}",
+        ]
 
     def _operand(self, name: str) -> tuple[str, str]:
         """Pointer to the first row of a value that lies in one piece, and the numbers from row to row."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import prod
 
 from ssir.compilers.loops.region import Memory, Result, Room, Unfit, by_matrix
-from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, SPELLED, VIEWS
+from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, SPELLED, VIEWS
 from ssir.ir.graph import Graph, Node
 
 _WORK = {"exp": 12, "sigmoid": 16, "tanh": 20}  # operations of a function that is not one of the machine
@@ -44,7 +44,8 @@ class Nest:
 @dataclass
 class Product:
     """A product with a constant matrix: its axes in the result (``per`` and ``out``), and those summed over. ``strides``: of the matrix,
-    along each of ``per``, all of ``out`` and all of ``over``; ``packed``: where it stands among the packed ones."""
+    along each of ``per``, all of ``out`` and all of ``over``; ``packed``: where it stands among the packed ones. ``chosen``: a value along the
+    first of ``per``; where it is zero the result is, and the matrix is not read."""
 
     node: str
     matrix: str
@@ -57,6 +58,7 @@ class Product:
     inner: int
     packed: int
     partition: str | None = None
+    chosen: str | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -75,7 +77,25 @@ class Layers:
     partition: None = None
 
 
-Phase = Nest | Product | Layers
+@dataclass
+class Solve:
+    """The solution of a system of equations, with a place to work on its matrix. Everyone computes all of it."""
+
+    node: str
+    matrix: str
+    right: str
+    size: int
+    columns: int
+    axes: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    partition: None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.node}.work"
+
+
+Phase = Nest | Product | Layers | Solve
 
 
 @dataclass
@@ -127,11 +147,13 @@ class Schedule:
                 self._hand_on(self.rooms[node.name].entering)
             elif node.op == "stack":
                 self._place_layers(node)
+            elif node.op == "solve":
+                self._place_solve(node)
             elif node.op not in (*LEAVES, "part") and node.op not in VIEWS:
                 self._place(node)
         self.stores = self._stores()
         for phase in self.phases:
-            if not isinstance(phase, Layers):
+            if isinstance(phase, Nest | Product):
                 phase.partition = self._partition(phase)
         self._find_buffers()
 
@@ -176,6 +198,16 @@ class Schedule:
         for one in results:
             self.phase_of[one] = len(self.phases)
         self.phases.append(Layers(node.name, tuple(values), results))
+
+    def _place_solve(self, node: Node) -> None:
+        n, (a, b) = node.attrs["over"], node.inputs
+        square, right = (n, f"{n}_"), self.body[b].type.names
+        if set(self.body[a].type.names) != set(square) or right not in ((n,), square):
+            raise Unfit(f"`{node.name}` solves more than one system")
+        size = self.sizes[n]
+        places = self._whole(a, square, in_buffer=True), self._whole(b, right, in_buffer=True)
+        self.phase_of[node.name] = len(self.phases)
+        self.phases.append(Solve(node.name, *places, size, size if len(right) == 2 else 1, (*square, *right[1:])))
 
     def _enter(
         self,
@@ -230,21 +262,25 @@ class Schedule:
 
     def _product(self, node: Node) -> Product | None:
         """A dot with a constant matrix, if it is one whose operand can be read in one piece."""
-        found = by_matrix(node, self.constants)
+        found = node.inputs[:2] if node.op == CHOSEN else by_matrix(node, self.constants)
         if found is None or lags_of(self.body, node):
             return None
         matrix, operand = found
         own, given = self.body[matrix].type.names, self.body[operand].type.names
         over = tuple(name for name in own if name in node.attrs["over"])
-        per = tuple(name for name in own if name in given and name not in over)
-        out = tuple(name for name in own if name not in given)
-        strides = self._flat(own, per, out, over) if out and set(given) == {*per, *over} else None
+        shared = (*given, node.attrs["axis"]) if node.op == CHOSEN else given
+        per = tuple(name for name in own if name in shared and name not in over)
+        out = tuple(name for name in own if name not in shared)
+        strides = self._flat(own, per, out, over) if out and set(shared) == {*per, *over} else None
         if strides is None or self.dynamic & {*own, *given}:
+            if node.op == CHOSEN:
+                raise Unfit(f"`{node.name}` is no plain product")
             return None
         results, inner = (prod(self.sizes[name] for name in group) for group in (out, over))
-        product = Product(
-            node.name, matrix, self._whole(operand, (*per, *over)), per, out, over, strides, results, inner, self.packed
-        )
+        whole = self._whole(operand, tuple(name for name in (*per, *over) if name in given))
+        product = Product(node.name, matrix, whole, per, out, over, strides, results, inner, self.packed)
+        if node.op == CHOSEN:
+            product.chosen = self._whole(node.inputs[2], per[:1], in_buffer=True)
         self.packed += prod(self.sizes[name] for name in per) * (-(-results // 16) * 16 * inner)
         return product
 
@@ -352,10 +388,17 @@ class Schedule:
             for one in phase.values:
                 yield one, dict.fromkeys(self.axes_of(one), "")
             return
+        if isinstance(phase, Solve):
+            for one in (phase.matrix, phase.right):
+                yield one, dict.fromkeys(self.axes_of(one), "")
+            return
         if isinstance(phase, Product):
+            # The axes that it shares with its operand come first there.
             leaf_axes = self.axes_of(phase.operand)
-            own = dict(zip(leaf_axes, (*phase.per, *("" for _ in phase.over)), strict=True))
-            yield phase.operand, own
+            shared = phase.per[len(phase.per) + len(phase.over) - len(leaf_axes) :]
+            yield phase.operand, dict(zip(leaf_axes, (*shared, *("" for _ in phase.over)), strict=True))
+            if phase.chosen is not None:
+                yield phase.chosen, dict.fromkeys(self.axes_of(phase.chosen), "")
             return
         for name in phase.nodes:
             inputs = [self.copies[name]] if name in self.copies else self.body[name].inputs
@@ -414,6 +457,9 @@ class Schedule:
         for i, phase in enumerate(self.phases):
             if isinstance(phase, Product):
                 self.buffers[phase.node] = Buffer(phase.axes, i, phase.partition is None)
+            if isinstance(phase, Solve):
+                self.buffers[phase.node] = Buffer(self.body[phase.node].type.names, i, True)
+                self.buffers[phase.place] = Buffer(self.axes_of(phase.matrix), i, True)
             if isinstance(phase, Layers):
                 self.buffers |= {one: Buffer(self.body[one].type.names, i) for one in phase.results}
             for name, _ in self._reads(i):
@@ -514,6 +560,8 @@ class Schedule:
             size = prod(self.sizes[name] or MANY for name in phase.axes)
             if isinstance(phase, Product):
                 total += size * prod(self.sizes[name] for name in phase.over)
+            elif isinstance(phase, Solve):
+                total += phase.size**2 * (phase.size // 3 + phase.columns)
             elif isinstance(phase, Nest):
                 total += size * sum(_WORK.get(self.body[n].op, 1) if n in self.body.nodes else 1 for n in phase.nodes)
         return total

@@ -45,6 +45,8 @@ REDUCED: Mapping[str, tuple[str, str]] = {
 """By operation that runs over axes, what it starts from, and how one more joins."""
 JOINED = frozenset({"clamp", "concat", "pack", "embed"})
 """What is written out by itself."""
+CHOSEN = "dot of chosen"
+"""matrix, operand, choice {over, axis}: a dot, wanted only where the choice along an axis of the matrix is not zero; zero elsewhere."""
 LEAVES = frozenset({"input", "const", "arange"})
 """What is not computed."""
 VIEWS = frozenset({"rename", "expand", "split", "merge", "slice", "select"})

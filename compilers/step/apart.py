@@ -85,5 +85,6 @@ def _attributes(names: _Names, body: Graph, node: Node) -> Mapping[str, Any]:
             return {"out": tuple(names.of(node.type, name) for name in attrs["out"])}
     if "over" in attrs:
         of = {axis.name: axis.size for one in given for axis in one.axes}
-        return {"over": tuple(names(name, of[name]) for name in attrs["over"])}
+        over = {"over": tuple(names(name, of[name]) for name in attrs["over"])}
+        return over | ({"axis": names(attrs["axis"], of[attrs["axis"]])} if "axis" in attrs else {})
     return {}

@@ -23,7 +23,7 @@ SHORT = 16
 """A register of more entries is not moved at every step."""
 POSITION = "position"
 """The column that holds the steps since the start, or the last reset."""
-_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS, *COMPLEX}
+_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS, *COMPLEX, "solve"}
 
 
 def step_region(graph: Graph) -> Region:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssir.compilers.torch.emit import Emitter
+    from ssir.ir.builder import GraphBuilder, Value
     from ssir.reference.ops import Step
 
 
@@ -114,6 +115,16 @@ class Top:
         text = f"{e.number(source.name)}, {own.index(over) - len(own)}, {node.attrs['k']}, {there}"
         return e.let(node.name, f"{e.function('experts', 'top')}({text})")
 
+    def expand(self, b: GraphBuilder, node: Node, a: Value) -> Value:
+        """The same in operations that every consumer knows: an entry is chosen if fewer than k are ahead of it."""
+        over, k = node.attrs["over"], node.attrs["k"]
+        size, other = a.type.axis(over).size, f"{over}.other"
+        x = b.rename(a, {over: other})
+        first = b("arange", axis=other, size=size) < b("arange", axis=over, size=size)
+        ahead = b("where", x > a, 1, b("where", b("eq", x, a), b("where", first, 1, 0), 0))
+        found = b("where", b.sum(ahead, [other]) < k, 1, 0)
+        return b("where", a > -inf, found, 0)
+
     def keeps_order(self, node: Node, axis: str) -> bool:
         """Whether entries of an axis may stand in any order: among equal ones the first is chosen."""
         return bool(axis != node.attrs["over"])
@@ -174,6 +185,18 @@ class Experts:
             y += f".unflatten(-1, {ops.shape([node.type.axis(name).size or 0 for name in out])})"
         return e.let(node.name, y if out else f"{y}.squeeze(-1)")
 
+    def expand(self, b: GraphBuilder, node: Node, x: Value, weights: Value, *maps: Value) -> Value:
+        """The same in operations that every consumer knows; maps of weight zero are not run."""
+        expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
+        down = maps[-1]
+        x = b.rename(x, dict(zip(over, maps[0].type.names[2:], strict=True)))
+        hidden = [_chosen_dot(b, w, x, weights, w.type.names[2:], expert) for w in maps[:-1]]
+        inner = b(node.attrs["activation"], hidden[0])
+        inner = inner * hidden[1] if node.attrs["gated"] else inner
+        each = _chosen_dot(b, down, inner, weights, down.type.names[-1:], expert)
+        each = b.rename(each, dict(zip(down.type.names[1:-1], out, strict=True)))
+        return b.dot(each, weights, [expert])
+
     def keeps_order(self, node: Node, axis: str) -> bool:
         """Whether entries of an axis may stand in any order."""
         return axis not in node.attrs["over"] and axis != node.attrs["expert"]
@@ -186,6 +209,19 @@ class Experts:
         share = (chooser.attrs["k"] if chooser else every) / every
         places = prod(axis.size or 1 for axis in node.type.axes if axis.name not in node.attrs["out"])
         return 2.0 * share * places * sum(type.numel() for type in maps)
+
+
+def _chosen_dot(b: GraphBuilder, matrix: Value, x: Value, weights: Value, over: Sequence[str], expert: str) -> Value:
+    """A dot with the matrix of each expert that has a weight."""
+    from ssir.compilers.loops.spelling import CHOSEN
+
+    plain = b.dot(matrix, x, over).type
+    axes = (*(axis for axis in matrix.type.axes if axis.name not in over),)
+    if {axis.name for axis in plain.axes} != {axis.name for axis in axes}:
+        return b.dot(matrix, x, over)  # for many at once all are run
+    dependence = max(plain.dependence, weights.type.dependence)
+    about = {"over": tuple(over), "axis": expert}
+    return b.declared("chosen", CHOSEN, (matrix, x, weights), about, Type(axes, dependence=dependence))
 
 
 def chosen(graph: Graph, weights: str, expert: str) -> Node | None:

@@ -23,8 +23,6 @@ from ssir.registry import registry
 from tests.small import at, inputs, small
 
 TORCH = {  # what is not written in C yet, and why
-    "jamba": "is a `top`",
-    "hippo_legs": "is a `solve`",
     "t5": "is a whole sequence",
     "vaswani": "is a whole sequence",
 }

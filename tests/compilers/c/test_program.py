@@ -15,7 +15,7 @@ from tests.runtime.test_native_step import TORCH
 from tests.small import inputs, small
 
 STRICT = "-std=c11 -Wall -Wextra -Werror -g -O1 -fsanitize=address,undefined -fno-sanitize-recover -fopenmp".split()
-KINDS = ["lstm", "gpt2", "mamba", "cat", "griffin", "s4", "dhen", "inception", "mass_spring"]
+KINDS = ["lstm", "gpt2", "mamba", "cat", "griffin", "s4", "dhen", "inception", "jamba", "hippo_legs"]
 
 
 def built(folder: Path, *flags: str, source: str = "model.c") -> Path:
