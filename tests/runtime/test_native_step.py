@@ -3,6 +3,7 @@
 That it agrees with the meaning of every spec is the proof's (``decoded``); here it is compared with the sequence.
 """
 
+import resource
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -202,6 +203,22 @@ def test_weights_that_change_meanwhile_are_seen() -> None:
         assert after.packed is not None
         wanted, _ = model(*at(model.graph, xs, slice(1, 2)), state=state.fork())
     torch.testing.assert_close(found, wanted[:, 0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["lstm", "sliding_window"])
+def test_a_hundred_thousand_steps_leave_no_more_than_a_thousand(name: str) -> None:
+    model = ssir.compile(small(name))
+    x = torch.tensor([1])
+    state: State | None = None
+    with torch.no_grad(), model.frozen():
+        for step in range(100_000):
+            _, state = model.step(x, state)
+            if step == 1000:
+                bytes, most = state.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert state is not None and state.packed is not None
+    assert state.bytes == bytes
+    assert state.packed.rooms is None or max(state.packed.rooms.room) <= 64
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 10_000  # kB
 
 
 def _large() -> tuple[Model, Tensor]:
