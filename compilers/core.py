@@ -94,8 +94,9 @@ def register_cost(graph: Graph, facts: Facts) -> Cost:
     slots = facts.slots
     long = STEPS if slots is None or slots.size is None else slots.size
     inside = facts.entries / (1 if slots is None or slots.size is None else slots.size)
-    wide = max(inside, graph[c].type.numel() if c else 0)
-    return Cost(2.0 * long * inside, 8.0 * long * wide, 12)
+    asked = graph[c].type.numel() if c else 0  # for every slot, by each that reads it
+    read = facts.node.type.numel() if c else 0
+    return Cost(2.0 * long * max(inside, read), 8.0 * long * max(inside, asked), 12)
 
 
 class Scan:

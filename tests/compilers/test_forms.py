@@ -458,3 +458,24 @@ def test_a_form_that_is_asked_for_comes_before_others_that_would_take_what_it_co
         assert forms["a" if name == "b" else "b"] == "register"
     with pytest.raises(UsageError, match="the form `attention` of `b` computes `w` too, which another form does"):
         plan(graph, forced={"a": "attention", "b": "attention"})
+
+
+@pytest.mark.parametrize("queries", [1, 8, 32, 64])
+def test_a_register_that_many_queries_read_costs_what_they_read(queries: int) -> None:
+    """Counted once, 32 queries on one key were a dense register, several times slower than the attention beside it."""
+    made = component(
+        """
+        q: linear(u, [query, key])
+        k: linear(u, key)
+        read:
+          state: [slot, value]
+          A: shift(slot)
+          input: linear(u, value)
+          C: softmax(dot(q, window(k, slot), over=key) * key ** -0.5, over=slot)
+        y: linear(read, model)
+        """.replace("\n        ", "\n"),
+        "{u: [model]}",
+        f"{{model: 64, query: {queries}, key: 64, value: 64, slot: unbounded}}",
+    )
+    entries = {entry.path: entry.match.form.name for entry in plan(passes.run(made.graph)).entries}
+    assert entries["read"] == "attention"
