@@ -116,6 +116,7 @@ class Maker:
         self.old: dict[str, Value] = {}
         self.raw: dict[str, str] = {}  # the input that each memory is
         self.new: dict[str, Value] = {}
+        self.given: set[str] = set()  # inputs that stay, used or not
         self.slots: dict[str, str] = {}  # the axis of each register among the memories
         self.rooms: dict[str, tuple[Value, Room]] = {}  # of each register with room for more, what enters it
         self.states = [node for node in graph.states if node.name in inside]
@@ -161,7 +162,7 @@ class Maker:
         entering = [value for value, _ in self.rooms.values()]
         ends = {value.name: value for value in (*news.values(), *entering, *outputs.values())}
         body = _with_one(self.b.graph(ends.items()), same)
-        used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs}
+        used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs} | self.given
         body = Graph(
             body.name,
             {n: x for n, x in body.nodes.items() if x.op != "input" or n in used or n.endswith(".old")},

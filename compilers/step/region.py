@@ -46,7 +46,7 @@ class _Maker(Maker):
         for node in graph.inputs:
             if any(axis.size is None for axis in node.type.axes):
                 raise Unfit(f"`{node.name}` is a whole sequence")
-            self._column(node.name, node.type)
+            self.given.add(self._column(node.name, node.type).name)
 
     def _column(self, name: str, type: Type) -> Value:
         if name not in self.values:
