@@ -155,6 +155,8 @@ def hooked(module: nn.Module) -> bool:
 
 def plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether nobody would notice if the weights of a module were used without calling it."""
-    if type(module) is not kind or torch_modules._has_any_global_hook() or hooked(module):
+    if type(module) is not kind or "forward" in module.__dict__:
+        return False
+    if torch_modules._has_any_global_hook() or hooked(module):
         return False
     return all(p is None or type(p) in (Tensor, nn.Parameter, FakeTensor) for p in module._parameters.values())

@@ -242,6 +242,24 @@ class Body(nn.Module):
             isinstance(body, Body) and body.plain() for body in inner
         )
 
+    def untouched(self, root: Body | None = None) -> bool:
+        """Whether everything in it is what it was made as: nobody would notice if no part of it were called."""
+        top = self if root is None else root
+        for path, kind, *_ in self.PARTS:
+            if not plain((top if path in self.SHARED else self).part(path), kind):
+                return False
+        for path, *_ in self.VALUES:
+            outer, _, leaf = path.rpartition(".")
+            home = top if path in self.SHARED else self
+            owner = home.part(outer) if outer else home
+            value = owner._parameters.get(leaf, owner._buffers.get(leaf))
+            if value is None or not native.plain(value):
+                return False
+        inner = [(body, self.part(path)) for path, body in self.CALLS]
+        for path, _, layers, _ in self.STACKS:
+            inner += [(body, layer) for (_, body), (_, _, layer) in zip(layers, self.layers(path), strict=True)]
+        return "forward" not in self.__dict__ and all(type(one) is body and one.untouched(top) for body, one in inner)
+
     @classmethod
     def memories(cls, at: str = "") -> Iterator[tuple[str, tuple[int | None, ...], str]]:
         """Every memory of this body and its layers: path, sizes, kind of dtype."""

@@ -262,9 +262,10 @@ class Bound:
 def bind(model: Model, kept: Kept) -> Bound | None:
     """The native step of a model, if there is one here."""
     step = model.NATIVE
-    if step is None or model.dtype not in native.REAL or not kept.quiet:
+    own = "NATIVE" in type(model).__dict__  # else a parametrisation, or somebody else, has made another class of it
+    if step is None or not own or model.dtype not in native.REAL or not kept.quiet or not model.untouched():
         return None
-    if not all(p.is_cpu for p in model.parameters()):
+    if not all(map(native.plain, model.parameters())):
         return None
     function = step.function(model.dtype)
     return None if function is None else Bound(model, step, function, kept)

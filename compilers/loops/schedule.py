@@ -19,7 +19,7 @@ from ssir.ir.graph import Graph, Node
 _WORK = {"exp": 12, "sigmoid": 16, "tanh": 20}  # operations of a function that is not one of the machine
 _LEAST = 16
 """An axis that is shorter is not shared by threads, unless what is computed along it is large: everyone computes all of it."""
-_LARGE = 4096
+_LARGE = 2048
 MANY = 256  # slots of a register that grows
 
 Lags = tuple[tuple[str, int], ...]

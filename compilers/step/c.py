@@ -74,6 +74,7 @@ class _Writer:
     frames: dict[str, _Frame] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     groups: tuple[int | None, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
     def written(self, graph: Graph) -> Step:
         graphs = dict(_bodies(graph, ""))
@@ -100,7 +101,12 @@ class _Writer:
         return region.body[slots].type.axes[0].size
 
     def function(self, where: str) -> str:
-        return f"{self.name}_{re.sub('[^A-Za-z0-9]+', '_', where).strip('_') or 'model'}"
+        """The name of the function of a graph."""
+        if where not in self.names:
+            plain = f"{self.name}_{re.sub('[^A-Za-z0-9]+', '_', where).strip('_') or 'model'}"
+            same = sum(name == plain or name.startswith(f"{plain}__") for name in self.names.values())
+            self.names[where] = f"{plain}__{same}" if same else plain
+        return self.names[where]
 
 
 def _bodies(graph: Graph, where: str) -> Iterator[tuple[str, Graph]]:

@@ -21,8 +21,8 @@ from ssir.registry import registry
 
 SHORT = 16
 """A register of more entries is not moved at every step."""
-POSITION = "position"
-"""The column that holds the steps since the start, or the last reset."""
+POSITION = "/position"
+"""The column that holds the steps since the start, or the last reset: no node is called so."""
 _KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS, *COMPLEX, "solve"}
 
 

@@ -5,12 +5,14 @@ That it agrees with the meaning of every spec is the proof's (``decoded``); here
 
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import peft
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import ssir
 from ssir.bench import _sized
@@ -241,6 +243,66 @@ def test_torch_steps_where_somebody_watches_or_there_are_many_sequences() -> Non
     handle.remove()
     assert seen == ["hook"]
     assert model.step(x[:3, 0])[1].packed is None  # gradients
+
+
+class _Twice(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given: Any) -> Any:
+        found = self.inner(*given)
+        return 2 * found
+
+
+def _replaced(model: Model) -> None:
+    path = next(name for name, one in model.named_modules() if type(one).__name__ == "Linear")
+    outer, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(outer), leaf, _Twice(model.get_submodule(path)))
+
+
+def _wrapped(model: Model) -> None:
+    layers = next(one for one in model.modules() if isinstance(one, nn.ModuleList))
+    layers[0] = _Twice(layers[0])
+
+
+def _patched(model: Model) -> None:
+    part = next(one for one in model.modules() if type(one).__name__ == "Linear")
+    before = part.forward
+    part.forward = lambda x: 2 * before(x)
+
+
+class _Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def _parametrised(model: Model) -> None:
+    part = next(one for one in model.modules() if type(one).__name__ == "Linear")
+    parametrize.register_parametrization(part, "weight", _Doubled())
+
+
+def _adapted(model: Model) -> None:
+    config = peft.LoraConfig(target_modules=r".*\.z", r=2, init_lora_weights=False)
+    peft.inject_adapter_in_model(config, model)
+
+
+@pytest.mark.parametrize("change", [_replaced, _wrapped, _patched, _parametrised, _adapted])
+def test_what_somebody_has_put_into_a_model_is_called(change: Callable[[Model], None]) -> None:
+    model = ssir.compile(small("mamba"), dtype=torch.float64)
+    xs = inputs(model.graph, 2, 3)
+    before, _ = model(*xs)
+    change(model)
+    model.double()
+    with torch.no_grad():
+        whole, _ = model(*xs)
+        assert (whole - before).abs().max() > 1e-6
+        with model.frozen():
+            state: State | None = None
+            for t in range(3):
+                y, state = model.step(*at(model.graph, xs, t), state=state)
+                assert state.packed is None
+    torch.testing.assert_close(y, whole[:, -1], rtol=1e-9, atol=1e-11)
 
 
 def test_without_a_compiler_torch_steps(monkeypatch: pytest.MonkeyPatch) -> None:
