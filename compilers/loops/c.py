@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import prod
 
 from ssir.compilers.loops.nests import Nests
+from ssir.compilers.loops.phases import Product
 from ssir.compilers.loops.region import Memory, Result
-from ssir.compilers.loops.schedule import Product
 from ssir.compilers.loops.spelling import literal
 from ssir.ir.graph import Graph
 

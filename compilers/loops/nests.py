@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
+from ssir.compilers.loops.phases import Lags, Layers, Nest, Product, Solve, lags_of
 from ssir.compilers.loops.region import Memory, Unfit
-from ssir.compilers.loops.schedule import MANY, Lags, Layers, Nest, Product, Schedule, Solve, lags_of
+from ssir.compilers.loops.schedule import MANY, Schedule
 from ssir.compilers.loops.spelling import REDUCED, SPELLED, VIEWS, literal
 from ssir.ir.graph import Node
 

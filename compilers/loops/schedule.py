@@ -8,10 +8,10 @@ axis of a phase, and waits for the others before it reads what they have written
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 
+from ssir.compilers.loops.phases import Buffer, Extent, Lags, Layers, Nest, Phase, Product, Solve, lags_of
 from ssir.compilers.loops.region import Memory, Result, Room, Unfit, by_matrix
 from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, SPELLED, VIEWS
 from ssir.ir.graph import Graph, Node
@@ -21,93 +21,6 @@ _LEAST = 16
 """An axis that is shorter is not shared by threads, unless what is computed along it is large: everyone computes all of it."""
 _LARGE = 2048
 MANY = 256  # slots of a register that grows
-
-Lags = tuple[tuple[str, int], ...]
-"""By axis whose slots may be absent, the inputs by which they lag, as in a type."""
-
-
-@dataclass
-class Nest:
-    """Loops over axes, the last of which may be summed ``over``. ``nodes``: what is computed inside, in order."""
-
-    axes: tuple[str, ...]
-    nodes: list[str] = field(default_factory=list)
-    over: tuple[str, ...] = ()
-    lags: Lags = ()
-    partition: str | None = None
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        return self.axes[: len(self.axes) - len(self.over)]
-
-
-@dataclass
-class Product:
-    """A product with a constant matrix: its axes in the result (``per`` and ``out``), and those summed over. ``strides``: of the matrix,
-    along each of ``per``, all of ``out`` and all of ``over``; ``packed``: where it stands among the packed ones. ``chosen``: a value along the
-    first of ``per``; where it is zero the result is, and the matrix is not read."""
-
-    node: str
-    matrix: str
-    operand: str
-    per: tuple[str, ...]
-    out: tuple[str, ...]
-    over: tuple[str, ...]
-    strides: tuple[list[int], int, int]
-    results: int
-    inner: int
-    packed: int
-    partition: str | None = None
-    chosen: str | None = None
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (*self.per, *self.out)
-
-
-@dataclass
-class Layers:
-    """The layers of a stack, one after another. ``values``: what goes in; ``results``: what comes out, as nodes of the body."""
-
-    node: str
-    values: tuple[str, ...]
-    results: tuple[str, ...]
-    axes: tuple[str, ...] = ()
-    over: tuple[str, ...] = ()
-    partition: None = None
-
-
-@dataclass
-class Solve:
-    """The solution of a system of equations, with a place to work on its matrix. Everyone computes all of it."""
-
-    node: str
-    matrix: str
-    right: str
-    size: int
-    columns: int
-    axes: tuple[str, ...]
-    over: tuple[str, ...] = ()
-    partition: None = None
-
-    @property
-    def place(self) -> str:
-        return f"{self.node}.work"
-
-
-Phase = Nest | Product | Layers | Solve
-
-
-@dataclass
-class Buffer:
-    """Where a value lies between phases: [ROWS][axes], per member of the team if it is private; twice if others read it. ``at``: where it
-    begins, as C."""
-
-    axes: tuple[str, ...]
-    phase: int
-    private: bool = False
-    twice: bool = False
-    at: str = "0"
 
 
 class Schedule:
@@ -572,33 +485,3 @@ def _adjacent(axes: Sequence[str], together: Sequence[str]) -> tuple[str, ...]:
     at = min(axes.index(name) for name in together)
     before = [name for name in axes[:at] if name not in together]
     return (*before, *together, *(name for name in axes[at:] if name not in together))
-
-
-@dataclass(frozen=True)
-class Extent:
-    """A count of numbers: some, and so many for every entry that registers have room for."""
-
-    fixed: int = 0
-    grown: int = 0
-
-    def __add__(self, other: Extent) -> Extent:
-        return Extent(self.fixed + other.fixed, self.grown + other.grown)
-
-    def __mul__(self, by: int) -> Extent:
-        return Extent(self.fixed * by, self.grown * by)
-
-    def __str__(self) -> str:
-        """As C."""
-        if not self.grown:
-            return str(self.fixed)
-        return f"({self.fixed} + {self.grown} * room)" if self.fixed else f"{self.grown} * room"
-
-
-def lags_of(body: Graph, node: Node) -> Lags:
-    """The lags of the axes that a node is computed over, those that it sums up included."""
-    found = dict(node.type.absent)
-    if node.op in REDUCED:
-        for one in node.inputs:
-            for axis, lag in body[one].type.absent:
-                found[axis] = max(lag, found.get(axis, lag))
-    return tuple(sorted(found.items()))

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ssir.compilers.loops.nests import Nests
+from ssir.compilers.loops.phases import Extent, Layers, Product
 from ssir.compilers.loops.region import Region, Unfit
-from ssir.compilers.loops.schedule import Extent, Layers, Product
 from ssir.compilers.step.region import POSITION, step_region
 from ssir.ir.graph import Graph, Node
 
