@@ -455,7 +455,7 @@ class Schedule:
 
     def align(self, axis: str) -> str:
         """Where parts of an axis begin: at whole vectors, where it is the one that runs fastest; of a short one only if products must."""
-        fastest = any(axes[-1:] == (axis,) for axes in self._layouts(self.sizes[axis] >= _LEAST * 4))
+        fastest = any(axes[-1:] == (axis,) for axes in self._layouts(self.again or self.sizes[axis] >= _LEAST * 4))
         return "LANES" if fastest else "1"
 
     def _layouts(self, nests: bool) -> Iterator[tuple[str, ...]]:
