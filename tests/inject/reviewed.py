@@ -137,6 +137,27 @@ FAULTS = (
         "    if (team >= 1) return;",
     ),
     Fault(
+        "step",
+        "compilers/kernels/step.py",
+        "two continuations of a state write the same entries",
+        "        if free == n:\n",
+        "        if free >= n:\n",
+    ),
+    Fault(
+        "step",
+        "compilers/kernels/module.py",
+        "what somebody has put into a model is not called in a native step",
+        "            if not plain((top if path in self.SHARED else self).part(path), kind):\n",
+        "            if not (top if path in self.SHARED else self).part(path):\n",
+    ),
+    Fault(
+        "loops",
+        "compilers/loops/nests.py",
+        "slots that are not there yet are visited",
+        'return f"min64({size}, position[r] + {1 - lags[axis]})" if axis in lags else size',
+        "return size",
+    ),
+    Fault(
         "reference",
         "ssir/reference/interpreter.py",
         "a rotation of the state turns back",

@@ -104,15 +104,34 @@ ROOMS: Mapping[str, Room] = {
     ),
     "loops": Room(
         ("compilers/loops/*.py", "compilers/kernels/loops.py", "compilers/torch/cells.py", "ssir/ir/builder.py"),
-        ("tests/compilers/loops", "tests/compilers/test_forms.py"),
+        ("tests/compilers/loops", "tests/runtime/test_native_step.py", "tests/compilers/test_forms.py"),
         _WORDS,
+    ),
+    "step": Room(
+        ("compilers/step/*.py", "compilers/kernels/step.py", "compilers/torch/steps.py", "compilers/c/program.py"),
+        ("tests/runtime/test_native_step.py", "tests/compilers/c"),
     ),
     "native": Room(
         ("compilers/kernels/*.c", "compilers/kernels/*.h"),
-        ("tests/compilers/test_threads.py", "tests/compilers/loops", "tests/compilers/kernels"),
+        (
+            "tests/compilers/test_threads.py",
+            "tests/compilers/loops",
+            "tests/compilers/kernels",
+            "tests/runtime/test_native_step.py",
+            "tests/compilers/c",
+        ),
     ),
 }
-_NOT_KERNELS = {"memory.py", "clock.py", "operations.py", "module.py", "native.py", "loops.py", "__init__.py"}
+_NOT_KERNELS = {
+    "memory.py",
+    "clock.py",
+    "operations.py",
+    "module.py",
+    "native.py",
+    "loops.py",
+    "step.py",
+    "__init__.py",
+}
 
 
 def files(name: str, root: Path = ROOT) -> list[Path]:
