@@ -6,6 +6,7 @@ That it agrees with the meaning of every spec is the proof's (``decoded``); here
 import resource
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import peft
@@ -91,12 +92,13 @@ def test_what_runs_in_torch_says_why(name: str) -> None:
 def test_two_continuations_of_a_state_do_not_see_each_other(name: str) -> None:
     model = ssir.compile(small(name), dtype=torch.float64)
     xs, others = inputs(model.graph, 2, 12), inputs(model.graph, 2, 12, seed=1)
-    _, state = decode(model, xs, 0, 4, None)
-    before = state.fork()
-    one, two = state, state
-    for t in range(4, 12):
-        y, one = decode(model, xs, t, t + 1, one)
-        z, two = decode(model, others, t, t + 1, two)
+    with model.frozen():  # one of them goes on in the buffers of the state
+        _, state = decode(model, xs, 0, 4, None)
+        before = state.fork()
+        one, two = state, state
+        for t in range(4, 12):
+            y, one = decode(model, xs, t, t + 1, one)
+            z, two = decode(model, others, t, t + 1, two)
     same(state, before)
     with torch.no_grad():
         for ys, end, last in ((xs, one, y), (others, two, z)):
@@ -128,15 +130,17 @@ def test_threads_that_continue_one_state_do_not_see_each_other() -> None:
     for _ in range(3):
         found: dict[int, Tensor] = {}
 
-        def run(i: int, found: dict[int, Tensor] = found) -> None:
+        def run(i: int, start: State, found: dict[int, Tensor] = found) -> None:
             torch.set_num_threads(1)
             found[i] = decode(model, xs[i], 3, 20, start)[0][-1]
 
-        threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with model.frozen():
+            _, shared = decode(model, xs[0], 0, 3, None)
+            threads = [threading.Thread(target=copy_context().run, args=(run, i, shared)) for i in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         for i in range(4):
             torch.testing.assert_close(found[i], wanted[i], rtol=1e-9, atol=1e-12)
 
