@@ -180,7 +180,8 @@ class Bound:
             for x, kind in zip(values, self._kinds, strict=True)
         ]
         results = [arena.new_empty(batch, *axes) for axes in self._results]
-        scratch = self._room(0 if rooms is None or None not in self.step.groups else rooms.room[0])
+        grows = None in self.step.groups
+        scratch = self._room(rooms.room[self.step.groups.index(None)] if rooms is not None and grows else 0)
         position = packed.position
         fault = self._function(
             self._at,
