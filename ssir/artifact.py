@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +33,7 @@ from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.weights import own_tensors, with_weights
 from ssir.compilers.torch.lower import RUNTIME, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
+from ssir.folder import written
 from ssir.ir.graph import Graph
 from ssir.ir.text import render
 from ssir.spec.load import Spec
@@ -63,14 +63,7 @@ def save(model: Model | GraphModel | Program, directory: str | os.PathLike[str],
     if isinstance(model, Program):
         return model.save(directory, force)
     model = model.model if isinstance(model, GraphModel) else model
-    target = Path(directory)
-    if target.exists() and not force:
-        raise UsageError(f"`{target}` is there already; `--force` replaces it")
-    if target.exists() and not (target / "manifest.json").is_file():
-        raise UsageError(f"`{target}` is no artifact, so it is not replaced")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with written(directory, force, "manifest.json", "artifact") as made:
         _fill(model, made)
         manifest = {
             "format": FORMAT,
@@ -79,17 +72,7 @@ def save(model: Model | GraphModel | Program, directory: str | os.PathLike[str],
             "files": {name: _hash(made / name) for name in _files(made)},
         }
         _write(made / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
-        made.chmod(0o755)
-        if target.exists():
-            old = made.with_name(f"{made.name}-old")
-            target.rename(old)
-            made.rename(target)
-            shutil.rmtree(old)
-        else:
-            made.rename(target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return target
+    return Path(directory)
 
 
 def open(directory: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -23,9 +21,11 @@ from torch import Tensor
 from ssir.api import to_torch
 from ssir.compilers.kernels.clock import Time
 from ssir.compilers.kernels.module import Body, Model, Run
+from ssir.compilers.kernels.step import plain
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import GROUP, Kept, Step, Value, print_step
 from ssir.errors import UsageError
+from ssir.folder import written
 from ssir.spec.load import Spec
 
 _HEADERS = ("common.h", "team.h", "functions.h", "products.h", "step.h")
@@ -45,30 +45,13 @@ class Program:
     def save(self, directory: str | os.PathLike[str], force: bool = False, int8: bool = False) -> Path:
         """Write model.c, model.h, NAME.weights and a Makefile, all or nothing. int8: matrices as whole numbers of 8 bits, groups of 32 with a
         scale. Raises UsageError if the folder is there already (unless ``force``), or if the step cannot be written as C."""
-        target = Path(directory)
-        if target.exists() and not force:
-            raise UsageError(f"`{target}` is there already; `--force` replaces it")
-        if target.exists() and not (target / "model.c").is_file():
-            raise UsageError(f"`{target}` is no C program of SSIR, so it is not replaced")
-        texts, weights = _written(self.model, int8)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
+        with written(directory, force, "model.c", "C program of SSIR") as made:
+            texts, weights = _written(self.model, int8)
             for name, text in texts.items():
                 (made / name).write_text(text, "utf-8")
             with (made / f"{_name(self.spec)}.weights").open("wb") as file:
                 file.writelines(weights)
-            made.chmod(0o755)
-            if target.exists():
-                old = made.with_name(f"{made.name}-old")
-                target.rename(old)
-                made.rename(target)
-                shutil.rmtree(old)
-            else:
-                made.rename(target)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-        return target
+        return Path(directory)
 
 
 def to_c(
@@ -160,12 +143,12 @@ def _written(model: Model, int8: bool) -> tuple[dict[str, str], list[bytes]]:
         run = Run(model, Time(1, None, None, None, model.dtype, model.device), {}, {}, True, None)
         for kept, body, call in _bodies(model, step, run, ""):
             for x, narrow in zip(body._natives(call), kept.narrow, strict=True):
-                constants.append(file.add(_plain(x, model.dtype), narrow is not None))
+                constants.append(file.add(plain(x, model.dtype), narrow is not None))
             for states, sizes in kept.memories:
                 memories.append(prod(sizes))
-                initial.append(_plain(start[call.at + states[0]], model.dtype).flatten())
+                initial.append(plain(start[call.at + states[0]], model.dtype).flatten())
             for state, group, sizes in kept.rooms:
-                entries = _plain(start[call.at + state], model.dtype)
+                entries = plain(start[call.at + state], model.dtype)
                 rooms.append((group, prod(sizes), file.add(entries) if bool(entries.any()) else -1))
         initial_at = file.add(torch.cat(initial) if initial else torch.zeros(0))
     values: dict[str, object] = {
@@ -208,11 +191,6 @@ def _written(model: Model, int8: bool) -> tuple[dict[str, str], list[bytes]]:
         "Makefile": _filled("Makefile.txt", values),
     }
     return texts, file.pieces
-
-
-def _plain(x: Tensor | float, dtype: torch.dtype) -> Tensor:
-    x = torch.as_tensor(x).detach()
-    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).to(dtype).contiguous()
 
 
 def _list(numbers: Iterable[int]) -> str:

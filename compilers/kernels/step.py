@@ -7,7 +7,7 @@ tensors are made when somebody asks for them.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from .state import State
 
 if TYPE_CHECKING:
     from .frozen import Kept
-    from .module import Body, Model
+    from .module import Body, Model, Run
 
 ROWS = 8
 """More sequences than that go through torch: there a weight is read once for all of them."""
@@ -99,7 +99,7 @@ class Packed:
         """The state as it is read."""
         layout = self.bound.layout
         for names, sizes, at in layout.memories:
-            whole = self.arena[at * self.batch : (at + prod(sizes)) * self.batch].view(self.batch, *sizes)
+            whole = layout.view(self.arena, self.batch, sizes, at)
             for name in names:
                 yield name, torch.view_as_complex(whole) if name in layout.complex else whole
         for k, (name, group, _) in enumerate(layout.rooms):
@@ -113,25 +113,21 @@ class Packed:
 class Layout:
     """Where the memories of a model lie: names, sizes and place of each, and all registers with room for more."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, calls: Sequence[tuple[Body, Run]]) -> None:
         self.memories: list[tuple[tuple[str, ...], tuple[int, ...], int]] = []
         self.rooms: list[tuple[str, int, tuple[int, ...]]] = []
         self.complex = {name for name, memory in model.signature.memories.items() if memory.dtype.is_complex}
         self.numbers = 0
-        for at, own in _owned(model, ""):
-            for names, sizes in own.memories:
-                self.memories.append((tuple(at + name for name in names), sizes, self.numbers))
+        for body, run in calls:
+            assert body.OWN is not None
+            for names, sizes in body.OWN.memories:
+                self.memories.append((tuple(run.at + name for name in names), sizes, self.numbers))
                 self.numbers += prod(sizes)
-            self.rooms += [(at + name, group, sizes) for name, group, sizes in own.rooms]
+            self.rooms += [(run.at + name, group, sizes) for name, group, sizes in body.OWN.rooms]
 
-
-def _owned(body: Body, at: str) -> Iterator[tuple[str, Own]]:
-    """What the step of a body keeps, then that of its layers, in the order of the C function."""
-    assert body.OWN is not None
-    yield at, body.OWN
-    for path in body.LAYERS:
-        for i, _, layer in body.layers(path):
-            yield from _owned(layer, f"{at}{path}.{i}.")  # type: ignore[arg-type]
+    def view(self, arena: Tensor, batch: int, sizes: tuple[int, ...], at: int) -> Tensor:
+        """A memory among all: [B, *sizes]."""
+        return arena[at * batch : (at + prod(sizes)) * batch].view(batch, *sizes)
 
 
 class Bound:
@@ -144,10 +140,11 @@ class Bound:
         self.step, self.model, self._function = step, model, function
         count = 8 + len(model.INPUTS) + len(model.OUTPUTS) + 2 * len(step.groups)
         function.argtypes = [ctypes.c_int64] * count
-        self.layout = Layout(model)
         self.dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
         run = Run(model, Time(1, None, None, None, model.dtype, model.device), {}, {}, True, kept)
-        self._constants = [_plain(x, self.dtype) for x in _constants(model, run)]
+        calls = list(_calls(model, run))
+        self.layout = Layout(model, calls)
+        self._constants = [plain(x, self.dtype) for body, one in calls for x in body._natives(one)]
         table = torch.tensor([x.data_ptr() for x in self._constants], dtype=torch.int64)
         self._table, self._at = table, table.data_ptr()
         self._scratch: list[Tensor] = []
@@ -226,7 +223,7 @@ class Bound:
         for names, sizes, at in layout.memories:
             x = state[names[0]]
             own = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-            arena[at * batch : (at + prod(sizes)) * batch].view(batch, *sizes).copy_(own)
+            layout.view(arena, batch, sizes, at).copy_(own)
         rooms = None
         if layout.rooms:
             used = [-1] * len(self.step.groups)
@@ -235,13 +232,7 @@ class Bound:
                 if used[group] not in (-1, entries):
                     return None
                 used[group] = entries
-            room = tuple(max(_LEAST, 2 * entries) for entries in used)
-            buffers = []
-            for name, group, sizes in layout.rooms:
-                buffer = arena.new_empty(batch, room[group], *sizes)
-                buffer[:, : used[group]] = state[name]
-                buffers.append(buffer)
-            rooms = Rooms(buffers, tuple(used), room)
+            rooms = self._roomy(batch, used, (state[name] for name, _, _ in layout.rooms))
         position = None
         if self.step.position:
             position = state["position"].clone()
@@ -251,13 +242,19 @@ class Bound:
         """The same entries in buffers of their own, with room for as many again."""
         used = [first + n for first in rooms.first]
         kept = [have if size is None else min(have, size) for have, size in zip(used, self.step.groups, strict=True)]
-        room = tuple(max(_LEAST, 2 * entries) for entries in kept)
+        ends = ((kept[group], used[group]) for _, group, _ in self.layout.rooms)
+        entries = (old[:, end - some : end] for old, (some, end) in zip(rooms.buffers, ends, strict=True))
+        return self._roomy(batch, kept, entries)
+
+    def _roomy(self, batch: int, used: Sequence[int], entries: Iterable[Tensor]) -> Rooms:
+        """Buffers that hold these entries, of each group so many, with room for as many again."""
+        room = tuple(max(_LEAST, 2 * count) for count in used)
         buffers = []
-        for old, (_, group, sizes) in zip(rooms.buffers, self.layout.rooms, strict=True):
-            buffer = old.new_empty(batch, room[group], *sizes)
-            buffer[:, : kept[group]] = old[:, used[group] - kept[group] : used[group]]
+        for kept, (_, group, sizes) in zip(entries, self.layout.rooms, strict=True):
+            buffer = torch.empty(batch, room[group], *sizes, dtype=self.dtype)
+            buffer[:, : used[group]] = kept
             buffers.append(buffer)
-        return Rooms(buffers, tuple(kept), room)
+        return Rooms(buffers, tuple(used), room)
 
 
 def bind(model: Model, kept: Kept) -> Bound | None:
@@ -272,14 +269,15 @@ def bind(model: Model, kept: Kept) -> Bound | None:
     return None if function is None else Bound(model, step, function, kept)
 
 
-def _constants(body: Body, run: Any) -> Iterator[Tensor | float]:
-    """What only parameters decide, in the order of the C function."""
-    yield from body._natives(run)
+def _calls(body: Body, run: Run) -> Iterator[tuple[Body, Run]]:
+    """A body and all layers in it, each with the call that computes it, in the order of the C function."""
+    yield body, run
     for path in body.LAYERS:
         for i, _, layer in body.layers(path):
-            yield from _constants(layer, run.inside(path, i))  # type: ignore[arg-type]
+            yield from _calls(layer, run.inside(path, i))  # type: ignore[arg-type]
 
 
-def _plain(x: Tensor | float, dtype: torch.dtype) -> Tensor:
+def plain(x: Tensor | float, dtype: torch.dtype) -> Tensor:
+    """A constant as C reads it: in one piece, complex numbers as pairs."""
     x = torch.as_tensor(x).detach()
     return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).to(dtype).contiguous()

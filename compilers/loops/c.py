@@ -210,10 +210,12 @@ class _Frame(Nests):
             return f"result{k} + ((row0 + r) * T + t) * {size}", "="
         return f"sum{k} + block * {size}", "+="
 
-    def product_call(self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str) -> list[str]:
+    def product_call(
+        self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str, rows: str = "rows"
+    ) -> list[str]:
         _, out, over = phase.strides
         w, packed = self._places(phase)
-        behind = f"{x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, rows"
+        behind = f"{x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, {rows}"
         return [
             f"if (packed) product({packed}, {behind});",
             f"else product_few({w}, {out}, {over}, {behind});",

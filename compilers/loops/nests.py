@@ -51,8 +51,10 @@ class Nests(Schedule):
         """The pointer to which a row of a result, or sum, is written, and the sign that does it."""
 
     @abstractmethod
-    def product_call(self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str) -> list[str]:
-        """The call of a product with a matrix for all rows."""
+    def product_call(
+        self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str, rows: str = "rows"
+    ) -> list[str]:
+        """The call of a product with a matrix for so many rows."""
 
     def handed_out(self, name: str, axes: Sequence[str], once: str = "") -> list[str]:
         """What else becomes of a product or sum, whose buffer has these axes: text inside loops over them."""
@@ -127,13 +129,13 @@ class Nests(Schedule):
         assert phase.chosen is not None
         row = self.row(phase.axes)
         at = f"({self.base(phase.chosen)})[r * {self.row_of(phase.chosen)} + {self.index[phase.per[0]]}]"
-        call = self.product_call(phase, f"{x} + r * {x_stride}", x_stride, f"{y} + r * {row}", row, own)
+        call = self.product_call(phase, f"{x} + r * {x_stride}", x_stride, "to", row, "own_part", "1")
         return [
             "for (int64_t r = 0; r < rows; r++) {",
             f"    const range_t own_part = {own};",
             f"    REAL *to = {y} + r * {row};",
             f"    if ({at} == 0) {{ for (int64_t i = own_part.from; i < own_part.to; i++) to[i] = 0; continue; }}",
-            *(f"    {line.replace(', rows);', ', 1);')}" for line in call),
+            *(f"    {line}" for line in call),
             "}",
         ]
 
@@ -237,12 +239,14 @@ class Nests(Schedule):
             found, behind = self._store(kind, name, index, i, phase)
             inner += found
             after += behind
-        lines = [*self.pointers.values(), *self._loops(phase, fast, inner, sums), *after]
+        lines = [*self.pointers.values(), *self._loops(phase, fast, run, inner, sums), *after]
         return ["for (int64_t r = 0; r < rows; r++) {", *(f"    {line}" for line in lines), "}"]
 
-    def _loops(self, phase: Nest, fast: str | None, inner: list[str], sums: list[tuple[str, str]]) -> list[str]:
+    def _loops(
+        self, phase: Nest, fast: str | None, run: bool, inner: list[str], sums: list[tuple[str, str]]
+    ) -> list[str]:
         """The loops of a nest around what is computed inside; sums, as place and start, stay in variables where the fastest loop runs over
-        them, and else where they end up."""
+        them (``run``: as terms), and else where they end up."""
         lags, partition = phase.lags, phase.partition
         if not phase.over:
             axes = [*(axis for axis in phase.axes if axis != fast), *([] if fast is None else [fast])]
@@ -251,7 +255,7 @@ class Nests(Schedule):
         mine = " && rank == 0" if partition is None else ""
         closed = [line for name in summed for line in self.handed_out(name, self.axes_of(name), mine)]
         added = all(REDUCED[self.body[name].op][1] == REDUCED["sum"][1] for name in summed)
-        if self._is_run(phase, fast):
+        if run:
             assert fast is not None
             opened = [f"REAL s{n}[{self.sizes[fast]}];" for n in range(len(sums))]
             whole = self.looped([fast], None, inner, "#pragma omp simd", lags)

@@ -76,6 +76,11 @@ class Solve:
     partition: None = None
 
     @property
+    def values(self) -> tuple[str, str]:
+        """What goes in."""
+        return self.matrix, self.right
+
+    @property
     def place(self) -> str:
         return f"{self.node}.work"
 

@@ -211,6 +211,10 @@ class Maker:
             raise Unfit(f"`{node.name}` is complex")
         if node.type.absent:
             raise Unfit(f"slots of `{node.name}` may be absent")
+        return self._written(node, operation(node.op).gradient is not None)
+
+    def _written(self, node: Node, known: bool) -> Value:
+        """A node in few operations; ``known``: whether its own is one of them."""
         match node.op:
             case "state":
                 return self._read(node)
@@ -220,8 +224,7 @@ class Maker:
                 return self._norm(node)
             case "softmax":
                 return self._softmax(node)
-        op = operation(node.op)
-        if op.gradient is None:
+        if not known:
             raise Unfit(f"`{node.name}` is a `{node.op}`")
         return self.b(node.op, *map(self.value, node.inputs), name=short_name(node.name), **node.attrs)
 

@@ -297,12 +297,8 @@ class Schedule:
         """What a phase reads of other phases or of the step before: the value, and by axis of it the axis of the phase that runs along it
         ("" where it is none)."""
         phase = self.phases[i]
-        if isinstance(phase, Layers):
+        if isinstance(phase, Layers | Solve):
             for one in phase.values:
-                yield one, dict.fromkeys(self.axes_of(one), "")
-            return
-        if isinstance(phase, Solve):
-            for one in (phase.matrix, phase.right):
                 yield one, dict.fromkeys(self.axes_of(one), "")
             return
         if isinstance(phase, Product):

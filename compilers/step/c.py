@@ -262,14 +262,16 @@ class _Frame(Nests):
         axes = self.results[k].axes
         return f"out{k} + r * {self.row(axes) if self.where else prod(self.sizes[n] for n in axes)}", "="
 
-    def product_call(self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str) -> list[str]:
+    def product_call(
+        self, phase: Product, x: str, x_stride: str, y: str, y_stride: str, own: str, rows: str = "rows"
+    ) -> list[str]:
         _, out, over = phase.strides
         k, along = self.constants.index(phase.matrix), self.along(phase)
         w = f"constant{k}{along}"
         if self._narrow(phase.matrix) is not None:
             scale = f"scale{k}{f' + (0{along}) / GROUP' if along else ''}"
-            return [f"product_int8({w}, {scale}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, rows);"]
-        return [f"product_once({w}, {out}, {over}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, rows);"]
+            return [f"product_int8({w}, {scale}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, {rows});"]
+        return [f"product_once({w}, {out}, {over}, {x}, {x_stride}, {y}, {y_stride}, {phase.inner}, {own}, {rows});"]
 
     # Text.
 

@@ -141,18 +141,8 @@ class _Maker(Maker):
             case "part":
                 stack = self.value(node.inputs[0])
                 return b.declared(node.name, "part", [stack], node.attrs, node.type)
-            case "state":
-                return self._read(node)
-            case "linear":
-                return self._linear(node)
-            case "rms_norm" | "layer_norm" | "l2_norm":
-                return self._norm(node)
-            case "softmax":
-                return self._softmax(node)
         expand = getattr(registry.get("op", node.op), "expand", None)
         if expand is not None:
             found: Value = expand(b, node, *map(self.value, node.inputs))
             return found
-        if node.op not in _KNOWN:
-            raise Unfit(f"`{node.name}` is a `{node.op}`")
-        return b(node.op, *map(self.value, node.inputs), name=short_name(node.name), **node.attrs)
+        return self._written(node, node.op in _KNOWN)
