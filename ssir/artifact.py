@@ -31,7 +31,7 @@ from ssir.compilers.c.program import Program
 from ssir.compilers.cuda_graph import GraphModel
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.weights import own_tensors, with_weights
-from ssir.compilers.torch.lower import RUNTIME, runtime_modules, write
+from ssir.compilers.torch.lower import RUNTIME, is_core, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.folder import written
 from ssir.ir.graph import Graph
@@ -124,7 +124,7 @@ def _fill(model: Model, at: Path) -> None:
         if path.suffix in (".py", ".c", ".h"):
             shutil.copyfile(path, at / "runtime" / path.name)
     for name, module in runtime_modules(source):
-        if "." in name:
+        if not is_core(name):
             target = at.joinpath(*name.split(".")).with_suffix(".py")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module.__file__, target)

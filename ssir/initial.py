@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ssir.ir.graph import Graph, Node
+from ssir.reference.ops import FUNCTIONS
 from ssir.registry import registry
 from ssir.spec import expr as syntax
 
@@ -63,55 +63,6 @@ def _map(graph: Graph, node: Node) -> tuple[int, int]:
     return (node.type.axes[-1].size or 1 if node.type.axes else 1), 1
 
 
-_UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "neg": torch.neg,
-    "exp": torch.exp,
-    "expm1": torch.expm1,
-    "log": torch.log,
-    "log1p": torch.log1p,
-    "sqrt": torch.sqrt,
-    "rsqrt": torch.rsqrt,
-    "square": torch.square,
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "floor": torch.floor,
-    "ceil": torch.ceil,
-    "round": torch.round,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "tan": torch.tan,
-    "tanh": torch.tanh,
-    "arctan": torch.arctan,
-    "sigmoid": torch.sigmoid,
-    "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40),
-    "softplus_inverse": lambda x: x + torch.log(-torch.expm1(-x)),
-    "relu": torch.relu,
-    "elu": torch.nn.functional.elu,
-    "silu": torch.nn.functional.silu,
-    "gelu": torch.nn.functional.gelu,
-    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
-    "logsigmoid": torch.nn.functional.logsigmoid,
-    "erf": torch.erf,
-    "reciprocal": torch.reciprocal,
-}
-_BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "+": torch.add,
-    "-": torch.sub,
-    "*": torch.mul,
-    "/": torch.div,
-    "**": torch.pow,
-    "%": torch.remainder,
-}
-_COMPARE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "<": torch.lt,
-    "<=": torch.le,
-    ">": torch.gt,
-    ">=": torch.ge,
-    "==": torch.eq,
-    "!=": torch.ne,
-}
-
-
 def evaluate(tree: syntax.Expr, draw: Draw) -> Tensor:
     """The value of an initialiser, broadcastable to the parameter."""
     match tree:
@@ -121,11 +72,8 @@ def evaluate(tree: syntax.Expr, draw: Draw) -> Tensor:
             return _word(name, draw)
         case syntax.Unary(operand=operand):
             return -evaluate(operand, draw)
-        case syntax.Binary(op=op, left=left, right=right):
-            a, b = evaluate(left, draw), evaluate(right, draw)
-            return _BINARY[op](a, b)
-        case syntax.Compare(op=op, left=left, right=right):
-            return _COMPARE[op](evaluate(left, draw), evaluate(right, draw))
+        case syntax.Binary(op=op, left=left, right=right) | syntax.Compare(op=op, left=left, right=right):
+            return FUNCTIONS[syntax.OPERATIONS[op]](evaluate(left, draw), evaluate(right, draw))
         case syntax.Call(function="arange", args=(syntax.Name(id=axis),)):
             return _arange(axis, draw)
         case syntax.Call(function=function, args=args):
@@ -178,13 +126,9 @@ def _called(name: str, args: list[Tensor], draw: Draw) -> Tensor:
             for one in maps:
                 torch.nn.init.orthogonal_(one, generator=draw.generator)
             return gain * maps.reshape(draw.sizes)
-        case "maximum":
-            return torch.maximum(*args)
-        case "minimum":
-            return torch.minimum(*args)
-        case "where":
-            return torch.where(args[0].bool(), args[1], args[2])
-    if name in _UNARY:
-        return _UNARY[name](args[0])
+        case "softplus_inverse":
+            return args[0] + torch.log(-torch.expm1(-args[0]))
+    if name in FUNCTIONS:
+        return FUNCTIONS[name](*args)
     result: Tensor = registry.require("initializer", name)(draw, *args)
     return result

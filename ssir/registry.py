@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssir.errors import SSIRError, nearest
+
+if TYPE_CHECKING:
+    from ssir.ir.ops.elementwise import Elementwise
 
 GROUP = "ssir.plugins"
 KINDS = tuple("function op form fusion backend zoo renderer analysis importer initializer peer".split())
@@ -73,6 +76,13 @@ class Registry:
         self.add("function", name, call)
         if owns:
             self._owning.add(name)
+
+    def elementwise(self, one: Elementwise) -> None:
+        """Add an operation on entries, and the function of the language that calls it."""
+        from ssir.functions.elementwise import calling
+
+        self.function(calling(one.op))
+        self.add("op", one.op.name, one)
 
     def owns(self, name: str) -> bool:
         """Whether a function makes parameters or memories."""

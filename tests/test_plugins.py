@@ -166,6 +166,46 @@ def test_a_registry_knows_only_its_kinds() -> None:
         registry.add("flavour", "a", object())
 
 
+ADDED = """
+import torch
+import ssir
+
+spec = ssir.loads('''
+ssir: 1
+name: tiny
+dims: {n: 3}
+components:
+  main:
+    input: {x: [n]}
+    graph:
+      a: sigmoid(linear(x, n))
+      h: {state: [n], A: a, input: x}
+      m: tanh(x + 0.3 * sinh(delay(m)) + h)
+      y: m * sinh(x)
+    output: y
+main: main
+''')
+report = ssir.verify(spec)
+assert not (wrong := [row for row in report.worst() if not row.ok]), wrong
+model = ssir.compile(spec)
+print({state: found.form.name for (_, state), found in model.plan.chosen.items()})
+ssir.save(model, "artifact")
+x = torch.randn(2, 5, 3)
+assert torch.equal(ssir.open("artifact")(x)[0], model(x)[0])
+"""
+
+
+def test_a_function_and_a_form_are_added_by_a_file_each(tmp_path: Path) -> None:
+    """As docs/adding.md shows. The meaning judges both: over sequences, in steps, forwards and backwards, in native loops and native steps."""
+    page = (ROOT / "docs" / "adding.md").read_text()
+    for name in ("sinh", "pairs"):
+        (code,) = re.findall(rf"```python\n# {name}_plugin\.py\n(.*?)```", page, re.DOTALL)
+        installed(tmp_path, name, code)
+    out = run(ADDED, tmp_path, ROOT)
+    assert "'h': 'paired'" in out
+    assert "'m': 'compiled loop'" in out
+
+
 RAISES = """
 def register(registry):
     registry.function(boom)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ssir.compilers.loops.phases import Lags, Layers, Nest, Product, Solve, lags_of
 from ssir.compilers.loops.region import Memory, Unfit
 from ssir.compilers.loops.schedule import MANY, Schedule
-from ssir.compilers.loops.spelling import REDUCED, SPELLED, VIEWS, literal
+from ssir.compilers.loops.spelling import REDUCED, VIEWS, literal, spelled
 from ssir.ir.graph import Node
 
 _RUN = 256
@@ -442,7 +442,9 @@ class Nests(Schedule):
                     start += size
                     cases.append((f"{at} < {start}", self.ref(one, inside, i)))
                 return _choice(cases)
-        return SPELLED[node.op].format(*(self.ref(one, index, i) for one in node.inputs))
+        text = spelled(node.op)
+        assert text is not None, "the schedule takes nothing that has no spelling"
+        return text.format(*(self.ref(one, index, i) for one in node.inputs))
 
     def _summand(self, node: Node, index: Mapping[str, str], i: int) -> str:
         value = " * ".join(self.ref(one, index, i) for one in node.inputs)

@@ -13,10 +13,10 @@ from math import prod
 
 from ssir.compilers.loops.phases import Buffer, Extent, Lags, Layers, Nest, Phase, Product, Solve, lags_of
 from ssir.compilers.loops.region import Memory, Result, Room, Unfit, by_matrix
-from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, SPELLED, VIEWS
+from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, VIEWS, spelled
 from ssir.ir.graph import Graph, Node
+from ssir.ir.ops import operation
 
-_WORK = {"exp": 12, "sigmoid": 16, "tanh": 20}  # operations of a function that is not one of the machine
 _LEAST = 16
 """An axis that is shorter is not shared by threads, unless what is computed along it is large: everyone computes all of it."""
 _LARGE = 2048
@@ -94,7 +94,7 @@ class Schedule:
             self.phase_of[node.name] = len(self.phases)
             self.phases.append(product)
             return
-        if node.op not in SPELLED and node.op not in REDUCED and node.op not in JOINED:
+        if not spelled(node.op) and node.op not in REDUCED and node.op not in JOINED:
             raise Unfit(f"`{node.op}` is not spelled in C")
         over = tuple(node.attrs["over"]) if node.op in REDUCED else ()
         # What is joined is read at other places than those that the nest is at, and so is what is looked up.
@@ -231,7 +231,7 @@ class Schedule:
     def _handed(self, name: str) -> str:
         """What hands a value on: itself, if it is computed in a nest, or a copy."""
         node = self.body[name]
-        return name if node.op in SPELLED or node.op in JOINED else f"{name}.stored"
+        return name if spelled(node.op) or node.op in JOINED else f"{name}.stored"
 
     def _hand_on(self, name: str) -> int:
         """The phase that hands a value on."""
@@ -472,7 +472,7 @@ class Schedule:
             elif isinstance(phase, Solve):
                 total += phase.size**2 * (phase.size // 3 + phase.columns)
             elif isinstance(phase, Nest):
-                total += size * sum(_WORK.get(self.body[n].op, 1) if n in self.body.nodes else 1 for n in phase.nodes)
+                total += size * sum(operation(self.body[n].op).work if n in self.body.nodes else 1 for n in phase.nodes)
         return total
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isinf, isnan
 
-SPELLED: Mapping[str, str] = {
+from ssir.ir.ops import TABLE
+from ssir.registry import registry
+
+SPELLED: Mapping[str, str] = {  # elementwise operations of the core
     "neg": "(-{0})",
     "square": "({0} * {0})",
     "rsqrt": "((REAL)1 / sqrt_({0}))",
@@ -51,6 +54,13 @@ LEAVES = frozenset({"input", "const", "arange"})
 """What is not computed."""
 VIEWS = frozenset({"rename", "expand", "split", "merge", "slice", "select"})
 """What is read from where its operand lies, at another index."""
+
+
+def spelled(op: str) -> str | None:
+    """An elementwise operation, the core's or a plugin's; None if it has no spelling."""
+    if op in TABLE:
+        return SPELLED.get(op)
+    return getattr(registry.get("op", op), "c", None)
 
 
 def literal(value: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
-from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, SPELLED, VIEWS
+from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, spelled
 from ssir.compilers.step.apart import apart
 from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
 from ssir.ir.builder import Value
@@ -23,7 +23,7 @@ SHORT = 16
 """A register of more entries is not moved at every step."""
 POSITION = "/position"
 """The column that holds the steps since the start, or the last reset: no node is called so."""
-_KNOWN = {*JOINED, *LEAVES, *REDUCED, *SPELLED, *VIEWS, *COMPLEX, "solve"}
+_KNOWN = {*JOINED, *LEAVES, *REDUCED, *VIEWS, *COMPLEX, "solve"}
 
 
 def step_region(graph: Graph) -> Region:
@@ -145,4 +145,4 @@ class _Maker(Maker):
         if expand is not None:
             found: Value = expand(b, node, *map(self.value, node.inputs))
             return found
-        return self._written(node, node.op in _KNOWN)
+        return self._written(node, node.op in _KNOWN or spelled(node.op) is not None)

@@ -20,7 +20,7 @@ from ssir.compilers.torch.methods import written
 from ssir.compilers.torch.parts import Parts
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.graph import Dependence, Graph, Node, parents
-from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.ops import is_elementwise
 from ssir.passes.facts import facts, is_complex
 
 Mode = Literal["constant", "sequence", "step"]
@@ -354,7 +354,7 @@ def _formula(graph: Graph, name: str) -> str | None:
         return None if size is None else f"arange({size})"
     if node.op in ("position", "start"):
         return node.op
-    if node.op not in ELEMENTWISE or node.op == "clamp" or node.type.dtype == "complex":
+    if not is_elementwise(node.op) or node.op == "clamp" or node.type.dtype == "complex":
         return None
     parts = [_formula(graph, one) for one in node.inputs]
     shapes = [graph[one].type.names for one in node.inputs]

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +34,7 @@ RUNTIME = "ssir.compilers.kernels"
 @dataclass(frozen=True)
 class Source:
     """The text of a Python module. ``classes``: the class of each graph, by its path among bodies. ``modules``: the runtime
-    modules that it imports (relative to the package of the core's, or by full name)."""
+    modules that it imports (those of the core by their short name)."""
 
     text: str
     classes: Mapping[str, str]
@@ -46,7 +48,7 @@ def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Sourc
     body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
     lines = [
-        f"from {name if '.' in name else f'{package}.{name}'} import {', '.join(_imported_as(name, own) for own, name in sorted(used.items()))}"
+        f"from {f'{package}.{name}' if is_core(name) else name} import {', '.join(_imported_as(name, own) for own, name in sorted(used.items()))}"
         for name, used in sorted(writer.imports.items())
     ]
     if "layers." in body:
@@ -330,7 +332,17 @@ def imported(source: Source) -> ModuleType:
     return sys.modules.setdefault(name, module)
 
 
+@cache
+def _core() -> frozenset[str]:
+    return frozenset(path.name.removesuffix(".py") for path in files(RUNTIME).iterdir())
+
+
+def is_core(module: str) -> bool:
+    """Whether a runtime module is the core's, called by its short name."""
+    return module in _core()
+
+
 def runtime_modules(source: Source) -> Iterator[tuple[str, Any]]:
     """The runtime modules of a source, by name."""
     for name in source.modules:
-        yield name, import_module(name if "." in name else f"{RUNTIME}.{name}")
+        yield name, import_module(f"{RUNTIME}.{name}" if is_core(name) else name)

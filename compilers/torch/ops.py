@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ssir.compilers.forms import Match
 from ssir.errors import SSIRError
 from ssir.ir.graph import WHOLE, Axis, Dependence, Graph, Node
-from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.ops import is_elementwise
 from ssir.ir.slots import absent, gaps
 from ssir.passes.facts import facts
 from ssir.registry import registry
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
 
 LONG = 16
-_BY_ENTRY = ELEMENTWISE | frozenset(
+_BY_ENTRY = frozenset(
     "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename".split()
 )
 
-_UNARY: Mapping[str, str] = {
+SPELLED: Mapping[str, str] = {
     "neg": "-{0}",
     "exp": "torch.exp({0})",
     "expm1": "torch.expm1({0})",
@@ -61,8 +61,6 @@ _UNARY: Mapping[str, str] = {
     "imag": "torch.imag({0})",
     "conj": "torch.conj({0})",
     "detach": "{0}.detach()",
-}
-_BINARY: Mapping[str, str] = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
@@ -76,10 +74,18 @@ _BINARY: Mapping[str, str] = {
     "ne": "{0} != {1}",
     "maximum": "torch.maximum({0}, {1})",
     "minimum": "torch.minimum({0}, {1})",
+    "clamp": "torch.clamp({0}, {low}, {high})",
+    "where": "torch.where({0}, {1}, {2})",
 }
+"""The elementwise operations; attributes go by name."""
+RUNTIME: Mapping[str, tuple[str, str]] = {
+    "mod": ("operations", "modulo"),
+    "complex": ("support", "cartesian"),
+    "polar": ("support", "polar"),
+}
+"""Those that are functions of the runtime."""
 _NUMBERS = frozenset({"arange", "eye", "position", "input"})
 _AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part".split())
-_COMPLEX = {"complex": "cartesian", "polar": "polar"}
 _TENSORS = frozenset({"complex", "polar", "maximum", "minimum"})
 
 
@@ -118,10 +124,10 @@ def emit(e: Emitter, node: Node) -> str:
         text: str | None = fusion.emit(e, node)
         if text is not None:
             return text
-    if node.op in ELEMENTWISE:
+    if is_elementwise(node.op):
         return _elementwise(e, node)
-    if node.op in _OTHER:
-        return _OTHER[node.op](e, node)
+    if node.op in OTHER:
+        return OTHER[node.op](e, node)
     return registry.require("op", node.op).emit(e, node)  # type: ignore[no-any-return]
 
 
@@ -155,19 +161,18 @@ def _elementwise(e: Emitter, node: Node) -> str:
     operands = [_met(e, node, name, operand(e, name, wanted)) for name in node.inputs]
     if node.op in _TENSORS or all(_is_number(e, name) for name in node.inputs):
         operands = [_as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
-    if node.op == "clamp":
-        return e.let(node.name, f"torch.clamp({operands[0]}, {node.attrs['low']}, {node.attrs['high']})")
-    if node.op == "mod":
-        return e.let(node.name, f"{e.function('operations', 'modulo')}({operands[0]}, {operands[1]})")
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
         return e.let(node.name, operands[0] if node.op == "real" else f"torch.zeros_like({operands[0]})")
-    if node.op in _COMPLEX:
-        make = e.function("support", _COMPLEX[node.op])
-        return e.let(node.name, e.once(node, f"{make}({operands[0]}, {operands[1]})"))
-    text = (_UNARY.get(node.op) or _BINARY[node.op]).format(*operands)
+    text = _spelled(e, node.op).format(*operands, **node.attrs)
     if node.op in ("real", "imag", "abs") and node.type.dependence >= Dependence.INPUT and e.mode != "constant":
         text = f"time.as_data({text})"  # complex numbers are wider than the data may be
     return e.let(node.name, e.once(node, text))
+
+
+def _spelled(e: Emitter, op: str) -> str:
+    if op in RUNTIME:
+        return f"{e.function(*RUNTIME[op])}({{0}}, {{1}})"
+    return SPELLED.get(op) or registry.require("op", op).torch
 
 
 _GATES = ("sigmoid", "silu", "gelu_tanh")
@@ -265,7 +270,7 @@ def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> str:
     a, b = (_met(e, node, name, operand(e, name, wanted)) for name in node.inputs[1:])
     if all(_is_number(e, name) for name in node.inputs[1:]):
         a, b = (_as_tensor(e, name, text) for name, text in zip(node.inputs[1:], (a, b), strict=True))
-    return e.let(node.name, f"torch.where({text}, {a}, {b})")
+    return e.let(node.name, SPELLED["where"].format(text, a, b))
 
 
 # Masks of slots that may be absent.
@@ -331,7 +336,7 @@ def _keeps_order(graph: Graph, node: Node, axis: str) -> bool:
         return bool(axis != node.attrs["axis"])
     if node.op == "embed":
         return axis not in graph[node.inputs[1]].type.names
-    if node.op in _BY_ENTRY or node.op.startswith("op."):
+    if is_elementwise(node.op) or node.op in _BY_ENTRY or node.op.startswith("op."):
         return True
     plugin = registry.get("op", node.op)
     return plugin is not None and plugin.keeps_order(node, axis)
@@ -856,7 +861,7 @@ def _part(e: Emitter, node: Node) -> str:
     return e.names[f"{node.inputs[0]}/{node.attrs['label']}"]
 
 
-_OTHER: Mapping[str, Callable[[Emitter, Node], str]] = {
+OTHER: Mapping[str, Callable[[Emitter, Node], str]] = {
     "sum": _reduce,
     "mean": _reduce,
     "max": _reduce,

@@ -19,7 +19,7 @@ from ssir.draw.picture import Box, Kind, Row, Shade, Wire
 from ssir.draw.signals import CIRCLES, SHORT, Cone, Signals
 from ssir.draw.words import COMPARISONS, function, leaf, product
 from ssir.ir.graph import Dependence, Graph, Node
-from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.ops import is_elementwise
 from ssir.ir.ops.sums import NORM
 
 _UNNAMED = frozenset({"input", "state", "component", "stack", *CIRCLES})
@@ -204,7 +204,7 @@ class Fold:
         if node.inputs[0] not in signals.live:
             return label, node
         before, middle = self.graph[signals.source(node.inputs[0])], ""
-        if before.op in ELEMENTWISE and len(before.inputs) == 1 and signals.alone(before.name):
+        if is_elementwise(before.op) and len(before.inputs) == 1 and signals.alone(before.name):
             inner = self.graph[signals.source(before.inputs[0])]
             if inner.op == "linear" and inner.type.numel() < min(
                 node.type.numel(), self.graph[inner.inputs[0]].type.numel()

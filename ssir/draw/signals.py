@@ -9,7 +9,7 @@ from ssir.draw.formula import Formula
 from ssir.draw.names import Names
 from ssir.draw.words import THROUGH
 from ssir.ir.graph import Dependence, Graph, Node
-from ssir.ir.ops import ELEMENTWISE
+from ssir.ir.ops import is_elementwise
 
 CIRCLES = {"mul": "×", "add": "+", "sub": "−", "div": "÷"}
 LONGEST = 36
@@ -158,7 +158,7 @@ class Signals:
 
     def cone(self, root: str) -> Cone | None:
         """The elementwise function that ends here, if it is best said as one formula."""
-        if self.graph[root].op not in ELEMENTWISE or self.joint(self.graph[root]):
+        if not is_elementwise(self.graph[root].op) or self.joint(self.graph[root]):
             return None
         for deep in (True, False):
             inside = {root}
@@ -199,7 +199,7 @@ class Signals:
             return False
         way = self._way(value)
         node = self.graph[way[-1]]
-        if node.op not in ELEMENTWISE or self.joint(node) or self.is_output(node.name):
+        if not is_elementwise(node.op) or self.joint(node) or self.is_output(node.name):
             return False
         for step in way:
             if not self.serves(step, inside):

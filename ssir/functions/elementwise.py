@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ssir.errors import SSIRError
 from ssir.ir.graph import Node
+from ssir.ir.op import Op
+from ssir.ir.ops import TABLE
 from ssir.ir.ops.elementwise import UNARY
 from ssir.spec.build import Site, is_unknown
 
@@ -13,12 +16,21 @@ if TYPE_CHECKING:
     from ssir.registry import Registry
 
 
-def _unary(op: str) -> Callable[..., Node]:
-    def call(cx: Site, a: Node) -> Node:
-        return cx.emit(op, (a,))
+def calling(op: Op) -> Callable[..., Node]:
+    """The function of the language that is an operation of one or two operands, and no attributes."""
 
-    call.__name__ = op
-    call.__doc__ = f"{op} of every entry; the axes stay."
+    def one(cx: Site, a: Node) -> Node:
+        return cx.emit(op.name, (a,))
+
+    def two(cx: Site, a: Node, b: Node) -> Node:
+        return cx.emit(op.name, (a, b))
+
+    known: dict[int, Callable[..., Node]] = {1: one, 2: two}
+    call = known.get(len(op.operands))
+    if call is None or op.attributes:
+        raise SSIRError(f"`{op}` has no function of its own: register one that emits it")
+    call.__name__ = op.name
+    call.__doc__ = f"{op.name} of every entry; the axes stay."
     return call
 
 
@@ -63,6 +75,6 @@ def stop_gradient(cx: Site, a: Node) -> Node:
 
 def register(registry: Registry) -> None:
     for op in sorted(UNARY - {"detach"}):
-        registry.function(_unary(op))
+        registry.function(calling(TABLE[op]))
     for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient):
         registry.function(call)

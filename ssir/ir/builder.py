@@ -7,9 +7,11 @@ y = (1 - h) * b("tanh", h)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from ssir.errors import Span
 from ssir.ir.graph import Graph, Node, Type, attrs
 from ssir.ir.op import TypeFault, pairs
 from ssir.ir.ops import operation
@@ -79,6 +81,10 @@ class Value:
         return self.builder("ge", self, other)
 
     @property
+    def operands(self) -> list[Value]:
+        return [Value(self.builder, self.builder.nodes[name]) for name in self.node.inputs]
+
+    @property
     def number(self) -> float | None:
         """Its value, if it is a written number."""
         return self.node.attrs["value"] if self.node.op == "const" else None
@@ -94,6 +100,26 @@ class GraphBuilder:
         self.name = name
         self.nodes: dict[str, Node] = {}
         self._known: dict[Any, Value] = {}
+        self._called: tuple[str, Span | None] | None = None
+
+    @classmethod
+    def of(cls, graph: Graph) -> GraphBuilder:
+        """A graph to go on from: what is in it already is not made again."""
+        b = cls(graph.name)
+        b.nodes.update(graph.nodes)
+        for node in graph:
+            if not operation(node.op).declared and node.op != "state":
+                b._known.setdefault(_key(node.op, node.inputs, node.attrs), Value(b, node))
+        return b
+
+    @contextmanager
+    def called(self, name: str, at: Span | None) -> Iterator[None]:
+        """What is made meanwhile has this name, or one like it, and this place in the spec."""
+        before, self._called = self._called, (name, at)
+        try:
+            yield
+        finally:
+            self._called = before
 
     def input(self, name: str, type: Type) -> Value:
         """An input, under this name or one like it."""
@@ -166,7 +192,7 @@ class GraphBuilder:
 
     def _once(self, op: str, values: Sequence[Value], attributes: Mapping[str, Any], hint: str) -> Value:
         inputs = tuple(value.name for value in values)
-        key = (op, inputs, tuple(sorted((name, repr(value)) for name, value in attributes.items())))
+        key = _key(op, inputs, attributes)
         if key not in self._known:
             self._known[key] = self._add(hint, op, inputs, attributes, self._type(op, values, attributes))
         return self._known[key]
@@ -179,9 +205,15 @@ class GraphBuilder:
         return Type(found.axes, found.dtype, dependence, found.absent, found.operator)
 
     def _add(self, hint: str, op: str, inputs: tuple[str, ...], attributes: Mapping[str, Any], type: Type) -> Value:
+        hint, at = self._called or (hint, None)
         name, n = hint, 1
         while name in self.nodes:
             n += 1
             name = f"{hint}_{n}"
-        self.nodes[name] = Node(name, op, inputs, attrs(**attributes), type)
+        self.nodes[name] = Node(name, op, inputs, attrs(**attributes), type, at)
         return Value(self, self.nodes[name])
+
+
+def _key(op: str, inputs: tuple[str, ...], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The same for equal nodes."""
+    return op, inputs, tuple(sorted((name, repr(value)) for name, value in attributes.items()))

@@ -61,6 +61,7 @@ Rule = Callable[[Use], Type]
 Bounds = Interval | Callable[..., Interval]
 Whole = Literal["never", "kept", "always"]
 Gradient = Callable[..., Sequence[Any]]
+Log = Callable[..., Any]
 
 
 def unknown(use: Use) -> Type:
@@ -87,6 +88,11 @@ class Op:
     ``gradient(y, g, *operands)``: from the result and the gradient with respect to it, as values of a graph that is being built
     (ssir.ir.builder), those with respect to the operands: None where it is zero everywhere; one that an operand is broadcast from may
     have more axes than the operand. An operation without it cannot be differentiated in the IR.
+
+    ``log(log, *operands)``: the logarithm of a result that is not negative, as a value of a graph that is being built; ``log`` gives that of
+    an operand. None where these operands do not allow it.
+
+    ``elementwise``: one entry of the result from one entry of each operand, broadcast by name. ``work``: floating-point operations an entry.
     """
 
     name: str
@@ -98,6 +104,9 @@ class Op:
     number: Callable[..., float] | None = None
     whole: Whole = "never"
     gradient: Gradient | None = None
+    log: Log | None = None
+    elementwise: bool = False
+    work: int = 1
 
     @property
     def declared(self) -> bool:

@@ -73,8 +73,7 @@ class _Cycle:
         self.delay = delays[0]
         self.state = next((node for node in states if node is not self.delay), None)
         self.end = graph[self.delay.role("x") or ""]
-        self.b = GraphBuilder(graph.name)
-        self.b.nodes.update(graph.nodes)
+        self.b = GraphBuilder.of(graph)
         self.forms: dict[str, _Form] = {}
 
     def rewritten(self) -> Graph:
@@ -206,14 +205,13 @@ class _Cycle:
 
     def _factors(self, value: Value) -> Iterator[Value]:
         """The factors of a product."""
-        operands = [Value(self.b, self.b.nodes[name]) for name in value.node.inputs]
         match value.node.op:
             case "mul":
-                for operand in operands:
+                for operand in value.operands:
                     yield from self._factors(operand)
             case "neg":
                 yield self.b.number(-1.0)
-                yield from self._factors(operands[0])
+                yield from self._factors(value.operands[0])
             case _:
                 yield value
 

@@ -1,6 +1,6 @@
 """Gives a state whose A is diagonal, a product of diagonals plus rank one, or a damped rotation, the logarithm of the diagonal as a further operand,
-the role ``logA``, where the diagonal is provably not negative (and not 1). It is found by rewriting: exp(z) gives z, sigmoid(z) gives logsigmoid(z), a
-product gives a sum. The chunked forms need it exactly.
+the role ``logA``, where the diagonal is provably not negative (and not 1). It is found by the rules of the operations: exp(z) gives z, sigmoid(z)
+gives logsigmoid(z), a product gives a sum. The chunked forms need it exactly.
 
     s = state(A = op.diag(exp(z)))   ->   s = state(A = op.diag(exp(z)), logA = z)
 
@@ -9,18 +9,17 @@ Non-goals: other operators; complex A.
 
 from __future__ import annotations
 
-import math
 from functools import reduce
+from operator import add
 
-from ssir.ir.graph import Graph, Node, Type, attrs
-from ssir.ir.op import broadcast
+from ssir.ir.builder import GraphBuilder, Value
+from ssir.ir.graph import Graph, Node, attrs
+from ssir.ir.ops import operation
 from ssir.passes.operators import rank_ones, rotation
 from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
 _DEEPEST = 32
-_EXPONENTS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0}
-_THROUGH = frozenset({"rename", "split", "merge", "slice", "select", "expand"})
 
 
 def find_log_gates(graph: Graph) -> Graph:
@@ -28,7 +27,8 @@ def find_log_gates(graph: Graph) -> Graph:
 
 
 def _one(graph: Graph) -> Graph:
-    nodes = dict(graph.nodes)
+    logs = _Logs(graph)
+    nodes = logs.b.nodes
     for node in graph.states:
         a = node.role("A")
         if a is None or node.role("logA") or node.attrs["algebra"] != "plus_times":
@@ -36,8 +36,7 @@ def _one(graph: Graph) -> Graph:
         gates = _diagonal(graph, graph[a])
         if not gates or any(gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0 for gate in gates):
             continue
-        logs = _Log(graph, nodes)
-        log = reduce(logs.total, [logs.of(gate, _DEEPEST) for gate in gates])
+        log = reduce(add, [logs.of(Value(logs.b, gate), _DEEPEST) for gate in gates])
         nodes[node.name] = node.with_(
             inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")})
         )
@@ -59,63 +58,34 @@ def _diagonal(graph: Graph, a: Node) -> list[Node]:
     return [graph[name] for one in rank_ones(graph, a) for name in one.diagonal]
 
 
-class _Log:
-    def __init__(self, graph: Graph, nodes: dict[str, Node]) -> None:
-        self.graph, self.nodes = graph, nodes
-        self.known: dict[str, Node] = {}
+class _Negative(Exception):
+    """What has no logarithm, or may have none."""
 
-    def make(self, like: Node, op: str, *inputs: Node, **values: object) -> Node:
-        same = next(
-            (
-                n
-                for n in self.nodes.values()
-                if n.op == op and n.inputs == tuple(i.name for i in inputs) and n.attrs == values
-            ),
-            None,
-        )
-        if same is not None and op != "const":
-            return same
-        name, n = f"{like.name}/log", 1
-        while name in self.nodes:
-            n += 1
-            name = f"{like.name}/log_{n}"
-        node = Node(name, op, tuple(i.name for i in inputs), attrs(**values), like.type if inputs else Type(), like.at)
-        self.nodes[name] = node
-        return node
 
-    def total(self, left: Node, right: Node) -> Node:
-        """The sum of two logarithms."""
-        axes = broadcast([left.type, right.type])
-        dependence = max(left.type.dependence, right.type.dependence)
-        return self.make(left.with_(type=Type(axes, dependence=dependence)), "add", left, right)
+class _Logs:
+    """Logarithms of values of a graph that are not negative."""
 
-    def of(self, node: Node, depth: int) -> Node:
-        """The logarithm of a value that is not negative; rewritten no deeper than that."""
-        if node.name not in self.known:
-            self.known[node.name] = self._of(node, depth - 1) if depth else self.make(node, "log", node)
-        return self.known[node.name]
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.b = graph, GraphBuilder.of(graph)
+        self.known: dict[str, Value] = {}
 
-    def _of(self, node: Node, depth: int) -> Node:
-        operands = self.graph.operands(node)
-        positive = [interval(self.graph, operand.name)[0] >= 0 for operand in operands]
-        match node.op:
-            case "const" if node.attrs["value"] > 0:
-                return self.make(node, "const", value=math.log(node.attrs["value"]))
-            case "exp":
-                return operands[0] if operands[0].type.axes == node.type.axes else self.make(node, "log", node)
-            case "sigmoid":
-                return self.make(node, "logsigmoid", operands[0])
-            case "mul" | "div" if all(positive):
-                left, right = self.of(operands[0], depth), self.of(operands[1], depth)
-                return self.make(node, "add" if node.op == "mul" else "sub", left, right)
-            case "pow" if positive[0]:
-                return self.make(node, "mul", self.of(operands[0], depth), operands[1])
-            case op if op in _EXPONENTS and positive[0]:
-                exponent = self.make(node, "const", value=_EXPONENTS[op])
-                return self.make(node, "mul", self.of(operands[0], depth), exponent)
-            case "sub" if operands[0].op == "const" and operands[0].attrs["value"] == 1 and operands[1].op == "sigmoid":
-                inner = self.graph[operands[1].inputs[0]]
-                return self.make(operands[1], "logsigmoid", self.make(inner, "neg", inner))
-            case op if op in _THROUGH and len(operands) == 1:
-                return self.make(node, op, self.of(operands[0], depth), **node.attrs)
-        return self.make(node, "log", node)
+    def of(self, value: Value, depth: int) -> Value:
+        """The logarithm of a value; by rules no deeper than that."""
+        if value.name not in self.known:
+            with self.b.called(f"{value.name}/log", value.node.at):
+                self.known[value.name] = self._by_rule(value, depth) or self.b("log", value)
+        return self.known[value.name]
+
+    def _by_rule(self, value: Value, depth: int) -> Value | None:
+        rule = operation(value.node.op).log
+
+        def log(operand: Value) -> Value:
+            if interval(self.graph, operand.name)[0] < 0:
+                raise _Negative
+            return self.of(operand, depth - 1)
+
+        try:
+            found: Value | None = rule(value, log, *value.operands) if rule and depth else None
+        except _Negative:
+            return None
+        return found

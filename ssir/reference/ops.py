@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssir.ir.graph import WHOLE, Node, Type
+from ssir.ir.ops import is_elementwise
 from ssir.ir.slots import absent
 from ssir.registry import registry
 
@@ -80,7 +81,7 @@ def _dims(type: Type, over: Sequence[str]) -> list[int]:
     return [type.names.index(name) + 1 for name in over]
 
 
-_UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "neg": torch.neg,
     "exp": torch.exp,
     "expm1": torch.expm1,
@@ -113,20 +114,12 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "imag": lambda x: torch.imag(x) if x.is_complex() else torch.zeros_like(x),
     "conj": lambda x: torch.conj(x).resolve_conj(),
     "detach": torch.detach,
-}
-
-
-def _mod(a: Tensor, b: Tensor) -> Tensor:
-    return a - b * torch.floor(a / b)
-
-
-_BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,
     "div": torch.div,
     "pow": torch.pow,
-    "mod": _mod,
+    "mod": lambda a, b: a - b * torch.floor(a / b),
     "maximum": torch.maximum,
     "minimum": torch.minimum,
     "complex": lambda a, b: torch.complex(*torch.broadcast_tensors(a, b)),
@@ -137,28 +130,25 @@ _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ge": torch.ge,
     "eq": torch.eq,
     "ne": torch.ne,
+    "where": lambda condition, a, b: torch.where(condition.bool(), a, b),
+    "clamp": lambda a, low, high: torch.clamp(a, low, high),
 }
+"""The elementwise operations, of tensors that broadcast; attributes go by name."""
 
 
 def evaluate(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     """The value of a node that is neither a source, a state, a context nor a stack: [batch, *axes]."""
-    op, wanted = node.op, node.type.names
-    if op in _UNARY:
-        return _UNARY[op](_number(operands[0], step))
-    if op in _BINARY:
-        a, b = (fit(_number(x, step), t.names, wanted) for x, t in zip(operands, types, strict=True))
-        return _BINARY[op](a, b)
-    if op == "where":
-        condition, a, b = (
-            fit(x if x.dtype == torch.bool else _number(x, step), t.names, wanted)
-            for x, t in zip(operands, types, strict=True)
-        )
-        return torch.where(condition, a, b)
-    if op == "clamp":
-        return torch.clamp(_number(operands[0], step), node.attrs["low"], node.attrs["high"])
-    if op in _OTHER:
-        return _OTHER[op](node, operands, types, step)
-    return registry.require("op", op).reference(node, operands, types, step)  # type: ignore[no-any-return]
+    if is_elementwise(node.op):
+        fitted = (fit(_number(x, step), t.names, node.type.names) for x, t in zip(operands, types, strict=True))
+        return function(node.op)(*fitted, **node.attrs)
+    if node.op in OTHER:
+        return OTHER[node.op](node, operands, types, step)
+    return registry.require("op", node.op).reference(node, operands, types, step)  # type: ignore[no-any-return]
+
+
+def function(op: str) -> Callable[..., Tensor]:
+    """What an elementwise operation means."""
+    return FUNCTIONS.get(op) or registry.require("op", op).reference
 
 
 def _number(x: Tensor, step: Step) -> Tensor:
@@ -312,7 +302,7 @@ def _matrix(node: Node, operands: Operands, types: Types, step: Step) -> Tensor:
     return fit(torch.linalg.solve(first, second.unsqueeze(-1))[..., 0], [*outer, n], node.type.names)
 
 
-_OTHER: Mapping[str, Callable[[Node, Operands, Types, Step], Tensor]] = {
+OTHER: Mapping[str, Callable[[Node, Operands, Types, Step], Tensor]] = {
     "sum": _sum,
     "mean": _mean,
     "max": _extreme,

@@ -192,6 +192,10 @@ _BINDING = {
     **dict.fromkeys(("*", "/", "%"), _PRODUCT),
     "**": _POWER,
 }
+OPERATIONS = dict(
+    zip("+ - * / ** % < <= > >= == !=".split(), "add sub mul div pow mod lt le gt ge eq ne".split(), strict=True)
+)
+"""The operation of the IR that each sign is."""
 
 
 def _wrapped(expr: Expr, floor: int) -> str:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("position", "start", "layer")
 Values = dict[str, Node]
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "%": "mod"}
-_COMPARISON = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _ONLY_A = "an operator can only be the A of a state"
 
 
@@ -155,10 +153,8 @@ class Text:
                 return self.instance.named(identifier, self.span(tree), name)
             case syntax.Unary(operand=operand):
                 return self._operation(tree, "neg", (operand,), name, root)
-            case syntax.Binary(op=op, left=left, right=right):
-                return self._operation(tree, _ARITHMETIC[op], (left, right), name, root)
-            case syntax.Compare(op=op, left=left, right=right):
-                return self._operation(tree, _COMPARISON[op], (left, right), name, root)
+            case syntax.Binary(op=op, left=left, right=right) | syntax.Compare(op=op, left=left, right=right):
+                return self._operation(tree, syntax.OPERATIONS[op], (left, right), name, root)
             case syntax.Call(function=function):
                 callee = self.instance.module.callee(function)
                 if callee is not None:

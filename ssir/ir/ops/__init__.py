@@ -7,7 +7,6 @@ from ssir.ir.ops import axes, elementwise, sources, sums, systems
 
 MODULES = (elementwise, sums, axes, systems, sources)
 TABLE: dict[str, Op] = {op.name: op for module in MODULES for op in module.OPS}
-ELEMENTWISE = frozenset(op.name for op in elementwise.OPS)
 
 
 def operation(name: str) -> Op:
@@ -18,3 +17,13 @@ def operation(name: str) -> Op:
 
     found: Op = registry.require("op", name).op
     return found
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether an operation, if it is one, makes each entry from one entry of each operand."""
+    if name in TABLE:
+        return TABLE[name].elementwise
+    from ssir.registry import registry
+
+    plugin = registry.get("op", name)
+    return plugin is not None and plugin.op.elementwise

@@ -89,6 +89,11 @@ def _together(*values: Interval, **attrs: Any) -> Interval:
     return union(*values)
 
 
+def _through(y: Any, log: Any, a: Any) -> Any:
+    """The logarithm of entries at other places."""
+    return y.builder(y.node.op, log(a), **y.node.attrs)
+
+
 def _renamed_back(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
     return (g.builder.rename(g, {new: old for old, new in y["axes"]}),)
 
@@ -133,12 +138,12 @@ def _padded(y: Any, g: Any, a: Any) -> tuple[Any, ...]:
 
 
 OPS = (
-    Op("rename", ("a",), ("axes",), _rename, same, bounds=_within, whole="kept", gradient=_renamed_back),
-    Op("split", ("a",), ("axis", "into"), _split, bounds=_within, gradient=_merged_back),
-    Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within, gradient=_split_back),
+    Op("rename", ("a",), ("axes",), _rename, same, bounds=_within, whole="kept", gradient=_renamed_back, log=_through),
+    Op("split", ("a",), ("axis", "into"), _split, bounds=_within, gradient=_merged_back, log=_through),
+    Op("merge", ("a",), ("axes", "out"), _merge, bounds=_within, gradient=_split_back, log=_through),
     Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept", gradient=_cut_apart),
     Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept", gradient=_taken_apart),
-    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within, gradient=_padded),
+    Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within, gradient=_padded, log=_through),
     Op("select", ("a", "index"), ("axis",), _select, bounds=_within, gradient=_put_back),
     Op(
         "expand",
@@ -149,5 +154,6 @@ OPS = (
         bounds=_within,
         whole="kept",
         gradient=lambda y, g, a: (g.builder.sum(g, {name for name, _ in y["axes"]}),),
+        log=_through,
     ),
 )

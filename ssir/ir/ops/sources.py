@@ -5,7 +5,8 @@ Inputs and parameters say their own type; so does a stack, whose bodies are grap
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, log
+from typing import Any
 
 from ssir.ir.graph import Axis, Type
 from ssir.ir.intervals import Interval
@@ -40,10 +41,14 @@ def _counted(axis: str, size: int | None) -> Interval:
     return 0.0, inf if size is None else size - 1.0
 
 
+def _log(y: Any, of: Any) -> Any:
+    return y.builder.number(log(y.number)) if y.number > 0 else None
+
+
 OPS = (
     Op("input", (), (), DECLARED),
     Op("param", (), ("key", "shared", "init", "decay", "lr", "dtype", "learned", "draws?"), DECLARED),
-    Op("const", (), ("value",), _scalar, bounds=lambda value: (float(value), float(value))),
+    Op("const", (), ("value",), _scalar, bounds=lambda value: (float(value), float(value)), log=_log),
     Op("arange", (), ("axis", "size"), _arange, bounds=_counted, whole="always"),
     Op("eye", (), ("axes",), _eye),
     Op("position", (), (), _whole, bounds=(0.0, inf), whole="always"),
