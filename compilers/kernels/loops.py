@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import native
+from . import native, tritons
 from .clock import Time
 from .linear import outer_sum
 from .operators import operator
@@ -65,8 +65,10 @@ class Loop:
     """Calling it with (reset, starts, clears, columns, constants) gives the results. ``step(time, *olds, *columns, *constants)`` computes
     those of one step; ``operands``, from the same values of all steps and the products, what the matrices are multiplied by."""
 
-    def __init__(self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step) -> None:
-        self.layout, self.source, self.step, self.operands = layout, source, step, operands
+    def __init__(
+        self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step, kernels: str = ""
+    ) -> None:
+        self.layout, self.source, self.step, self.operands, self.kernels = layout, source, step, operands, kernels
         self.forward, self.backward = (signature.split()[0] for signature in signatures)
         native.declare(*signatures, source=source)
         self._native = Native(self._run_forward, self._run_backward, self._twin)
@@ -146,7 +148,7 @@ class Loop:
         columns = self._parts((reset, *rest))[3]
         if columns[0].shape[0] * columns[0].shape[1] == 0:
             found = tuple(columns[0].new_empty(*columns[0].shape[:2], *sizes) for sizes in self.layout.results)
-        elif native.usable(reset, *rest) and native.library(kind, self.source) is not None:
+        elif self._in_c(reset, *rest) or tritons.usable(self.kernels, reset, *rest):
             found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
         else:
             found = self._twin(reset, *rest)
@@ -181,13 +183,24 @@ class Loop:
 
     # Native code.
 
+    def _in_c(self, *given: Tensor | None) -> bool:
+        first = next(x for x in given if x is not None and x.dtype != torch.bool)
+        return native.usable(*given) and native.library(first.dtype, self.source) is not None
+
+    def _call(self, name: str, like: Tensor, *pointers: Tensor | None) -> None:
+        batch, steps = like.shape[:2]
+        if self._in_c(*pointers):
+            native.call(name, like.dtype, *pointers, batch, steps, -(-batch // ROWS))
+        else:
+            tritons.call(self.kernels, name, batch, steps, like, *pointers)
+
     def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
         reset, starts, clears, columns, constants = self._parts(given)
         x = columns[0]
         results = tuple(x.new_empty(*x.shape[:2], *sizes) for sizes in self.layout.results)
         kept = tuple(x.new_empty(*x.shape[:2], *sizes) if keep else None for sizes in self.layout.kept)
         ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
-        native.call(self.forward, x.dtype, *ends, *columns, *constants, reset, *results, *kept, *x.shape[:2], 1)
+        self._call(self.forward, x, *ends, *columns, *constants, reset, *results, *kept)
         return results, kept if keep else ()
 
     def _run_backward(
@@ -204,14 +217,14 @@ class Loop:
         operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
         sources: dict[str, Sequence[Any]] = {"grad": grads, "old": olds, "column": columns, "product": kept}
         taken = [sources[kind][k].contiguous() for kind, k in layout.backward]
-        parts = -(-batch // ROWS)
+        parts = -(-batch // (ROWS if self._in_c(x) else tritons.rows(batch, x.device)))
         deltas = [x.new_empty(batch, steps, *sizes) for sizes in layout.deltas]
         sums = [x.new_zeros(parts, *sizes) for sizes in layout.sums]
         dstarts = [x.new_empty(batch, *sizes) for _, _, sizes in layout.memories]
         dclears = [None if clear is None else clear.new_zeros(parts, *clear.shape) for clear in clears]
         ends = [one for pair in zip(dstarts, dclears, strict=True) for one in pair]
         constant = [constants[k] for k in layout.constant]
-        native.call(self.backward, x.dtype, *ends, *taken, *constant, reset, *deltas, *sums, batch, steps, parts)
+        self._call(self.backward, x, *ends, *taken, *constant, reset, *deltas, *sums)
         found: list[Tensor | None] = [None]
         found += [None if start is None else d for start, d in zip(starts, dstarts, strict=True)]
         for clear, start, d, whole in zip(clears, starts, dstarts, dclears, strict=True):

@@ -31,6 +31,21 @@ class Loop:
     sums: tuple[Result, ...]
     backwards: bool
 
+    @property
+    def pointers(self) -> list[tuple[str, str]]:
+        """Type, as C, and name of each argument that is a pointer."""
+        numbers, found = range(len(self.memories)), []
+        if self.backwards:
+            found += [("REAL", f"{name}{k}") for k in numbers for name in ("dstart", "dclear")]
+        else:
+            found += [("const REAL", f"{name}{k}") for k in numbers for name in ("start", "clear")]
+        found += [("const REAL", f"column{k}") for k in range(len(self.columns))]
+        found += [("const REAL", f"constant{k}") for k in range(len(self.constants))]
+        found += [("const uint8_t", "reset")]
+        found += [("REAL", f"result{k}") for k in range(len(self.results))]
+        found += [("REAL", f"kept{k}") for k in range(len(self.kept))]
+        return found + [("REAL", f"sum{k}") for k in range(len(self.sums))]
+
 
 @dataclass(frozen=True)
 class Printed:
@@ -78,27 +93,9 @@ class _Frame(Nests):
         sizes = [str(axis.size) for axis in self.body[name].type.axes]
         return f"[{','.join(sizes)}]" if sizes else "(1)"
 
-    def _arguments(self) -> list[tuple[str, str]]:
-        """Type and name of each argument that is a pointer."""
-        loop = self.loop
-        found = []
-        for k in range(len(loop.memories)):
-            found += (
-                [("REAL", f"dstart{k}"), ("REAL", f"dclear{k}")]
-                if loop.backwards
-                else [("const REAL", f"start{k}"), ("const REAL", f"clear{k}")]
-            )
-        found += [("const REAL", f"column{k}") for k in range(len(loop.columns))]
-        found += [("const REAL", f"constant{k}") for k in range(len(loop.constants))]
-        found += [("const uint8_t", "reset")]
-        found += [("REAL", f"result{k}") for k in range(len(loop.results))]
-        found += [("REAL", f"kept{k}") for k in range(len(loop.kept))]
-        found += [("REAL", f"sum{k}") for k in range(len(loop.sums))]
-        return found
-
     def _text(self) -> str:
         loop = self.loop
-        arguments = self._arguments()
+        arguments = loop.pointers
         lines = [
             f"void {loop.name}({', '.join(f'int64_t {name}_' for _, name in arguments)}, int64_t B, int64_t T, int64_t P, int64_t threads) {{"
         ]

@@ -50,7 +50,7 @@ class Schedule:
         self.buffers: dict[str, Buffer] = {}
         self.copies: dict[str, str] = {}
         self.copy_axes: dict[str, tuple[str, ...]] = {}
-        self.parallel = self._parallel()
+        self.parallel = parallel_axes(body, memories)
         self.packed = 0
         self.schedule()
 
@@ -271,26 +271,6 @@ class Schedule:
         behind = prod(self.sizes[name] for name in product.out[1:])
         return (*product.per, *(product.out[:1] if behind == 1 or behind % 16 == 0 else ()))
 
-    def _parallel(self) -> frozenset[str]:
-        """The axes that all memories have and along which nothing in the step runs."""
-        if not self.memories:
-            return frozenset()
-        used: set[str] = set()
-        for node in self.body:
-            match node.op:
-                case "rename":
-                    used |= {name for pair in node.attrs["axes"] for name in pair}
-                case "split":
-                    used |= {node.attrs["axis"], *(name for name, _ in node.attrs["into"])}
-                case "merge":
-                    used |= {node.attrs["out"], *node.attrs["axes"]}
-                case "slice" | "select" | "concat" | "pack":
-                    used |= {node.attrs["axis"], *node.attrs.get("axes", ())} | {node.attrs.get("out", "")}
-                case "dot" | "sum" | "mean" | "max" | "min":
-                    used |= set(node.attrs["over"])
-        common = set.intersection(*({*self.body[m.new].type.names} for m in self.memories))
-        return frozenset(common - used)
-
     # Buffers.
 
     def _reads(self, i: int) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -481,3 +461,24 @@ def _adjacent(axes: Sequence[str], together: Sequence[str]) -> tuple[str, ...]:
     at = min(axes.index(name) for name in together)
     before = [name for name in axes[:at] if name not in together]
     return (*before, *together, *(name for name in axes[at:] if name not in together))
+
+
+def parallel_axes(body: Graph, memories: Sequence[Memory]) -> frozenset[str]:
+    """The axes that all memories have and along which nothing in the step runs."""
+    if not memories:
+        return frozenset()
+    used: set[str] = set()
+    for node in body:
+        match node.op:
+            case "rename":
+                used |= {name for pair in node.attrs["axes"] for name in pair}
+            case "split":
+                used |= {node.attrs["axis"], *(name for name, _ in node.attrs["into"])}
+            case "merge":
+                used |= {node.attrs["out"], *node.attrs["axes"]}
+            case "slice" | "select" | "concat" | "pack":
+                used |= {node.attrs["axis"], *node.attrs.get("axes", ())} | {node.attrs.get("out", "")}
+            case "dot" | "sum" | "mean" | "max" | "min":
+                used |= set(node.attrs["over"])
+    common = set.intersection(*({*body[m.new].type.names} for m in memories))
+    return frozenset(common - used)

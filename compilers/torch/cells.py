@@ -10,7 +10,8 @@ from typing import Any
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
-from ssir.compilers.loops.region import Region, Result
+from ssir.compilers.loops.region import Region, Result, Unfit
+from ssir.compilers.loops.triton import print_kernel
 from ssir.compilers.torch.emit import Emitter, Mode, Unit
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.graph import Graph
@@ -18,12 +19,13 @@ from ssir.ir.graph import Graph
 
 @dataclass(frozen=True)
 class Cell:
-    """The C of a region, forwards and backwards. ``digest`` tells it from others."""
+    """The C of a region, forwards and backwards, and its Triton, if it has one. ``digest`` tells it from others."""
 
     region: Region
     adjoint: Adjoint
     source: str
     signatures: tuple[str, str]
+    kernels: str
     deltas: tuple[Result, ...]
     sums: tuple[Result, ...]
     digest: str
@@ -42,7 +44,16 @@ def cell(region: Region) -> Cell:
     digest = hashlib.sha256("".join(one.text for one in printed).encode()).hexdigest()[:12]
     texts = [one.text.replace("LOOP_", f"loop_{digest}_") for one in printed]
     one, other = (one.signature.replace("LOOP_", f"loop_{digest}_") for one in printed)
-    return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), deltas, sums, digest)
+    kernels = _kernels((forward, backward)).replace("LOOP_", f"loop_{digest}_")
+    return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), kernels, deltas, sums, digest)
+
+
+def _kernels(loops: Sequence[Loop]) -> str:
+    """Loops in Triton; nothing if it lacks something."""
+    try:
+        return "\n\n".join(map(print_kernel, loops))
+    except Unfit:
+        return ""
 
 
 def definition(cell: Cell, name: str, unit: Unit) -> str:
@@ -65,6 +76,7 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
         "(\n" + "".join(f'        "{signature}",\n' for signature in cell.signatures) + "    )",
         step,
         given,
+        *([f'"""\n{cell.kernels}"""'] if cell.kernels else []),
     ]
     called = f"{name} = {loop}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
     return "\n\n\n".join([*functions, called])

@@ -5,6 +5,7 @@ from collections.abc import Container
 import pytest
 
 from ssir.compilers.loops import spelling as c
+from ssir.compilers.loops import triton
 from ssir.compilers.step.pairs import COMPLEX
 from ssir.compilers.torch import ops as torch
 from ssir.ir.ops import TABLE
@@ -38,6 +39,18 @@ SPELLED: dict[str, tuple[Container[str], ...]] = {
         # what a step cannot know
         {"context"},
     ),
+    "triton": (
+        triton.SPELLED,
+        triton.REDUCED,
+        c.VIEWS,
+        c.LEAVES,
+        {"clamp", "dot", "concat", "pack"},
+        # what a region writes out in other operations
+        {"state", "linear", "rms_norm", "layer_norm", "l2_norm", "softmax"},
+        # what no loop has: complex numbers, and what steps have beside loops
+        COMPLEX,
+        {"embed", "solve", "position", "start", "stack", "part", "param", "layer", "eye", "matmul", "expm", "context"},
+    ),
 }
 
 
@@ -47,6 +60,8 @@ def test_every_consumer_knows_every_operation(op: str, consumer: str) -> None:
     assert any(op in known for known in SPELLED[consumer]), f"`{op}` has no spelling in {consumer}"
 
 
-@pytest.mark.parametrize("table", [reference.FUNCTIONS, torch.SPELLED, c.SPELLED], ids=["reference", "torch", "c"])
+@pytest.mark.parametrize(
+    "table", [reference.FUNCTIONS, torch.SPELLED, c.SPELLED, triton.SPELLED], ids=["reference", "torch", "c", "triton"]
+)
 def test_no_consumer_spells_what_is_no_operation(table: dict[str, object]) -> None:
     assert table.keys() <= {name for name, op in TABLE.items() if op.elementwise}

@@ -1,7 +1,7 @@
 """One entry of the result from one entry of each operand, broadcast by name.
 
-A function is one entry here and one spelling each in ssir.reference.ops, ssir.compilers.torch.ops and ssir.compilers.loops.spelling; one of
-a plugin brings its spellings with it (``Elementwise``)."""
+A function is one entry here and one spelling each in ssir.reference.ops, ssir.compilers.torch.ops, ssir.compilers.loops.spelling (C) and
+ssir.compilers.loops.triton; one of a plugin brings its spellings with it (``Elementwise``)."""
 
 from __future__ import annotations
 
@@ -80,6 +80,8 @@ class Elementwise:
     """An expression of torch and F (torch.nn.functional), operands as {0}, {1}."""
     c: str
     """An expression of C, of numbers of type REAL: float or double."""
+    triton: str | None = None
+    """An expression of Triton, of tl; without it, loops that have it go step by step in torch on a GPU."""
 
 
 def _two(name: str, **said: Any) -> Op:

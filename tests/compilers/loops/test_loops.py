@@ -11,7 +11,7 @@ from ssir.compilers.loops.region import Region
 from ssir.ir.ops.elementwise import OPS
 
 from ..kernels.checks import check, resets
-from ..kernels.conftest import poison, way  # noqa: F401 - fixtures
+from ..kernels.conftest import poison  # noqa: F401 - a fixture
 from .made import GRU, LSTM, drawn, function, made, steps
 
 Made = tuple[Region, Loop]
@@ -128,17 +128,17 @@ def cell(name: str, **sizes: int) -> Made:
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(("batch", "time", "packed"), [(1, 1, False), (3, 7, True), (9, 12, False), (2, 30, True)])
-def test_a_loop_agrees_with_its_steps(way: str, name: str, batch: int, time: int, packed: bool) -> None:  # noqa: F811
+def test_a_loop_agrees_with_its_steps(way: str, name: str, batch: int, time: int, packed: bool) -> None:
     agree(*cell(name), batch, time, packed, torch.float64)
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_loop_starts_anew_from_what_is_said(way: str, name: str) -> None:  # noqa: F811
+def test_a_loop_starts_anew_from_what_is_said(way: str, name: str) -> None:
     agree(*cell(name), 3, 9, True, torch.float64, clear=True)
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_loop_in_single_precision(way: str, name: str) -> None:  # noqa: F811
+def test_a_loop_in_single_precision(way: str, name: str) -> None:
     agree(*cell(name), 2, 20, True, torch.float32)
 
 
@@ -183,7 +183,7 @@ POSITIVE = {"log", "log1p", "sqrt", "rsqrt", "reciprocal", "pow", "div", "mod"}
 
 @pytest.mark.parametrize("name", sorted({op.name for op in OPS} - COMPLEX))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_elementwise_operation_has_a_spelling_and_a_gradient(way: str, name: str, dtype: torch.dtype) -> None:  # noqa: F811
+def test_every_elementwise_operation_has_a_spelling_and_a_gradient(way: str, name: str, dtype: torch.dtype) -> None:
     agree(*function(name, name in POSITIVE), 2, 6, False, dtype)
 
 
@@ -202,14 +202,14 @@ TWO += ["where(a < b, a, 2 * b)", "where(a >= 0.1, a * b, a - b)", "maximum(a, a
 
 
 @pytest.mark.parametrize("text", TWO)
-def test_functions_of_several_operands(way: str, text: str) -> None:  # noqa: F811
+def test_functions_of_several_operands(way: str, text: str) -> None:
     region, loop = made(
         f"a: x + 0.1 * delay(y)\nb: tanh(z + 0.1 * delay(y))\ny: tanh({text})", "{x: [n], z: [n]}", dims(n=5)
     )
     agree(region, loop, 2, 6, False, torch.float64)
 
 
-def test_the_length_of_nothing_has_a_slope(way: str) -> None:  # noqa: F811
+def test_the_length_of_nothing_has_a_slope(way: str) -> None:
     region, loop = made("m: delay(y)\ny: l2_norm(m, over=n) * z + x", "{x: [n], z: [n]}", dims(n=5))
     values = {name: torch.zeros_like(x) if name.endswith(".old") else x for name, x in drawn(region, 2, 4).items()}
     values = {name: x.requires_grad_() for name, x in values.items()}
@@ -223,7 +223,7 @@ def test_the_length_of_nothing_has_a_slope(way: str) -> None:  # noqa: F811
         torch.testing.assert_close(one, other, msg=name)
 
 
-def test_gradients_can_be_differentiated_again(way: str) -> None:  # noqa: F811
+def test_gradients_can_be_differentiated_again(way: str) -> None:
     for name in ("lstm", "gru"):
         region, loop = cell(name, n=2)
         values = drawn(region, 1, 3)
@@ -241,7 +241,7 @@ def test_gradients_can_be_differentiated_again(way: str) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("gate", [1e3, -1e3, 1e5, -1e5, torch.inf, -torch.inf])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_saturated_gates_stay_finite(way: str, name: str, gate: float) -> None:  # noqa: F811
+def test_saturated_gates_stay_finite(way: str, name: str, gate: float) -> None:
     region, loop = cell(name, n=20)
     values = drawn(region, 1, 12)
     for column in region.columns:
@@ -266,7 +266,7 @@ def test_saturated_gates_stay_finite(way: str, name: str, gate: float) -> None: 
     check(ours, theirs, values, torch.float32)
 
 
-def test_the_state_carries_across_a_split(way: str) -> None:  # noqa: F811
+def test_the_state_carries_across_a_split(way: str) -> None:
     region, loop = cell("lstm", n=40)
     values = drawn(region, 2, 30)
     constants = [values[name] for name in region.constants]
@@ -283,7 +283,7 @@ def test_the_state_carries_across_a_split(way: str) -> None:  # noqa: F811
         torch.testing.assert_close(torch.cat([one, other], 1), both)
 
 
-def test_narrow_data_and_strides(way: str) -> None:  # noqa: F811
+def test_narrow_data_and_strides(way: str) -> None:
     region, loop = cell("lstm", n=12)
     values = {name: x.bfloat16() for name, x in drawn(region, 2, 9).items()}
     olds = [memory.old for memory in region.memories]
