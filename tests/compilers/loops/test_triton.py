@@ -12,7 +12,7 @@ import torch
 import ssir
 from ssir.compilers.kernels import tritons
 
-from ...small import SMALL, first, inputs
+from ...small import first, inputs, small
 from .test_loops import agree, cell
 
 WIDE: list[tuple[str, dict[str, int]]] = [
@@ -61,7 +61,7 @@ def test_the_loops_of_the_zoo_compile_for_a_gpu_without_spills(tmp_path: Path) -
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])
 def test_a_gpu_computes_what_the_processor_does(name: str) -> None:
-    spec = ssir.load(name, **SMALL[name])
+    spec = small(name)
     model, other = (ssir.compile(spec, dtype=torch.float64) for _ in range(2))
     given = inputs(model.graph, 3, 17)
     there = other.to("cuda")
