@@ -295,7 +295,7 @@ CASES = (
     Case(
         "a window of scores of two dots",
         "attention",
-        "k: linear(x, key)\nr: linear(x, m)\nq: linear(x, key)\np: linear(x, m)\ny: {state: [long, value], A: shift(long), input: 'linear(x, value)', C: 'softmax(dot(q, window(k, long), over=key) + dot(p, window(r, long), over=m), over=long)'}",
+        "k: linear(x, key)\nr: linear(x, m)\nq: linear(x, key)\np: linear(x, m)\ny: {state: [long, value], A: shift(long), input: 'linear(x, value)', C: 'softmax(-dot(q, window(k, long), over=key) + dot(p, window(r, long), over=m), over=long)'}",
     ),
     Case("a classic recurrent network", "compiled loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(
