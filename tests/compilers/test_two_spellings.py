@@ -1,0 +1,113 @@
+"""What is written in two ways is one: the same forms, the same numbers."""
+
+import pytest
+import torch
+
+import ssir
+
+SMALL = {"n": 6, "key": 4, "value": 3, "head": 2, "half": 2}
+LARGE = {"n": 64, "key": 64, "value": 64, "head": 4, "half": 32}
+PAIRS: dict[str, tuple[str, str]] = {
+    "a gated recurrent unit": (
+        """
+h: delay(y)
+z: sigmoid(linear(x, n) + linear(h, n))
+r: sigmoid(linear(x, n) + linear(h, n))
+c: tanh(linear(x, n) + r * linear(h, n))
+y: z * c + (1 - z) * h""",
+        """
+h: delay(y)
+z: sigmoid(linear(x, n) + linear(h, n))
+r: sigmoid(linear(x, n) + linear(h, n))
+c: tanh(linear(x, n) + r * linear(h, n))
+y: h + z * (c - h)""",
+    ),
+    "a moving average": (
+        """
+z: sigmoid(linear(x, n))
+y: {state: [n], A: 1 - z, B: z, input: x}""",
+        """
+z: sigmoid(linear(x, n))
+y: delay(y) + z * (x - delay(y))""",
+    ),
+    "a gated delta rule by its gradient, with momentum": (
+        """
+k: l2_norm(linear(x, key), over=key)
+v: linear(x, value)
+q: linear(x, key)
+rate: sigmoid(linear(x, []))
+keep: sigmoid(linear(x, []))
+beta: sigmoid(linear(x, []))
+error: dot(k, delay(W), over=key) - v
+M: {state: [key, value], A: beta, B: -rate * k, input: error}
+W: {state: [key, value], A: keep, input: M}
+y: dot(q, W, over=key)""",
+        """
+k: l2_norm(linear(x, key), over=key)
+v: linear(x, value)
+q: linear(x, key)
+rate: sigmoid(linear(x, []))
+keep: sigmoid(linear(x, []))
+beta: sigmoid(linear(x, []))
+old: delay(W)
+error: dot(k, old, over=key) - v
+M: beta * delay(M) - rate * k * error
+W: keep * old + M
+y: dot(q, W, over=key)""",
+    ),
+    "a rotation times a decay": (
+        """
+y: {state: [key], A: 'rotate(linear(x, half), over=key) * sigmoid(sum(x, over=n))', input: 'linear(x, key)'}""",
+        """
+y: {state: [key], A: 'sigmoid(sum(x, over=n)) * rotate(linear(x, half), over=key)', input: 'linear(x, key)'}""",
+    ),
+    "a decay under a square root": (
+        """
+k: linear(x, [head, key])
+v: linear(x, [head, value])
+q: linear(x, [head, key])
+y: {state: [head, key, value], A: 1 - 2 ** (-5 - arange(head)), B: k, input: v, C: q}""",
+        """
+k: linear(x, [head, key])
+v: linear(x, [head, value])
+q: linear(x, [head, key])
+g: 1 - 2 ** (-5 - arange(head))
+y: {state: [head, key, value], A: sqrt(g * g), B: k, input: v, C: q}""",
+    ),
+}
+
+
+def spec(graph: str, dims: dict[str, int]) -> ssir.Spec:
+    lines = "\n".join(f"      {line}" for line in graph.strip().splitlines())
+    sizes = ", ".join(f"{name}: {size}" for name, size in dims.items())
+    return ssir.loads(
+        f"ssir: 1\nname: one\ndims: {{{sizes}}}\ncomponents:\n  main:\n    input: {{x: [n]}}\n    graph:\n{lines}\n    output: y\nmain: main\n"
+    )
+
+
+def planned(graph: str, dims: dict[str, int]) -> set[str]:
+    return {found.form.name for found in ssir.compile(spec(graph, dims)).plan.chosen.values()}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_plan_of_equal_things_is_equal(name: str) -> None:
+    one, other = PAIRS[name]
+    for dims in (SMALL, LARGE):
+        assert planned(one, dims) == planned(other, dims)
+        assert "loop" not in planned(one, dims)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_equal_things_compute_the_same(name: str) -> None:
+    first, second = (ssir.compile(spec(graph, SMALL), dtype=torch.float64) for graph in PAIRS[name])
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(2, 9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    reset = torch.zeros(2, 9, dtype=torch.bool)
+    reset[1, 4] = True
+    wanted = ssir.reference(first, x, reset=reset)[0]
+    for model in (first, second):
+        y = model(x, reset=reset)[0]
+        torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-10)
+        y.square().sum().backward()
+    for (path, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-10, msg=path)
