@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from ssir.compilers.forms import Cost, Form, Match
+from ssir.compilers.forms import Cost, Form, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.system import seen as seen
 from ssir.ir.graph import Dependence, Graph
@@ -13,8 +13,6 @@ from ssir.passes.facts import Facts, is_complex
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
-
-STEPS = 1024
 
 
 def input_words(fact: Facts) -> str:
@@ -52,7 +50,7 @@ class Delay:
             return None
         return Match(self, "A is zero and the memory is read before its input enters: x is moved by a step")
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return Cost(0, 8.0 * facts.entries, 2)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -79,8 +77,8 @@ class Register:
             why += "; what is computed for every slot takes memory that grows as steps times entries"
         return Match(self, why)
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
-        return register_cost(graph, facts)
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
+        return register_cost(graph, facts, at)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         return system.register(e, fact)
@@ -89,10 +87,10 @@ class Register:
         return system.register(e, fact)
 
 
-def register_cost(graph: Graph, facts: Facts) -> Cost:
+def register_cost(graph: Graph, facts: Facts, at: Setting) -> Cost:
     c = facts.node.role("C")
     slots = facts.slots
-    long = STEPS if slots is None or slots.size is None else slots.size
+    long = at.steps if slots is None or slots.size is None else slots.size
     inside = facts.entries / (1 if slots is None or slots.size is None else slots.size)
     asked = graph[c].type.numel() if c else 0  # for every slot, by each that reads it
     read = facts.node.type.numel() if c else 0
@@ -112,10 +110,10 @@ class Scan:
             self, f"A is {facts.structure} and does not depend on the state ({input_words(facts)}): a scan over time"
         )
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         if is_complex(graph, facts.node):
-            return complex_scan(2 * facts.entries)
-        return Cost(4.0 * facts.entries, 20.0 * facts.entries, 12)
+            return complex_scan(2 * facts.entries, at)
+        return Cost(4.0 * facts.entries, 20.0 * facts.entries, at.scan)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node = fact.node
@@ -150,9 +148,9 @@ class Scan:
         return system.step(e, fact)
 
 
-def complex_scan(entries: int) -> Cost:
+def complex_scan(entries: int, at: Setting) -> Cost:
     """The cost of a scan over pairs of so many numbers, of which no compiled loop knows."""
-    return Cost(8.0 * entries, 40.0 * entries, 6.0 * isqrt(STEPS))
+    return Cost(8.0 * entries, 40.0 * entries, 6.0 * isqrt(at.steps))
 
 
 class Loop:
@@ -174,8 +172,8 @@ class Loop:
             details={"states": tuple(states), "inside": inside},
         )
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
-        return Cost(6.0 * facts.entries, 24.0 * facts.entries, 8.0 * STEPS)
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
+        return Cost(6.0 * facts.entries, 24.0 * facts.entries, 8.0 * at.steps)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         from ssir.compilers.torch.emit import Emitter as Writer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ssir.ir.graph import Graph
@@ -18,21 +19,56 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Floating-point operations and bytes a second, and seconds to start an operation, as machines of today have them; whether ``scans`` and
+    ``loops`` are compiled for it: elsewhere they are many operations of torch."""
+
+    flops: float
+    bytes: float
+    start: float
+    scans: bool
+    loops: bool
+
+
+MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, True), "cuda": Machine(2e14, 4e12, 4e-6, False, True)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a plan is made for: so many sequences, of so many steps, of numbers of a type, on a device."""
+
+    batch: int = 1
+    steps: int = 1024
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def machine(self) -> Machine:
+        return MACHINES.get(self.device, MACHINES["cpu"])
+
+    @property
+    def scan(self) -> float:
+        """Operations that follow one another in a scan of all steps."""
+        return 12.0 if self.machine.scans else 12.0 * isqrt(self.steps)
+
+
+USUAL = Setting()
+
+
+@dataclass(frozen=True)
 class Cost:
-    """Per token and sequence, forward: floating-point operations, bytes moved, and how many operations follow one another in a
-    sequence of ``steps`` (each costs a dispatch)."""
+    """Per token and sequence, forward: floating-point operations, and bytes moved, of float32; and how many operations follow one another in
+    a whole sequence (each costs a dispatch)."""
 
     flops: float
     bytes: float
     serial: float
 
-    def seconds(self, steps: int, device: str) -> float:
-        """A rough time for a sequence, to rank forms by."""
-        rate, bandwidth, dispatch = _DEVICES.get(device, _DEVICES["cpu"])
-        return steps * max(self.flops / rate, self.bytes / bandwidth) + self.serial * dispatch
-
-
-_DEVICES = {"cpu": (2e11, 3e10, 4e-6), "cuda": (2e14, 4e12, 4e-6)}
+    def seconds(self, at: Setting) -> float:
+        """A rough time for all sequences, to rank forms by."""
+        machine, size = at.machine, {"float64": 2.0, "float32": 1.0}.get(at.dtype, 0.5)
+        inside = max(self.flops / machine.flops, size * self.bytes / machine.bytes)
+        return at.batch * at.steps * inside + self.serial * machine.start
 
 
 @dataclass(frozen=True)
@@ -53,8 +89,8 @@ class Form(Protocol):
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         """Whether this form computes that state of the graph."""
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
-        """What it costs."""
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
+        """What it costs in a setting."""
 
     def sequence(self, e: Emitter, facts: Facts, match: Match) -> str:
         """Write the computation over a sequence; the expression of y [batch, steps, *axes]."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssir.compilers.core import CORE_FORMS, Loop
-from ssir.compilers.forms import Cost, Form, Match
+from ssir.compilers.forms import USUAL, Cost, Form, Match, Setting
 from ssir.compilers.loops.form import CompiledLoop
 from ssir.errors import UsageError, nearest
 from ssir.ir.graph import Dependence, Graph, Node, owners
@@ -15,14 +15,14 @@ from ssir.ir.ops import TABLE
 from ssir.passes.facts import Facts, facts, is_complex
 from ssir.registry import registry
 
-STEPS = 1024
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Entry:
     """One state. ``path`` stands for ``count`` states in a stack. ``chosen``: whether the form was chosen for this state, and not for
-    another that it computes along with it. ``bytes``: per sequence (per token, if it grows)."""
+    another that it computes along with it. ``bytes``: per sequence (per token, if it grows). ``seconds``: by form that fits, the time that is
+    expected of it in the setting of the plan."""
 
     path: str
     count: int
@@ -30,8 +30,13 @@ class Entry:
     match: Match
     cost: Cost
     bytes: int
-    others: tuple[str, ...]
+    seconds: Mapping[str, float]
     chosen: bool
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The further forms that fit, the fastest first."""
+        return tuple(form for form in self.seconds if form != self.match.form.name)
 
     def record(self) -> dict[str, Any]:
         """The entry as plain data."""
@@ -62,7 +67,7 @@ class Plan:
     chosen: Mapping[tuple[str, str], Match] = field(default_factory=dict)
     parameters: int = 0
     flops: float = 0.0
-    dtype: str = "float32"
+    at: Setting = USUAL
 
     def __deepcopy__(self, memo: object) -> Plan:
         return self  # nothing in it changes
@@ -71,7 +76,10 @@ class Plan:
         return {
             "parameters": self.parameters,
             "flops_per_token": self.flops,
-            "dtype": self.dtype,
+            "dtype": self.at.dtype,
+            "device": self.at.device,
+            "batch": self.at.batch,
+            "steps": self.at.steps,
             "state_bytes": self.state_bytes,
             "bytes_per_token": self.growth,
             "states": [entry.record() for entry in self.entries],
@@ -90,12 +98,10 @@ class Plan:
 
 def plan(
     graph: Graph,
-    device: str = "cpu",
-    dtype: str = "float32",
+    at: Setting = USUAL,
     forced: Mapping[str, str] | None = None,
-    steps: int = STEPS,
 ) -> Plan:
-    """Choose a form for every state of a graph that the passes have run over.
+    """Choose a form for every state of a graph that the passes have run over, for a setting.
 
     forced: state path to form name. Raises UsageError if a forced form does not exist or does not match.
     """
@@ -105,18 +111,16 @@ def plan(
         if name not in [form.name for form in forms]:
             near = nearest(name, [form.name for form in forms])
             raise UsageError(f"there is no form `{name}`" + (f"; the nearest is `{near}`" if near else ""))
-    chooser = _Chooser(forms, device, dtype, forced, steps)
+    chooser = _Chooser(forms, at, forced)
     entries = tuple(chooser.entries(graph, "", "", 1))
-    return Plan(entries, chooser.chosen, count_parameters(graph), flops_per_token(graph), dtype)
+    return Plan(entries, chooser.chosen, count_parameters(graph), flops_per_token(graph), at)
 
 
 @dataclass
 class _Chooser:
     forms: list[Form]
-    device: str
-    dtype: str
+    at: Setting
     forced: dict[str, str]
-    steps: int
     chosen: dict[tuple[str, str], Match] = field(default_factory=dict)
 
     def entries(self, graph: Graph, where: str, shown: str, count: int) -> Iterator[Entry]:
@@ -143,11 +147,10 @@ class _Chooser:
         for name, fact in known.items():
             match = taken[name]
             self.chosen[where, name] = match
-            cost = match.form.cost(graph, fact, match)
-            known_forms = [option.form.name for option, _ in ranked[name]]
-            others = tuple(form for form in known_forms if form != match.form.name)
-            chosen = match.form.name in known_forms
-            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), others, chosen)
+            cost = match.form.cost(graph, fact, match, self.at)
+            seconds = {option.form.name: expected for option, expected in ranked[name]}
+            chosen = match.form.name in seconds
+            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), seconds, chosen)
         for node in graph:
             if node.op == "stack":
                 for body in dict.fromkeys(node.attrs["pattern"]):
@@ -165,7 +168,7 @@ class _Chooser:
         for form in self.forms:
             match = form.match(graph, fact)
             if match is not None:
-                found.append((match, form.cost(graph, fact, match).seconds(self.steps, self.device)))
+                found.append((match, form.cost(graph, fact, match, self.at).seconds(self.at)))
         wanted = self._wanted(path, fact.node.name)
         if wanted is not None:
             found = [pair for pair in found if pair[0].form.name == wanted]
@@ -178,11 +181,11 @@ class _Chooser:
         return self.forced.get(path) or self.forced.get(name)
 
     def _bytes(self, graph: Graph, fact: Facts) -> int:
-        wide = max(_BYTES[self.dtype], 4)
+        wide = max(_BYTES[self.at.dtype], 4)
         given = fact.node.attrs["dtype"] == "data" or (
             fact.node.attrs["dtype"] is None and fact.structure.kind in ("shift", "zero")
         )
-        kept = _BYTES[self.dtype] if given else wide
+        kept = _BYTES[self.at.dtype] if given else wide
         return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
 
 

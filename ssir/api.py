@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssir import passes
+from ssir.compilers.forms import Setting
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.state import State
 from ssir.compilers.plan import plan as make_plan
@@ -32,11 +33,13 @@ def compile(
     dtype: torch.dtype | str = torch.float32,
     seed: int = 0,
     forms: Mapping[str, str] | None = None,
+    batch: int = 1,
+    steps: int = 1024,
 ) -> Any:
     """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
 
-    device: torch's default one, if left out. dtype: of torch, or its name. forms forces a form on a state, by path. The same seed gives the
-    same parameters. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
+    device: torch's default one, if left out. dtype: of torch, or its name. forms forces a form on a state, by path; batch and steps are the
+    sizes of sequences that forms are chosen for (others work too). The same seed gives the same parameters. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
     """
     dtype = _dtype(dtype)
     spec = given(spec)
@@ -45,7 +48,7 @@ def compile(
         near = nearest(backend, registry.names("backend"))
         known = f"the nearest is `{near}`" if near else f"there are {', '.join(registry.names('backend'))}"
         raise UsageError(f"there is no backend `{backend}`; {known}")
-    model: nn.Module = make(spec, device=device, dtype=dtype, seed=seed, forms=forms)
+    model: nn.Module = make(spec, device=device, dtype=dtype, seed=seed, forms=forms, batch=batch, steps=steps)
     return model
 
 
@@ -68,6 +71,8 @@ def to_torch(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     forms: Mapping[str, str] | None = None,
+    batch: int = 1,
+    steps: int = 1024,
 ) -> Model:
     """The backend `torch`: an eager module. On the device `meta` its parameters have no values."""
     where = torch.get_default_device() if device is None else torch.device(device)
@@ -75,7 +80,8 @@ def to_torch(
         raise EnvironmentLacks("there is no CUDA device here; compile for the device `cpu`")
     made = torch.device("meta" if where.type == "meta" else "cpu")
     with torch.inference_mode(False), torch.no_grad(), made:
-        model = _empty(spec, where.type, dtype, forms, made)
+        at = Setting(batch, steps, str(dtype).removeprefix("torch."), "cpu" if where.type == "meta" else where.type)
+        model = _empty(spec, at, forms, made)
         if made.type != "meta":
             known: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
             for name, node, owner, layer in parameters(model.graph):
@@ -84,22 +90,20 @@ def to_torch(
     return model if where.type == "meta" else model.to(where)
 
 
-def _empty(
-    spec: Spec, device: str, dtype: torch.dtype, forms: Mapping[str, str] | None, made: torch.device | None
-) -> Model:
+def _empty(spec: Spec, at: Setting, forms: Mapping[str, str] | None, made: torch.device | None) -> Model:
     """A model of a spec, its parameters without values."""
-    graph = passes.run(spec.graph)
-    plan = make_plan(graph, "cpu" if device == "meta" else device, str(dtype).removeprefix("torch."), forms)
+    graph, dtype = passes.run(spec.graph), _dtype(at.dtype)
+    plan = make_plan(graph, at, forms)
     source = write(graph, plan, f"{spec.name}, written by SSIR")
     model = build(source, dtype, made)
     model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
-    model.recipe = (again, (texts(spec), device, dtype, dict(forms or {})))
+    model.recipe = (again, (texts(spec), at, dict(forms or {})))
     return model
 
 
-def again(record: Mapping[str, Any], device: str, dtype: torch.dtype, forms: Mapping[str, str]) -> Model:
+def again(record: Mapping[str, Any], at: Setting, forms: Mapping[str, str]) -> Model:
     """The model of a pickle, before its weights are put in."""
-    return _empty(from_texts(record), device, dtype, forms, torch.device("meta"))
+    return _empty(from_texts(record), at, forms, torch.device("meta"))
 
 
 def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: Any) -> nn.Module:

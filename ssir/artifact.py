@@ -34,8 +34,7 @@ from ssir.compilers.kernels.weights import own_tensors, with_weights
 from ssir.compilers.torch.lower import RUNTIME, is_core, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.folder import written
-from ssir.ir.graph import Graph
-from ssir.ir.text import render
+from ssir.ir.text import digest
 from ssir.spec.load import Spec
 from ssir.spec.module import Module, parse
 
@@ -68,7 +67,7 @@ def save(model: Model | GraphModel | Program, directory: str | os.PathLike[str],
         manifest = {
             "format": FORMAT,
             "versions": {"ssir": version("ssir"), "torch": torch.__version__, "python": sys.version.split()[0]},
-            "ir": _graph_hash(model.graph),
+            "ir": digest(model.graph),
             "files": {name: _hash(made / name) for name in _files(made)},
         }
         _write(made / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
@@ -85,13 +84,13 @@ def open(directory: str | os.PathLike[str], device: str | torch.device = "cpu") 
         raise Damaged(
             f"`{at}` does not match its manifest: `{odd[0]}` is {'missing' if odd[0] in listed else 'not listed'}"
         )
-    for name, digest in listed.items():
-        if _hash(at / name) != digest:
+    for name, known in listed.items():
+        if _hash(at / name) != known:
             raise Damaged(f"`{at / name}` has changed since it was written")
     about = json.loads((at / "spec.json").read_text())
     spec = Spec(_module(at, about["module"]), about["component"], about["dims"])
     model = to_torch(spec, dtype=getattr(torch, about["dtype"]), forms=about["forms"])
-    if _graph_hash(model.graph) != manifest["ir"]:
+    if digest(model.graph) != manifest["ir"]:
         raise Damaged(f"the spec in `{at}` gives another graph with this version of SSIR; compile it anew")
     weights = at / "weights.safetensors"
     try:
@@ -113,12 +112,12 @@ def _fill(model: Model, at: Path) -> None:
         "dims": dict(spec.overrides),
         "module": _texts(spec.module, at),
         "forms": {entry.path: entry.match.form.name for entry in model.plan.entries if entry.chosen},
-        "dtype": model.plan.dtype,
+        "dtype": model.plan.at.dtype,
     }
     _write(at / "spec.json", json.dumps(about, indent=1))
     _write(at / "plan.json", json.dumps(model.plan.record(), indent=1))
     source = write(model.graph, model.plan, f"{spec.name}, written by SSIR", "runtime")
-    _write(at / "model.py", source.text + _LOAD.format(dtype=model.plan.dtype))
+    _write(at / "model.py", source.text + _LOAD.format(dtype=model.plan.at.dtype))
     (at / "runtime").mkdir()
     for path in sorted(Path(str(files(RUNTIME))).iterdir()):
         if path.suffix in (".py", ".c", ".h"):
@@ -130,7 +129,7 @@ def _fill(model: Model, at: Path) -> None:
             shutil.copyfile(module.__file__, target)
     weights = {name: p.detach().cpu() for name, p in own_tensors(model)}
     real = {name: (torch.view_as_real(w) if w.is_complex() else w).contiguous() for name, w in weights.items()}
-    save_file(real, at / "weights.safetensors", metadata={"ir": _graph_hash(model.graph)})
+    save_file(real, at / "weights.safetensors", metadata={"ir": digest(model.graph)})
 
 
 def _texts(module: Module, at: Path) -> dict[str, Any]:
@@ -188,7 +187,3 @@ def _write(path: Path, text: str) -> None:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _graph_hash(graph: Graph) -> str:
-    return hashlib.sha256(render(graph).encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssir.compilers.core import loop_reason
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.region import Region, Unfit, region
 from ssir.ir.graph import Graph
 from ssir.passes.facts import Facts
@@ -32,12 +32,14 @@ class CompiledLoop:
         why = f"{loop_reason(graph, facts)}; a compiled loop over the steps, what does not feed back outside it"
         return Match(self, why, covers=others, details={"cell": found})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         cell: Cell = match.details["cell"]
         body = cell.region.body
         weights = sum(node.type.numel() for node in body if node.name in cell.region.constants)
         rest = sum(node.type.numel() for node in body if node.name not in cell.region.constants)
-        return Cost(2.0 * weights + 4.0 * rest, weights / 16 + 8.0 * rest, 3)
+        # On a GPU steps wait for one another about as long as half an operation takes to start.
+        serial = 8.0 * at.steps if not at.machine.loops else 3.0 + (0.5 * at.steps if at.device == "cuda" else 0.0)
+        return Cost(2.0 * weights + 4.0 * rest, weights / 16 + 8.0 * rest, serial)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         return self._write(e, fact, match, step=False)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ssir.compilers.core import STEPS
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Graph, Node
@@ -86,9 +85,9 @@ class Attention:
                 return None
         return _Scores(tuple(term for term in terms if term is not None), heads, group)
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         scores: _Scores = match.details["scores"]
-        steps = STEPS if facts.slots is None or facts.slots.size is None else facts.slots.size
+        steps = at.steps if facts.slots is None or facts.slots.size is None else facts.slots.size
         q = sum(graph[term.q].type.numel() for term in scores.terms if term.q)
         return Cost(2.0 * steps * q, 16.0 * q, 6)
 

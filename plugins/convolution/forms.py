@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Dependence, Graph
@@ -25,7 +25,7 @@ class Filter:
             return None
         return Match(self, f"A is a shift and C is constant: a filter of {slots.size} taps")
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return Cost(2.0 * facts.entries, 8.0 * facts.entries / (facts.slots.size or 1 if facts.slots else 1), 2)
 
     def _taps(self, e: Emitter, fact: Facts, change: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ssir.compilers.core import STEPS, input_words
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.core import input_words
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Graph, Node
@@ -77,7 +77,7 @@ class Chunked:
         why = f"A is {sort}, and what enters is an outer product ({input_words(facts)}): matrix products over chunks of {_CHUNK} steps"
         return Match(self, why, details={"axes": axes})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         heads, keys, values = _sizes(facts, match.details["axes"])
         return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
 
@@ -112,7 +112,7 @@ class Turned:
         why = f"A turns pairs along {parts.over}, and what enters is an outer product ({input_words(facts)}): keys and queries are turned instead, and matrix products taken over chunks of {_CHUNK} steps"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         heads, keys, values = _sizes(facts, match.details["axes"])
         return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
 
@@ -157,11 +157,11 @@ class RankOne:
         why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {_CHUNK} steps{several}"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         heads, keys, values = _sizes(facts, match.details["axes"])
         count = len(match.details["parts"])
         inside = _CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
-        chunks = -(-STEPS * count // _CHUNK)
+        chunks = -(-at.steps * count // _CHUNK)
         return Cost(float(count * heads * inside), 4.0 * count * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:

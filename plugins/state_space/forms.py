@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ssir.compilers.core import input_words
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Dependence, Graph
@@ -105,12 +105,12 @@ class SelectiveScan:
             minus,
         )
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         channels = facts.entries
         for axis in facts.contracted:
             channels //= axis.size or 1
         groups = [axis.size or 1 for axis in facts.axes if axis.name in match.details["parts"].groups]
-        return Cost(10.0 * facts.entries, 16.0 * channels, 4 * prod(groups))
+        return Cost(10.0 * facts.entries, 16.0 * channels, at.scan / 3 * prod(groups))
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         return self._write(e, fact, match, "")

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ssir.compilers.core import STEPS
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Dependence, Graph, Node
@@ -118,7 +117,7 @@ class Convolution:
         out = any(name == node.name for _, name in graph.outputs)
         return node.type.dtype == "complex" and used and not out and all(graph[n].type.dtype == "real" for n in others)
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         layout: _Layout = match.details["layout"]
         groups = (layout.systems, layout.states, layout.inputs, layout.outputs)
         systems, states, inputs, outputs = (layout.size(names) for names in groups)
@@ -130,12 +129,12 @@ class Convolution:
             inside, between = 4 * inside, 2 * between
         carried = 2.0 * parts**2 * states * (states if layout.matrix else 1) / _CHUNK
         made = (
-            20.0 * layout.numbers * _CHUNK * parts / STEPS
+            20.0 * layout.numbers * _CHUNK * parts / (at.batch * at.steps)
             if not layout.matrix
-            else 12.0 * parts**2 * layout.numbers * states / STEPS
+            else 12.0 * parts**2 * layout.numbers * states / (at.batch * at.steps)
         )
         moved = 4.0 * (4 * (inputs + outputs) + 4 * parts * states / _CHUNK)
-        serial = 60 + (2 * STEPS // _CHUNK if layout.matrix else 12)
+        serial = 60 + (2 * at.steps // _CHUNK if layout.matrix else 12)
         return Cost(systems * (inside + between + carried) + made, systems * moved, serial)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -169,13 +168,13 @@ class ConstantScan:
         why = f"A is {facts.structure} and constant: a scan over time by A², A⁴, A⁸, ..."
         return Match(self, why, details={"layout": layout})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         layout: _Layout = match.details["layout"]
         systems, states = layout.size(layout.systems), layout.size(layout.states)
         parts = 2 if is_complex(graph, facts.node) else 1
-        levels = STEPS.bit_length()
+        levels = at.steps.bit_length()
         moved = 4.0 * parts**2 * systems * states * (states if layout.matrix else 1)
-        made = 2.0 * parts**2 * layout.numbers * states * levels / STEPS if layout.matrix else 0.0
+        made = 2.0 * parts**2 * layout.numbers * states * levels / (at.batch * at.steps) if layout.matrix else 0.0
         return Cost(moved + made, 48.0 * parts * facts.entries, 8.0 * levels)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:

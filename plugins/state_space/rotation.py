@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssir.compilers.core import complex_scan, input_words
-from ssir.compilers.forms import Cost, Match
+from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.torch import ops, system
 from ssir.compilers.torch.emit import Emitter
 from ssir.ir.graph import Graph
@@ -26,8 +26,8 @@ class RotatingScan:
         )
         return Match(self, why, details={"parts": parts})
 
-    def cost(self, graph: Graph, facts: Facts, match: Match) -> Cost:
-        return complex_scan(facts.entries)
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
+        return complex_scan(facts.entries, at)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         parts: Rotation = match.details["parts"]

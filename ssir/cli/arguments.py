@@ -88,6 +88,11 @@ class _Commands:
                 default=[],
                 help="compute a state by this form",
             )
+            one.add_argument("--forms", metavar="FILE", help="the forms that `ssir plan --tune` found")
+            one.add_argument(
+                "--batch", metavar="N", type=whole, default=1, help="sequences to choose forms for (default 1)"
+            )
+            one.add_argument("--steps", metavar="N", type=whole, default=1024, help="and their length (default 1024)")
         return one
 
 
@@ -133,6 +138,9 @@ def parser() -> argparse.ArgumentParser:
         machine=True,
     )
     plan.add_argument("spec", metavar="SPEC")
+    plan.add_argument(
+        "--tune", metavar="FILE", help="measure the forms that fit, here, and write the fastest to a file"
+    )
 
     draw = commands.add("draw", "making:draw", "draw specs as block diagrams, several side by side", dims=True)
     draw.add_argument("specs", metavar="SPEC", nargs="+")

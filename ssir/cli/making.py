@@ -122,13 +122,16 @@ def compile_spec(options: Namespace) -> int:
     if (Path(options.spec) / "manifest.json").is_file():
         model = _of_artifact(options)
     else:
+        spec = specs.one(options)
         model = ssir.compile(
-            specs.one(options),
+            spec,
             backend=options.backend,
             device=options.device,
             dtype=getattr(torch, options.dtype),
             seed=options.seed,
-            forms=dict(options.form) or None,
+            forms=specs.forms(options, spec),
+            batch=options.batch,
+            steps=options.steps,
         )
     if out is not None and options.int8:
         model.save(out, force=options.force, int8=True)
@@ -160,7 +163,7 @@ def _of_artifact(options: Namespace) -> Any:
         raise UsageError(
             f"{options.spec} is an artifact, which is compiled already; --backend c writes it as a program in C"
         )
-    if options.set or options.size or options.form:
+    if options.set or options.size or options.form or options.forms:
         raise UsageError(f"{options.spec} is an artifact: its dims and forms are what they are")
     return Program(ssir.open(options.spec))
 

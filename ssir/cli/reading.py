@@ -13,6 +13,7 @@ from ssir.cli import say, specs
 from ssir.errors import SpecError, SSIRError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from ssir.compilers.forms import Setting
     from ssir.compilers.plan import Plan
     from ssir.spec.load import Spec
 
@@ -82,6 +83,13 @@ def _summary(name: str) -> dict[str, Any]:
     }
 
 
+def setting(options: Namespace) -> Setting:
+    """What a plan is made for."""
+    from ssir.compilers.forms import Setting
+
+    return Setting(options.batch, options.steps, options.dtype, options.device.partition(":")[0])
+
+
 def planned(spec: Spec, options: Namespace | None = None) -> Plan:
     """The plan of a spec for the device, the dtype and the forms that were asked for."""
     from ssir import passes
@@ -90,7 +98,7 @@ def planned(spec: Spec, options: Namespace | None = None) -> Plan:
     graph = passes.run(spec.graph)
     if options is None:
         return plan(graph)
-    return plan(graph, options.device.partition(":")[0], options.dtype, dict(options.form))
+    return plan(graph, setting(options), specs.forms(options, spec))
 
 
 def show(options: Namespace) -> int:
@@ -289,12 +297,34 @@ def check(options: Namespace) -> int:
 def show_plan(options: Namespace) -> int:
     """For each state: what was inferred, the form chosen, why, and what it costs."""
     spec = specs.one(options)
+    if options.tune is not None:
+        _tune(spec, options)
     plan = planned(spec, options)
     if options.json:
         say.record(name=spec.name, **plan.record())
         return 0
     tell_plan(plan)
     return 0
+
+
+def _tune(spec: Spec, options: Namespace) -> None:
+    """Measure the forms that fit, write down the fastest, and plan with them."""
+    from ssir.tune import tune
+
+    console = say.console(stderr=True)
+    expected = {entry.path: entry.seconds for entry in planned(spec, options).entries}
+    found = tune(spec, setting(options), progress=lambda words: console.print(f"measuring {words}", soft_wrap=True))
+    found.write(Path(options.tune))
+    options.forms = options.tune
+    table = say.table("state", "form", "expected", "measured", right=("expected", "measured"))
+    for state, forms in found.measured.items():
+        for form, seconds in sorted(forms.items(), key=lambda pair: pair[1]):
+            table.add_row(state, form, f"{1e3 * expected[state][form]:.3g} ms", f"{1e3 * seconds:.3g} ms")
+    if found.measured:
+        console.print(table)
+        console.print("expected: of the state alone, forwards; measured: of the model, forwards and backwards")
+    else:
+        console.print("every state has one form only: there is nothing to choose")
 
 
 def tell_plan(plan: Plan) -> None:

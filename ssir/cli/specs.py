@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssir.errors import UsageError, nearest
@@ -51,3 +53,23 @@ def standard_input(options: Namespace) -> Spec:
     from ssir.spec.yaml import MAX_BYTES, decoded
 
     return loads(decoded(sys.stdin.buffer.read(MAX_BYTES + 4), "<stdin>"), "<stdin>", **dict(options.set))
+
+
+def forms(options: Namespace, spec: Spec) -> dict[str, str]:
+    """The forms that are asked for, by state: those of a file, and over them those that are named. Raises UsageError if the file holds
+    none, or those of another spec."""
+    if options.forms is None:
+        return dict(options.form)
+    from ssir import passes
+    from ssir.ir.text import digest
+
+    path = Path(options.forms)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known, read = found["digest"], {str(state): str(form) for state, form in found["forms"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"`{path}` holds no forms: {error}") from None
+    if known != digest(passes.run(spec.graph)):
+        help = "measure it anew with `ssir plan --tune`"
+        raise UsageError(f"the forms in `{path}` are of another spec, or of other dims; {help}")
+    return read | dict(options.form)

@@ -16,6 +16,7 @@ that would read as something else, and text that is no word, stand in quotes. Th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -49,6 +50,11 @@ class TextError(SSIRError):
 
 
 # Writing.
+
+
+def digest(graph: Graph) -> str:
+    """What tells a graph from others."""
+    return hashlib.sha256(render(graph).encode()).hexdigest()
 
 
 def render(graph: Graph) -> str:

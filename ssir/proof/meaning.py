@@ -62,6 +62,11 @@ def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype).double()
 
 
+def inputs(graph: Graph, batch: int, steps: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Values for the inputs of a graph: [batch, steps, *axes], whole sequences [batch, *axes]; in float64, or whole numbers."""
+    return tuple(_input(graph, node, batch, steps, generator) for node in graph.inputs)
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """Inputs [batch, steps, *axes] in float64, whole sequences [batch, *axes], and resets [batch, steps] or none. ``train``: whether
@@ -79,8 +84,7 @@ class Case:
         generator = torch.Generator().manual_seed(seed + 7 * steps + resets)
         reset = torch.rand(batch, steps, generator=generator) < 0.1 if resets else None
         graph = subject.graph
-        inputs = tuple(_input(graph, node, batch, steps, generator) for node in graph.inputs)
-        return Case(subject, steps, inputs, reset, seed)
+        return Case(subject, steps, inputs(graph, batch, steps, generator), reset, seed)
 
     @property
     def batch(self) -> int:

@@ -251,6 +251,53 @@ def test_the_plan_says_why(capsys: Captured) -> None:
     assert "diagonal over" in out and "×2" in out and "parameters" in out and "FLOPs/token" in out
 
 
+TWO = """\
+ssir: 1
+name: two
+dims: {model: 4, key: 3}
+components:
+  main:
+    input: {u: [model]}
+    graph:
+      h: {state: [key, model], A: 'sigmoid(linear(u, key))', B: 'linear(u, key)', input: u, C: 'linear(u, key)'}
+    output: h
+main: main
+"""
+
+
+def test_forms_are_measured_and_used(tmp_path: Path, capsys: Captured) -> None:
+    spec, forms = tmp_path / "two.yaml", tmp_path / "forms.json"
+    spec.write_text(TWO)
+    assert main(["plan", str(spec), "--tune", str(forms), "--steps", "20", "--batch", "2"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(forms.read_text())
+    assert found["forms"].keys() == {"h"} and found["forms"]["h"] in found["measured"]["h"]
+    assert len(found["measured"]["h"]) > 1 and all(form in told.err for form in found["measured"]["h"])
+    assert found["at"] == {"batch": 2, "steps": 20, "dtype": "float32", "device": "cpu"}
+    found["forms"]["h"] = "loop"
+    forms.write_text(json.dumps(found))
+    for command in ("plan", "compile"):
+        assert main([command, str(spec), "--forms", str(forms), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        states = (told if command == "plan" else told["plan"])["states"]
+        assert states[0]["form"] == "loop"
+
+
+def test_forms_of_another_spec_are_refused(tmp_path: Path, capsys: Captured) -> None:
+    spec, forms = tmp_path / "two.yaml", tmp_path / "forms.json"
+    spec.write_text(TWO)
+    for text, words in (
+        ("{", "holds no forms"),
+        ("[]", "holds no forms"),
+        ('{"forms": {}}', "holds no forms"),
+        ('{"forms": {}, "digest": "a"}', "of another spec, or of other dims"),
+    ):
+        forms.write_text(text)
+        assert main(["plan", str(spec), "--forms", str(forms)]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["plan", str(spec), "--forms", str(tmp_path / "none.json")]) == 2
+
+
 def test_a_component_and_a_component_of_a_file_are_specs(good: str, capsys: Captured) -> None:
     assert main(["plan", "mamba.mixer"]) == 0
     assert main(["plan", f"{good}:mixer"]) == 0

@@ -95,17 +95,20 @@ def test_two_continuations_of_one_state_do_not_disturb_each_other(name: str) -> 
 def test_interleaved_continuations_share_their_past(name: str) -> None:
     torch.manual_seed(0)
     model = ssir.compile(small(name), dtype=torch.float64)
-    past, xs, others = (inputs(model.graph, 1, steps, seed=seed) for seed, steps in enumerate((20, 6, 6)))
+    past, *futures = (inputs(model.graph, 1, steps, seed=seed) for seed, steps in enumerate((20, 6, 6, 6)))
+    futures = [beside(model.graph, past, xs) for xs in futures]
     with torch.no_grad():
-        _, state = model(*past)
-        xs, others = beside(model.graph, past, xs), beside(model.graph, past, others)
-        one = other = state
+        _, state = model(*at(model.graph, past, slice(0, 18)))
+        for t in (18, 19):  # the last of what they share
+            _, state = model.step(*at(model.graph, past, t), state=state)
+        states, ys = [state] * 3, [torch.empty(0)] * 3
         for t in range(6):
-            a, one = model.step(*at(model.graph, xs, t), state=one)
-            b, other = model.step(*at(model.graph, others, t), state=other)
-        for y, continued in ((a, xs), (b, others)):
+            for i, xs in enumerate(futures):
+                y, states[i] = model.step(*at(model.graph, xs, t), state=states[i])
+                ys[i] = first(y)
+        for y, continued in zip(ys, futures, strict=True):
             whole, _ = model(*joined(model.graph, past, continued))
-            torch.testing.assert_close(first(y), first(whole)[:, -1], rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(y, first(whole)[:, -1], rtol=1e-9, atol=1e-11)
 
 
 def test_changed_weights_are_seen_by_the_next_step() -> None:

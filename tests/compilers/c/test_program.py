@@ -12,7 +12,7 @@ from ssir.catalogue import rows
 from ssir.cli import main
 from ssir.errors import UsageError
 from tests.runtime.test_native_step import TORCH
-from tests.small import inputs, small
+from tests.small import SMALL, inputs, small
 
 STRICT = "-std=c11 -Wall -Wextra -Werror -g -O1 -fsanitize=address,undefined -fno-sanitize-recover -fopenmp".split()
 KINDS = ["lstm", "gpt2", "mamba", "cat", "griffin", "s4", "dhen", "inception", "jamba", "hippo_legs"]
@@ -97,6 +97,13 @@ def test_a_header_is_read_by_cpp(tmp_path: Path) -> None:
     command = ["c++", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++", "model.h"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_shared_is_written_once(tmp_path: Path) -> None:
+    program = ssir.compile(ssir.load("gpt2", None, **(SMALL["gpt2"] | {"vocab": 3000})), backend="c")
+    program.save(tmp_path / "gpt2")
+    (weights,) = (tmp_path / "gpt2").glob("*.weights")
+    assert weights.stat().st_size < 1.2 * sum(4 * x.numel() for x in program.model.parameters())
 
 
 def test_whole_numbers_of_eight_bits(tmp_path: Path) -> None:
