@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,9 @@ from ssir.spec.load import Spec, load, zoo
 
 MODES = ("forward", "forward+backward", "decode")
 DIMS = (256, 768)
+SHAPES: Mapping[int, Sequence[tuple[int, int]]] = {256: ((1, 1024), (8, 1024), (1, 8192)), 768: ((1, 1024),)}
+"""By width, batch and steps: more at a width at which a whole run takes an hour, not a day."""
+_SHORT = ((1, 1024),)
 PROMPT = 512
 _SAMPLE = 0.05  # seconds that one sample takes at least
 _DECODED = 32  # tokens in one sample of decoding, at least
@@ -101,6 +105,8 @@ class Cell:
     name: str
     model: int
     mode: str
+    batch: int
+    steps: int
     peer: str | None
     parameters: int
     peer_parameters: int | None
@@ -146,8 +152,7 @@ def run(
     names: Sequence[str] = (),
     dims: Sequence[int] = DIMS,
     layers: int = 4,
-    steps: int = 1024,
-    batch: int = 1,
+    shapes: Sequence[tuple[int, int]] | None = None,
     vocab: int = 256,
     dtype: torch.dtype = torch.float32,
     threads: int | None = None,
@@ -161,7 +166,8 @@ def run(
 ) -> Report:
     """Measure specs (none named: all that have a peer) at every size in ``dims`` and in every mode.
 
-    A cell takes at least ``repeats`` pairs of samples and at least ``seconds``. forms: by state, as for `compile`;
+    shapes: batch and steps (of prompts, in decoding: batch alone counts); left out, those of SHAPES. A cell takes at least ``repeats``
+    pairs of samples and at least ``seconds``. forms: by state, as for `compile`;
     overrides: further dims of the specs; tell: called with every cell as it is done. Raises UsageError and SpecError.
     """
     for mode in modes:
@@ -180,10 +186,10 @@ def run(
         for name in chosen:
             peer: Peer | None = registry.get("peer", name) if peers else None
             for size in dims:
-                wanted = {"model": size, "layers": layers, "vocab": vocab, "length": max(steps, 2 * PROMPT)}
-                spec = _sized(name, wanted, {**(peer.dims(size) if peer else {}), **(overrides or {})})
-                for mode in modes:
-                    ours = _Ours(api.compile(spec, dtype=dtype, forms=forms))
+                for batch, steps, mode in _cells(shapes or SHAPES.get(size, _SHORT), modes):
+                    wanted = {"model": size, "layers": layers, "vocab": vocab, "length": max(steps, 2 * PROMPT)}
+                    spec = _sized(name, wanted, {**(peer.dims(size) if peer else {}), **(overrides or {})})
+                    ours = _Ours(api.compile(spec, dtype=dtype, forms=forms, batch=batch, steps=steps))
                     theirs = None
                     if peer is not None:
                         try:
@@ -194,17 +200,16 @@ def run(
                         theirs.module.to(dtype)
                         packages.update(peer.packages)
                     timed = _time(ours, theirs, mode, batch, steps, vocab, repeats, seconds)
-                    cells.append(_cell(name, size, mode, peer, ours, theirs, timed, limits))
+                    cells.append(_cell(name, size, mode, batch, steps, peer, ours, theirs, timed, limits))
                     ratio = cells[-1].ratio
                     if peer and ratio and ratio.median < 1:
-                        notes[f"{name}, d = {size}, {mode}"] = f"below 1: {peer.bound or 'not yet explained'}"
+                        where = f"{name}, d = {size}, batch {batch}, {steps} steps, {mode}"
+                        notes[where] = f"below 1: {peer.bound or 'not yet explained'}"
                     if tell:
                         tell(cells[-1])
         settings = {
             "layers": layers,
-            "steps": steps,
             "prompt": PROMPT,
-            "batch": batch,
             "vocab": vocab,
             "dtype": str(dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
@@ -214,6 +219,14 @@ def run(
         return Report(_machine(packages) | limits, settings, tuple(cells), notes)
     finally:
         torch.set_num_threads(before)
+
+
+def _cells(shapes: Sequence[tuple[int, int]], modes: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Batch, steps and mode of each cell; decoding once for each batch."""
+    for batch, steps in shapes:
+        yield from ((batch, steps, mode) for mode in modes if mode != "decode")
+    if "decode" in modes:
+        yield from ((batch, PROMPT, "decode") for batch in dict.fromkeys(batch for batch, _ in shapes))
 
 
 def _with_peers() -> list[str]:
@@ -338,6 +351,8 @@ def _cell(
     name: str,
     size: int,
     mode: str,
+    batch: int,
+    steps: int,
     peer: Peer | None,
     ours: _Ours,
     theirs: Side | None,
@@ -349,13 +364,16 @@ def _cell(
     count = _count(ours.module)
     if mode == "decode":
         width = next(iter(ours.module.parameters())).element_size()
-        share = tokens.median * count * width / (1e9 * limits["read_gbs"])
+        held = plan.state_bytes + plan.growth * (PROMPT + _DECODED // 2)
+        share = tokens.median * (count * width / batch + held) / (1e9 * limits["read_gbs"])
     else:
         share = tokens.median * plan.flops * (3 if mode == "forward+backward" else 1) / (1e9 * limits["matmul_gflops"])
     return Cell(
         name,
         size,
         mode,
+        batch,
+        steps,
         peer.title if peer and theirs else None,
         count,
         _count(theirs.module) if theirs else None,
@@ -436,14 +454,14 @@ def render(report: Report) -> str:
         lines = [
             f"### d = {size}",
             "",
-            "| spec (parameters) | peer (parameters) | mode | tokens/s | peer's tokens/s | ratio (quartiles) | of the limit |",
-            "|---|---|---|---:|---:|---:|---:|",
+            "| spec (parameters) | peer (parameters) | mode | batch | steps | tokens/s | peer's tokens/s | ratio (quartiles) | of the limit |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|",
         ]
         for cell in rows:
             peer = f"{cell.peer} ({_short(cell.peer_parameters)})" if cell.peer else "–"
             lines.append(
-                f"| {cell.name} ({_short(cell.parameters)}) | {peer} | {cell.mode} | {_rate(cell.tokens)} "
-                f"| {_rate(cell.peer_tokens)} | {_times(cell.ratio)} | {cell.share:.0%} |"
+                f"| {cell.name} ({_short(cell.parameters)}) | {peer} | {cell.mode} | {cell.batch} | {'' if cell.mode == 'decode' else cell.steps} "
+                f"| {_rate(cell.tokens)} | {_rate(cell.peer_tokens)} | {_times(cell.ratio)} | {cell.share:.0%} |"
             )
         parts.append("\n".join(lines))
     parts += [f"{name}: {note}." for name, note in report.notes.items()]
@@ -473,16 +491,31 @@ Written by `make bench`; the raw numbers are in `benchmarks.json`.
 {machine["cpu"]}, {machine["cores"]} cores, {machine["capability"]}; Python {machine["python"]}, torch {machine["torch"]}{packages}; {settings["dtype"]},
 {settings["threads"]} threads, kernels {"compiled" if machine["native"] else "in PyTorch"}.
 
-{settings["layers"]} layers, vocabulary {settings["vocab"]}, random weights, batch {settings["batch"]}. *forward* and *forward+backward* run over {settings["steps"]} steps: the logits of every step, and
-the gradients of all parameters for a random gradient of the logits, without loss and optimizer. *decode* goes on from a prompt of {settings["prompt"]} tokens (which is not in the time)
+{settings["layers"]} layers, vocabulary {settings["vocab"]}, random weights. *forward* and *forward+backward* run over so many sequences of so many steps: the logits of every step, and the
+gradients of all parameters for a random gradient of the logits, without loss and optimizer. *decode* goes on from a prompt of {settings["prompt"]} tokens (which is not in the time)
 one token at a time, with caches. Both sides compute the same architecture at the same sizes.
 
 Both sides run by turns in one process, in changing order, at least {settings["repeats"]} times each and for at least {settings["seconds"]:g} s. Rates are medians; the ratio is the median of the ratios of
 neighbouring runs, with its quartiles: above 1, SSIR is faster. The peers are what a user would take instead, each set up as is best for it on a CPU.
 The limit is what this machine reached in the same run by multiplying matrices ({machine["matmul_gflops"]:.0f} GFLOP/s), a backward pass counted as two forward passes; in decoding, by reading every
-weight once per token ({machine["read_gbs"]:.0f} GB/s from main memory; small models stay in the cache, which is faster).
+weight once a step and what each sequence holds once a token ({machine["read_gbs"]:.0f} GB/s from main memory; small models stay in the cache, which is faster).
+The geometric mean of the ratios is {_mean(report):.2f}, over {sum(cell.ratio is not None for cell in report.cells)} cells; the least is {_least(report)}.
 
 {render(report)}"""
+
+
+def _mean(report: Report) -> float:
+    """The geometric mean of all ratios; 1 if there are none."""
+    found = [cell.ratio.median for cell in report.cells if cell.ratio]
+    return geometric_mean(found) if found else 1.0
+
+
+def _least(report: Report) -> str:
+    found = [(cell.ratio.median, cell) for cell in report.cells if cell.ratio]
+    if not found:
+        return "none"
+    least, cell = min(found, key=lambda pair: pair[0])
+    return f"{least:.2f} ({cell.name}, d = {cell.model}, {cell.mode}, batch {cell.batch})"
 
 
 def write(report: Report, folder: Path) -> None:
@@ -494,7 +527,9 @@ def write(report: Report, folder: Path) -> None:
 
 def _tell(cell: Cell) -> None:
     against = f", {_times(cell.ratio)} times {cell.peer}" if cell.peer else ""
-    sys.stderr.write(f"{cell.name} d={cell.model} {cell.mode}: {_rate(cell.tokens)} tokens/s{against}\n")
+    sys.stderr.write(
+        f"{cell.name} d={cell.model} {cell.mode} {cell.batch}x{cell.steps}: {_rate(cell.tokens)} tokens/s{against}\n"
+    )
 
 
 if __name__ == "__main__":

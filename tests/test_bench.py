@@ -12,7 +12,7 @@ from ssir.errors import UsageError
 from ssir.registry import registry
 from ssir.spec.load import load
 
-SMALL = {"layers": 1, "steps": 8, "vocab": 16, "repeats": 2, "seconds": 0.0}
+SMALL = {"layers": 1, "shapes": ((1, 8),), "vocab": 16, "repeats": 2, "seconds": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +89,10 @@ def test_a_peer_is_of_the_size_of_the_spec_and_decodes_what_it_computes(name: st
         for t in range(6, 9):
             y, state = side.step(tokens[:, t], state)
             assert torch.allclose(y, whole[:, t], atol=1e-4)
+
+
+def test_every_shape_is_measured_and_decoding_once_a_batch() -> None:
+    report = bench.run(["lstm"], [8], **SMALL | {"shapes": ((1, 8), (2, 8), (1, 9))})  # type: ignore[arg-type]
+    found = [(cell.mode, cell.batch, cell.steps) for cell in report.cells]
+    wanted = [(mode, *shape) for shape in ((1, 8), (2, 8), (1, 9)) for mode in bench.MODES[:2]]
+    assert found == [*wanted, ("decode", 1, 4), ("decode", 2, 4)]

@@ -185,8 +185,9 @@ def parser() -> argparse.ArgumentParser:
     _settable(bench)
     bench.add_argument("--model", metavar="N", type=whole, action="append", help="a width; may be given more than once")
     bench.add_argument("--layers", metavar="N", type=whole, default=4, help="(default 4)")
-    bench.add_argument("--steps", metavar="N", type=whole, default=1024, help="length of the sequences (default 1024)")
-    bench.add_argument("--batch", metavar="N", type=whole, default=1, help="(default 1)")
+    several = "; may be given more than once (default: as in docs/benchmarks.md)"
+    bench.add_argument("--steps", metavar="N", type=whole, action="append", help=f"length of the sequences{several}")
+    bench.add_argument("--batch", metavar="N", type=whole, action="append", help=f"number of sequences{several}")
     bench.add_argument("--threads", metavar="N", type=whole, help="(default: as many as torch takes)")
     bench.add_argument("--seconds", type=number, default=10.0, help="time for each measurement, at least (default 10)")
     bench.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16"])

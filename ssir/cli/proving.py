@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,8 +104,7 @@ def bench(options: Namespace) -> int:
         options.specs,
         options.model or harness.DIMS,
         layers=options.layers,
-        steps=options.steps,
-        batch=options.batch,
+        shapes=list(product(options.batch or [1], options.steps or [1024])) if options.batch or options.steps else None,
         dtype=getattr(torch, options.dtype),
         threads=options.threads,
         seconds=float(options.seconds),
