@@ -14,6 +14,7 @@ from ssir.compilers.loops.spelling import REDUCED, VIEWS, literal, spelled
 from ssir.ir.graph import Node
 
 _RUN = 256
+_LOCAL = 128
 
 
 class _Part(NamedTuple):
@@ -212,7 +213,7 @@ class Nests(Schedule):
         fast = self._fastest(phase)
         inner: list[str] = []
         sums: list[tuple[str, str]] = []
-        inside = fast in phase.over
+        inside, local = fast in phase.over, self._is_local(phase, fast)
         run = self._is_run(phase, fast)
         for name in phase.nodes:
             if self.sums_up(name):
@@ -220,6 +221,7 @@ class Nests(Schedule):
                 place = f"{self._pointer(name)}[{self.offset(self.axes_of(name), index)}]"
                 sums.append((place, start))
                 variable = f"s{len(sums) - 1}" if inside else place
+                variable = f"s{len(sums) - 1}[{self.index[fast or '']}]" if local else variable
                 if run:
                     inner.append(f"{variable}[{self.index[fast or '']}] = {self._summand(self.body[name], index, i)};")
                     continue
@@ -246,7 +248,7 @@ class Nests(Schedule):
         self, phase: Nest, fast: str | None, run: bool, inner: list[str], sums: list[tuple[str, str]]
     ) -> list[str]:
         """The loops of a nest around what is computed inside; sums, as place and start, stay in variables where the fastest loop runs over
-        them (``run``: as terms), and else where they end up."""
+        them (``run``: as terms), or is short, and else where they end up."""
         lags, partition = phase.lags, phase.partition
         if not phase.over:
             axes = [*(axis for axis in phase.axes if axis != fast), *([] if fast is None else [fast])]
@@ -270,10 +272,15 @@ class Nests(Schedule):
             return self.looped(phase.kept, partition, [*opened, *whole, *ended, *closed], lags=lags)
         assert fast is not None
         kept = [axis for axis in phase.kept if axis != fast]
-        start = self.looped([fast], partition, [f"{place} = {start};" for place, start in sums], lags=lags)
+        local, at, opened, ended = self._is_local(phase, fast), self.index[fast], list[str](), list[str]()
+        if local:
+            opened = [f"REAL s{n}[{self.sizes[fast]}];" for n in range(len(sums))]
+            ended = [f"{place} = s{n}[{at}];" for n, (place, _) in enumerate(sums)]
+        begun = [f"{f's{n}[{at}]' if local else place} = {start};" for n, (place, start) in enumerate(sums)]
+        start = self.looped([fast], partition, begun, lags=lags)
         whole = self.looped([*phase.over, fast], partition, inner, "#pragma omp simd", lags)
-        end = self.looped([fast], partition, closed, lags=lags) if closed else []
-        return self.looped(kept, partition, [*start, *whole, *end], lags=lags)
+        end = self.looped([fast], partition, [*ended, *closed], lags=lags) if ended or closed else []
+        return self.looped(kept, partition, [*opened, *start, *whole, *end], lags=lags)
 
     # The fastest loop.
 
@@ -283,6 +290,13 @@ class Nests(Schedule):
         if phase.over != (fast,) or not 1 < self.sizes[fast or ""] <= _RUN or fast in dict(phase.lags):
             return False
         return all(REDUCED[self.body[name].op][1] == REDUCED["sum"][1] for name in phase.nodes if self.sums_up(name))
+
+    def _is_local(self, phase: Nest, fast: str | None) -> bool:
+        """Whether sums along a short axis stay in registers while what they sum runs: compilers keep them there if nothing else can be where
+        they end up."""
+        if fast is None or not phase.over or fast in phase.over or fast in dict(phase.lags) or fast in self.dynamic:
+            return False
+        return fast != phase.partition and self.sizes[fast] <= _LOCAL
 
     def _fastest(self, phase: Nest) -> str | None:
         """The axis along which most of what a nest reads and writes lies in one piece."""

@@ -51,6 +51,7 @@ class Schedule:
         self.copies: dict[str, str] = {}
         self.copy_axes: dict[str, tuple[str, ...]] = {}
         self.parallel = parallel_axes(body, memories)
+        self.asked = dict(self._asked())
         self.packed = 0
         self.schedule()
 
@@ -197,6 +198,22 @@ class Schedule:
         self.packed += prod(self.sizes[name] for name in per) * (-(-results // 16) * 16 * inner)
         return product
 
+    def _asked(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For each value that a product with a constant matrix reads, the order of axes in which it can read it as it lies."""
+        for node in self.body:
+            found = by_matrix(node, self.constants)
+            if found is None:
+                continue
+            matrix, name = found
+            over, given = node.attrs["over"], self.body[name].type.names
+            order = [axis for axis in self.body[matrix].type.names if axis in given]
+            axes = tuple(sorted(order, key=lambda axis: axis in over))
+            while self.body[name].op == "rename":
+                back = {new: old for old, new in self.body[name].attrs["axes"]}
+                axes, name = tuple(back.get(axis, axis) for axis in axes), self.body[name].inputs[0]
+            if set(axes) == set(self.body[name].type.names):
+                yield name, axes
+
     def _flat(
         self, own: Sequence[str], per: Sequence[str], out: Sequence[str], over: Sequence[str]
     ) -> tuple[list[int], int, int] | None:
@@ -256,15 +273,20 @@ class Schedule:
         return found
 
     def _partition(self, phase: Nest | Product) -> str | None:
-        """The axis that threads share: one along which nothing is summed if there is one, else the longest."""
+        """The axis that threads share: one along which nothing is summed if there is one, else that of most parts."""
         axes = phase.kept if isinstance(phase, Nest) else self._shared(phase)
         fixed = [name for name in axes if name not in self.dynamic]
         whole = prod(self.sizes[name] or MANY for name in phase.axes)
+        whole *= phase.inner if isinstance(phase, Product) else 1
         least = 2 if whole >= _LARGE else _LEAST
         long = [name for name in fixed if self.sizes[name] >= least or name in self.parallel]
         if not long:
             return None
-        return max(long, key=lambda name: (name in self.parallel, self.sizes[name], -axes.index(name)))
+
+        def parts(name: str) -> int:
+            return -(-self.sizes[name] // (16 if self.align(name) == "LANES" else 1))
+
+        return max(long, key=lambda name: (name in self.parallel, parts(name), self.sizes[name], -axes.index(name)))
 
     def _shared(self, product: Product) -> tuple[str, ...]:
         """The axes of a product that threads may share: parts of its results begin at whole vectors."""
@@ -324,7 +346,7 @@ class Schedule:
             return self.copy_axes[name]
         if name in self.phase_of and isinstance(self.phases[self.phase_of[name]], Product):
             return self.phases[self.phase_of[name]].axes
-        axes = self.body[name].type.names
+        axes = self.asked.get(name, self.body[name].type.names)
         if name not in self.phase_of:
             return axes
         for user in self.body.users[name]:
