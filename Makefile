@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 # Options for pip, such as --index-url with the address of PyTorch's CPU-only wheels.
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2
+GPU_PY ?= python3
 
-.PHONY: demo test test-slow lint types format bench inject clean
+.PHONY: demo test test-slow gpu lint types format bench inject clean
 
 demo: $(VENV)/.ok
 	$(BIN)/python -m ssir.demo mamba lstm griffin transformer
@@ -15,6 +16,10 @@ test: lint types
 
 test-slow: $(VENV)/.ok
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
+
+# On a machine with a GPU, in whatever environment has its torch.
+gpu:
+	$(GPU_PY) -m pytest -ra -m gpu
 
 lint: $(VENV)/.ok
 	$(BIN)/ruff check .
