@@ -373,6 +373,11 @@ def test_the_logarithm_is_the_logarithm(gate: str) -> None:
         ("rotate(linear(u, key), over=model) * sigmoid(u)", "none"),
         ("-rotate(linear(u, key), over=model) * 0.5", "none"),
         ("(1 - outer(u, u, over=model)) * (1 - outer(u, u, over=model))", "none"),
+        (
+            "(1 - outer(u, u, over=model)) * sigmoid(sum(u, over=model)) * (1 - outer(u, tanh(u), over=model))",
+            "logsigmoid(sum(u))",
+        ),
+        ("(1 - outer(u, u, over=model)) * sigmoid(u) * (1 - outer(u, tanh(u), over=model))", "none"),
     ],
 )
 def test_the_logarithm_of_the_diagonal_beside_an_outer_product_is_found(a: str, log: str) -> None:
