@@ -47,7 +47,7 @@ def rows(batch: int, device: torch.device) -> int:
     """Sequences that one program computes: more only where there is more than one for each processor of the machine."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     most = 1
-    while most < 16 and batch >= 4 * most * processors:
+    while most < 8 and batch >= 4 * most * processors:
         most *= 2
     return most
 

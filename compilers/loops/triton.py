@@ -525,7 +525,7 @@ class _Kernel:
         own, given, over = self.body[matrix].type.names, names.keys(), tuple(node.attrs["over"])
         kept = tuple(name for name in own if name not in over)
         results, inner = (prod(self.sizes[name] for name in group) for group in (kept, over))
-        outs, ins = min(_TILE, _padded(results)), min(_TILE, _padded(inner))
+        outs, ins = min(_TILE, _padded(results)), f"{_TILE} // ROWS"  # as many numbers, however many rows
         k = self.loop.constants.index(matrix)
 
         def apart(axes: Sequence[str], flat: str) -> dict[str, str]:
