@@ -148,7 +148,7 @@ class Loop:
         columns = self._parts((reset, *rest))[3]
         if columns[0].shape[0] * columns[0].shape[1] == 0:
             found = tuple(columns[0].new_empty(*columns[0].shape[:2], *sizes) for sizes in self.layout.results)
-        elif self._in_c(reset, *rest) or tritons.usable(self.kernels, reset, *rest):
+        elif (native.usable(reset, *rest) and self._in_c(columns[0])) or tritons.usable(self.kernels, reset, *rest):
             found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
         else:
             found = self._twin(reset, *rest)
@@ -183,13 +183,13 @@ class Loop:
 
     # Native code.
 
-    def _in_c(self, *given: Tensor | None) -> bool:
-        first = next(x for x in given if x is not None and x.dtype != torch.bool)
-        return native.usable(*given) and native.library(first.dtype, self.source) is not None
+    def _in_c(self, like: Tensor) -> bool:
+        """Whether what computes with such tensors is C."""
+        return like.is_cpu and native.library(like.dtype, self.source) is not None
 
     def _call(self, name: str, like: Tensor, *pointers: Tensor | None) -> None:
         batch, steps = like.shape[:2]
-        if self._in_c(*pointers):
+        if self._in_c(like):
             native.call(name, like.dtype, *pointers, batch, steps, -(-batch // ROWS))
         else:
             tritons.call(self.kernels, name, batch, steps, like, *pointers)
