@@ -330,7 +330,7 @@ class _Frame(Nests):
             lines.append(f"    REAL *new{k} = new + rows * {at};")
             at += self._numbers(memory.old)
         lines += [f"    REAL *room_{k} = rooms[{k}];" for k in range(len(self.rooms))]
-        lines += [f"    (void){name};" for k, _, name in self._inputs() if not self._reads_column(k)]
+        lines += [f"    (void){name};" for _, _, name in self._inputs()]  # nothing may read it
         for axis in dict.fromkeys(phase.partition for phase in self.phases if phase.partition):
             lines.append(
                 f"    range_t part_{self.index[axis]} = part_of({self.sizes[axis]}, {self.align(axis)}, rank, team);"
@@ -343,9 +343,6 @@ class _Frame(Nests):
                 lines.append("    wait_for_all(member->arrived, &member->round, team);")
             lines += [f"    {line}" for line in self.phase_text(i)]
         return "\n".join([*lines, "}", ""])
-
-    def _reads_column(self, k: int) -> bool:
-        return bool(self.body.users[self.columns[k]]) or self.columns[k] in {one.value for one in self.results}
 
     def _about(self) -> str:
         def shown(axes: Sequence[object]) -> str:

@@ -182,6 +182,7 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("compilers/kernels/memory.py", "_append", "2 * max(entries, 32)", "how much room is spare"),
     Harmless("compilers/kernels/memory.py", "_append", "32", "how much room is spare"),
     Harmless("compilers/kernels/memory.py", "_push_one", "_SMALL", "which of two ways to append is quicker"),
+    Harmless("compilers/kernels/fir.py", "fir", "DIRECT_TAPS", "which of two ways is quicker"),
     Harmless("compilers/kernels/memory.py", "_stride", "", "strides are at least 1 where there are entries"),
     Harmless("compilers/kernels/", "", "is_grad_enabled()", "whether memory is saved by computing again"),
     Harmless("compilers/kernels/", "worth", "", "how many threads pay"),
