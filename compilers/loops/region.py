@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
@@ -248,7 +249,9 @@ class Maker:
             return x * b("rsqrt", b("maximum", b.dot(x, x, over), node.attrs["eps"] ** 2))
         if node.op == "layer_norm":
             x = x - b("mean", x, over=over)
-        y = x * b("rsqrt", b("mean", x * x, over=over) + node.attrs["eps"])
+        # As a sum of products it needs no value of its own for each square.
+        square = b.dot(x, x, over) / prod(x.type.axis(name).size or 1 for name in over)
+        y = x * b("rsqrt", square + node.attrs["eps"])
         rest = list(node.inputs[1:])
         if node.attrs["scale"]:
             y = y * self.value(rest.pop(0))
