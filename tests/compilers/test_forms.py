@@ -288,6 +288,16 @@ CASES = (
         "k: linear(x, [head, key])\nr: linear(x, m)\nq: linear(x, [head, group, key])\np: linear(x, [head, group, m])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax((dot(q, window(k, slot), over=key) - 0.5 * dot(p, window(r, slot), over=m)) * key ** -0.5, over=slot)'}",
     ),
     Case(
+        "scores of two dots, the keys of one apart by what the other's are not",
+        "register",
+        "k: linear(x, [head, key])\nr: linear(x, [group, m])\nq: linear(x, [head, group, key])\np: linear(x, [head, group, m])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) + dot(p, window(r, slot), over=m), over=slot)'}",
+    ),
+    Case(
+        "a decay by head and group",
+        "chunked, scalar decay",
+        "y: {state: [head, group, key, value], A: 'sigmoid(linear(x, [head, group]))', B: 'linear(x, [head, group, key])', input: 'linear(x, [head, group, value])', C: 'linear(x, [head, group, key])'}",
+    ),
+    Case(
         "scores with a bias for each key",
         "attention",
         "k: linear(x, [head, key])\nw: linear(x, head)\nb: sum(x, over=n)\nq: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(window(b, slot) + dot(q, window(k, slot), over=key) / 2 - 2 * window(w, slot), over=slot)'}",

@@ -36,7 +36,11 @@ _FORMS = (
 )
 
 ROOMS: Mapping[str, Room] = {
-    "spellings": Room(("compilers/torch/ops.py", "compilers/kernels/operations.py"), _FORMS, _WORDS),
+    "spellings": Room(
+        ("compilers/torch/ops.py", "compilers/kernels/operations.py"),
+        (*_FORMS[:2], "tests/compilers/test_context.py", *_FORMS[2:]),
+        _WORDS,
+    ),
     "reference": Room(
         ("ssir/reference/*.py",),
         ("tests/reference", "tests/compilers/test_spelled.py", "tests/compilers/test_edges.py"),

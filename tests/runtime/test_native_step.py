@@ -24,7 +24,7 @@ from ssir.compilers.kernels.state import State
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import print_step
 from ssir.registry import registry
-from tests.small import at, inputs, small
+from tests.small import at, component, inputs, small
 
 TORCH = {  # what is not written in C yet, and why
     "t5": "is a whole sequence",
@@ -61,6 +61,15 @@ def same(found: State, wanted: State, tolerance: float = 1e-10) -> None:
         assert not value.numel() or (found[name] - value).abs().max().item() <= tolerance * (
             1 + value.abs().max().item()
         ), name
+
+
+def test_a_short_register_is_read_as_a_whole_in_its_order() -> None:
+    """Its slots lie oldest first, and are read newest first."""
+    graph = "w: {state: [tap, n], A: shift(tap), input: x, read: before, initial: 'param([tap, n], init=normal(1))'}\ny: linear(w, m, over=[tap, n])"
+    model = ssir.compile(component(graph, "{x: [n]}", "{n: 5, m: 6, tap: 3}"), dtype=torch.float64)
+    x = torch.randn(2, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, _ = decode(model, [x], 0, 9, None)
+    torch.testing.assert_close(torch.stack(found, 1), ssir.reference(model, x)[0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)

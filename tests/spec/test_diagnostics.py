@@ -577,6 +577,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         graph("y: u * sum(slice(u, model, stop=2, out=n), over=n)"),
         ["SSIR015 |n| 0 to 2 has 2 entries, but `n` is 3"],
     ),
+    "slice out of the middle": (
+        graph("y: u * sum(slice(u, model, 1, 3, out=n), over=n)"),
+        ["SSIR015 |n| 1 to 3 has 2 entries, but `n` is 3"],
+    ),
     "select": (
         graph("y: u + select(u, model, u)"),
         ["SSIR019 |u| the index is not a whole number"],

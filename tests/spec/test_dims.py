@@ -41,6 +41,25 @@ def test_a_derived_dim_can_be_set_and_those_after_it_follow(given: dict[str, flo
     assert sizes == {(wanted["inner"], wanted["model"]), (wanted["part"], wanted["inner"])}
 
 
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("model + 3", 11),
+        ("model - 3", 5),
+        ("3 * model", 24),
+        ("model / 4", 2),
+        ("model % 3", 2),
+        ("2 ** model", 256),
+        ("20 - 2 * model", 4),
+        ("ceil(model / 3) + floor(model / 3)", 5),
+        ("sqrt(2 * model) + model", 12),
+    ],
+)
+def test_a_size_is_reckoned(written: str, size: int) -> None:
+    text = DERIVED.replace("rank: ceil(inner / 6)", f"rank: {written}")
+    assert loads(text).dims["rank"] == size
+
+
 @pytest.mark.parametrize(("given", "y"), [({}, 1.0), ({"rate": 3.0}, 6.0), ({"twice": 7.0}, 7.0)])
 def test_a_constant_can_be_set_and_those_after_it_follow(given: dict[str, float], y: float, tmp_path: Path) -> None:
     (tmp_path / "derived.yaml").write_text(DERIVED)
