@@ -72,6 +72,7 @@ ROOMS: Mapping[str, Room] = {
             "tests/passes",
             "tests/spec/test_diagnostics.py",
             "tests/compilers/test_spelled.py",
+            "tests/compilers/loops/test_loops.py",
             "tests/spec",
         ),
     ),

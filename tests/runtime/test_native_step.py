@@ -63,10 +63,11 @@ def same(found: State, wanted: State, tolerance: float = 1e-10) -> None:
         ), name
 
 
-def test_a_short_register_is_read_as_a_whole_in_its_order() -> None:
+@pytest.mark.parametrize("tap", [1, 3])
+def test_a_short_register_is_read_as_a_whole_in_its_order(tap: int) -> None:
     """Its slots lie oldest first, and are read newest first."""
     graph = "w: {state: [tap, n], A: shift(tap), input: x, read: before, initial: 'param([tap, n], init=normal(1))'}\ny: linear(w, m, over=[tap, n])"
-    model = ssir.compile(component(graph, "{x: [n]}", "{n: 5, m: 6, tap: 3}"), dtype=torch.float64)
+    model = ssir.compile(component(graph, "{x: [n]}", f"{{n: 5, m: 6, tap: {tap}}}"), dtype=torch.float64)
     x = torch.randn(2, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found, _ = decode(model, [x], 0, 9, None)
     torch.testing.assert_close(torch.stack(found, 1), ssir.reference(model, x)[0], rtol=1e-10, atol=1e-10)
