@@ -344,11 +344,12 @@ class Schedule:
         """The axes of a value, or copy, as it lies."""
         if name in self.copies:
             return self.copy_axes[name]
-        if name in self.phase_of and isinstance(self.phases[self.phase_of[name]], Product):
-            return self.phases[self.phase_of[name]].axes
+        phase = self.phases[self.phase_of[name]] if name in self.phase_of else None
+        if isinstance(phase, Product):
+            return phase.axes
+        if not isinstance(phase, Nest):
+            return self.body[name].type.names
         axes = self.asked.get(name, self.body[name].type.names)
-        if name not in self.phase_of:
-            return axes
         for user in self.body.users[name]:
             if self.body[user].op == "merge":
                 axes = _adjacent(axes, self.body[user].attrs["axes"])

@@ -63,6 +63,49 @@ def same(found: State, wanted: State, tolerance: float = 1e-10) -> None:
         ), name
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "y: linear(x, m, over=[w, q])",
+        "h: {state: [q, w], A: 0.5, input: x}\ny: linear(h, m, over=[w, q]) + linear(x * x, m, over=[w, q])",
+    ],
+)
+def test_a_product_reads_its_operand_in_an_order_of_its_own(graph: str) -> None:
+    model = ssir.compile(component(graph, "{x: [q, w]}", "{q: 3, w: 5, m: 6}"), dtype=torch.float64)
+    x = torch.randn(2, 7, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, _ = decode(model, [x], 0, 7, None)
+    torch.testing.assert_close(torch.stack(found, 1), ssir.reference(model, x)[0], rtol=1e-10, atol=1e-10)
+
+
+STACKED = """
+ssir: 1
+name: stacked
+dims: {q: 3, w: 5, m: 6, flat: 15}
+components:
+  layer:
+    input: {x: [q, w]}
+    graph:
+      h: {state: [q, w], A: 0.5, input: x}
+      y: x + tanh(h)
+    output: y
+  main:
+    input: {x: [q, w]}
+    graph:
+      s: {stack: [layer], times: 2, input: x}
+      y: EXPRESSION
+    output: y
+main: main
+"""
+
+
+@pytest.mark.parametrize("expression", ["linear(s, m, over=[w, q])", "tanh(merge(s, [w, q], flat))"])
+def test_what_a_stack_gives_is_read_as_it_lies(expression: str) -> None:
+    model = ssir.compile(ssir.loads(STACKED.replace("EXPRESSION", expression)), dtype=torch.float64)
+    x = torch.randn(2, 7, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, _ = decode(model, [x], 0, 7, None)
+    torch.testing.assert_close(torch.stack(found, 1), ssir.reference(model, x)[0], rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("tap", [1, 3])
 def test_a_short_register_is_read_as_a_whole_in_its_order(tap: int) -> None:
     """Its slots lie oldest first, and are read newest first."""
