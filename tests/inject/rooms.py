@@ -104,6 +104,7 @@ ROOMS: Mapping[str, Room] = {
             "tests/compilers/test_threads.py",
             "tests/compilers/test_context.py",
             "tests/compilers/kernels",
+            "tests/compilers/loops/test_loops.py",
         ),
         _WORDS,
     ),
