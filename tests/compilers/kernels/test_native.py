@@ -177,6 +177,19 @@ def test_rows_that_lie_apart_stay_within_their_memory() -> None:
             signature.values(torch.float32, 1, *wrong)
 
 
+@pytest.mark.parametrize(
+    ("word", "x", "said"),
+    [
+        ("x[R,D]", torch.ones(2, 3), "`x[R,D]`, shape (2, 4); it is float32[2, 3] on cpu with strides [3, 1]"),
+        ("x(R,D)", torch.ones(2, 3), "`x(R,D)`, elements: 8; it is float32[2, 3] on cpu"),
+        ("x{R:4,D:1}", torch.ones(7), "`x{R:4,D:1}`, elements from the first on: 8; it is float32[7] on cpu"),
+    ],
+)
+def test_what_is_refused_is_told_with_what_was_wanted(word: str, x: torch.Tensor, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Signature(f"f {word} R D").values(torch.float32, 1, x, 2, 4)
+
+
 def test_random_arguments_are_right_or_refused() -> None:
     generator = random.Random(0)
     signature = Signature("f a[B,T/4,W-1] b?:bool[B] c(B,2*T) d{T:s,W:1} B T W<=4 s")
