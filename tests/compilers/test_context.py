@@ -65,6 +65,7 @@ GRAPHS = {
     "a static map": "w: select(select(param([far, m], init=normal(1)), m, position % 3), far, arange(all))\ny: dot(w, context(x, all), over=all)",
 }
 SLOTS = {
+    "two ages beside another memory": "h: {state: [n], A: 0.5, input: x}\ny: h + dot(window(x, long), 0.9 ** arange(long), over=long) + dot(window(2 * x, slot), 0.5 ** arange(slot), over=slot)",
     "the age of a slot": "y: dot(window(x, slot), 0.5 ** arange(slot), over=slot)",
     "a bias by the distance": "s: dot(x, window(x, slot), over=n) - 0.1 * arange(slot)\ny: dot(softmax(s, over=slot), window(x, slot), over=slot)",
     "a learned bias": "s: dot(x, window(x, slot), over=n) + embed(minimum(arange(slot), 3), m, [], init=normal(1))\ny: dot(softmax(s, over=slot), window(x, slot), over=slot)",
