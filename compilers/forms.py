@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """Floating-point operations and bytes a second, and seconds to start an operation, as machines of today have them; whether ``scans`` and
-    ``loops`` are compiled for it: elsewhere they are many operations of torch."""
+    """Floating-point operations and bytes a second, and seconds to start an operation, as machines of today have them; whether ``scans`` are
+    compiled for it: elsewhere they are many operations of torch; ``wait``: between two steps of a compiled loop, in operations started."""
 
     flops: float
     bytes: float
     start: float
     scans: bool
-    loops: bool
+    wait: float
 
 
-MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, True), "cuda": Machine(2e14, 4e12, 4e-6, False, True)}
+MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, 0.0), "cuda": Machine(2e14, 4e12, 4e-6, False, 0.5)}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.weights import own_tensors, with_weights
 from ssir.compilers.torch.lower import RUNTIME, is_core, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
-from ssir.folder import written
+from ssir.files import written
 from ssir.ir.text import digest
 from ssir.spec.load import Spec
 from ssir.spec.module import Module, parse

@@ -20,6 +20,7 @@ from ssir.compilers.forms import Setting
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan, plan
 from ssir.errors import UsageError
+from ssir.files import replace
 from ssir.ir.text import digest
 from ssir.proof.meaning import inputs
 from ssir.shrink import cut
@@ -40,9 +41,7 @@ class Tuned:
 
     def write(self, path: Path) -> None:
         """As a file that `ssir plan` and `ssir compile` take as --forms."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        replace(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
 
 def tune(spec: Spec, at: Setting, seconds: float = 1.0, progress: Callable[[str], None] = lambda words: None) -> Tuned:

@@ -25,7 +25,7 @@ from ssir.compilers.kernels.step import plain
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import GROUP, Kept, Step, Value, print_step
 from ssir.errors import UsageError
-from ssir.folder import written
+from ssir.files import written
 from ssir.spec.load import Spec
 
 _HEADERS = ("common.h", "team.h", "functions.h", "products.h", "step.h")

@@ -187,10 +187,14 @@ class Loop:
         """Whether what computes with such tensors is C."""
         return like.is_cpu and native.library(like.dtype, self.source) is not None
 
+    def _blocks(self, like: Tensor) -> int:
+        """How many blocks of sequences there are, each of which sums by itself."""
+        return -(-like.shape[0] // (ROWS if self._in_c(like) else tritons.rows(like.shape[0], like.device)))
+
     def _call(self, name: str, like: Tensor, *pointers: Tensor | None) -> None:
         batch, steps = like.shape[:2]
         if self._in_c(like):
-            native.call(name, like.dtype, *pointers, batch, steps, -(-batch // ROWS))
+            native.call(name, like.dtype, *pointers, batch, steps, self._blocks(like))
         else:
             tritons.call(self.kernels, name, batch, steps, like, *pointers)
 
@@ -217,7 +221,7 @@ class Loop:
         operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
         sources: dict[str, Sequence[Any]] = {"grad": grads, "old": olds, "column": columns, "product": kept}
         taken = [sources[kind][k].contiguous() for kind, k in layout.backward]
-        parts = -(-batch // (ROWS if self._in_c(x) else tritons.rows(batch, x.device)))
+        parts = self._blocks(x)
         deltas = [x.new_empty(batch, steps, *sizes) for sizes in layout.deltas]
         sums = [x.new_zeros(parts, *sizes) for sizes in layout.sums]
         dstarts = [x.new_empty(batch, *sizes) for _, _, sizes in layout.memories]

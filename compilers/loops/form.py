@@ -37,9 +37,7 @@ class CompiledLoop:
         body = cell.region.body
         weights = sum(node.type.numel() for node in body if node.name in cell.region.constants)
         rest = sum(node.type.numel() for node in body if node.name not in cell.region.constants)
-        # On a GPU steps wait for one another about as long as half an operation takes to start.
-        serial = 8.0 * at.steps if not at.machine.loops else 3.0 + (0.5 * at.steps if at.device == "cuda" else 0.0)
-        return Cost(2.0 * weights + 4.0 * rest, weights / 16 + 8.0 * rest, serial)
+        return Cost(2.0 * weights + 4.0 * rest, weights / 16 + 8.0 * rest, 3.0 + at.machine.wait * at.steps)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         return self._write(e, fact, match, step=False)

@@ -8,9 +8,10 @@ from math import prod
 from typing import NamedTuple
 
 from ssir.compilers.loops.phases import Lags, Layers, Nest, Product, Solve, lags_of
-from ssir.compilers.loops.region import Memory, Unfit
+from ssir.compilers.loops.region import Memory
 from ssir.compilers.loops.schedule import MANY, Schedule
 from ssir.compilers.loops.spelling import REDUCED, VIEWS, literal, spelled
+from ssir.compilers.loops.views import looked_at
 from ssir.ir.graph import Node
 
 _RUN = 256
@@ -361,7 +362,7 @@ class Nests(Schedule):
         if node.op == "arange":
             return f"(REAL){index[node.attrs['axis']]}"
         if node.op in VIEWS:
-            return self.ref(node.inputs[0], self._seen(node, index), i)
+            return self.ref(node.inputs[0], looked_at(self.body, node, index, self.offset, self._part), i)
         if name in self.names and all(index[axis] == self.index[axis] for axis in node.type.names):
             return self.names[name]
         if name in self.constants:
@@ -399,35 +400,11 @@ class Nests(Schedule):
         lag = self.rooms[name].lag
         return f"({self.behind(name)} - {lag})" if lag else self.behind(name)
 
-    def _seen(self, view: Node, index: Mapping[str, str]) -> dict[str, str]:
-        """The index into what a view looks at, from that into the view."""
-        own = self.body[view.inputs[0]].type.names
-        match view.op:
-            case "rename":
-                new = dict(view.attrs["axes"])
-                return {axis: index[new.get(axis, axis)] for axis in own}
-            case "expand":
-                return {axis: index[axis] for axis in own}
-            case "split":
-                into = [name for name, _ in view.attrs["into"]]
-                flat = self.offset(into, index)
-                return {axis: f"({flat})" if axis == view.attrs["axis"] else index[axis] for axis in own}
-            case "merge":
-                found, rest, whole = {}, 1, index[view.attrs["out"]]
-                for axis in reversed(view.attrs["axes"]):
-                    found[axis] = f"({whole} / {rest} % {self.sizes[axis]})"
-                    self.parts[found[axis]] = _Part(whole, rest, self.sizes[axis], self.sizes[view.attrs["out"]])
-                    rest *= self.sizes[axis]
-                return {axis: found[axis] if axis in found else index[axis] for axis in own}
-            case "slice":
-                moved = f"({index[view.attrs['out']]} + {view.attrs['start']})"
-                return {axis: moved if axis == view.attrs["axis"] else index[axis] for axis in own}
-            case _:  # select
-                chosen = self.body[view.inputs[1]]
-                if chosen.op != "const":
-                    raise Unfit("an entry that a value chooses is not spelled in C")
-                at = str(int(chosen.attrs["value"]))
-                return {axis: at if axis == view.attrs["axis"] else index[axis] for axis in own}
+    def _part(self, whole: str, rest: int, size: int, total: int) -> str:
+        """The index along one of several axes that are one."""
+        found = f"({whole} / {rest} % {size})"
+        self.parts[found] = _Part(whole, rest, size, total)
+        return found
 
     def _computed(self, node: Node, index: Mapping[str, str], i: int) -> str:
         match node.op:

@@ -14,6 +14,7 @@ from ssir.compilers.loops.c import Loop
 from ssir.compilers.loops.region import Result, Unfit, by_matrix
 from ssir.compilers.loops.schedule import parallel_axes
 from ssir.compilers.loops.spelling import VIEWS
+from ssir.compilers.loops.views import looked_at
 from ssir.ir.graph import Node
 from ssir.ir.ops import is_elementwise
 from ssir.registry import registry
@@ -62,6 +63,7 @@ SPELLED: Mapping[str, str] = {
 """The elementwise operations, as expressions of Triton and of ssir.compilers.kernels.elementary."""
 REDUCED = {
     "sum": ("tl.sum", "0.0"),
+    "dot": ("tl.sum", "0.0"),
     "mean": ("tl.sum", "0.0"),
     "max": ("tl.max", '-float("inf")'),
     "min": ("tl.min", 'float("inf")'),
@@ -73,6 +75,7 @@ _LARGEST = 32768  # numbers of a block: 128 in each of 256 threads
 _MOST = 256  # entries of an axis that programs share
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 """What keeps the type of a block beside a literal."""
+_GONE = ("if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0")
 
 
 def print_kernel(loop: Loop) -> str:
@@ -93,6 +96,11 @@ def _number(value: float) -> str:
 
 def _padded(size: int) -> int:
     return 1 << (size - 1).bit_length()
+
+
+def _part(whole: str, rest: int, size: int, total: int) -> str:
+    """The index along one of several axes that are one."""
+    return f"({whole} // {rest} % {size})"
 
 
 class _Kernel:
@@ -187,7 +195,7 @@ class _Kernel:
 
     def _clear(self) -> list[str]:
         """What memories are at a reset."""
-        lines = ["if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0"]
+        lines = list(_GONE)
         for k, memory in enumerate(self.loop.memories):
             gone = self._lead("gone", len(self.body[memory.old].type.axes))
             lines.append(f"    m{k} = tl.where({gone}, c{k}, m{k})")
@@ -207,7 +215,7 @@ class _Kernel:
         lines += [f"n{k} = {new}" for k, new in enumerate(news)]
         lines += [f"m{k} = n{k}" for k in range(len(news))]
         if self.loop.backwards:
-            lines += ["if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0"]
+            lines += _GONE
             for k, memory in enumerate(self.loop.memories):
                 gone = self._lead("gone", len(self.body[memory.old].type.axes))
                 lines += [f"    dc{k} += tl.where({gone}, m{k}, 0.0)", f"    m{k} = tl.where({gone}, 0.0, m{k})"]
@@ -361,9 +369,9 @@ class _Kernel:
         axes = node.type.names
         if is_elementwise(node.op):
             return self._elementwise(node)
+        if node.op in REDUCED:
+            return self._reduced(node)
         match node.op:
-            case "dot" | "sum" | "mean" | "max" | "min":
-                return self._reduced(node)
             case "expand":
                 rows = "ROWS" if self._varies(node.name) else "1"
                 return f"tl.broadcast_to({self._fit(node.inputs[0], axes)}, {self._shape(axes, rows)})"
@@ -409,7 +417,7 @@ class _Kernel:
         over = tuple(node.attrs["over"])
         whole = (*node.type.names, *over)
         text = " * ".join(self._fit(name, whole) for name in node.inputs)
-        function, start = REDUCED["sum" if node.op == "dot" else node.op]
+        function, start = REDUCED[node.op]
         rows = "ROWS" if self._varies(node.name) else "1"
         text = f"tl.broadcast_to({text}, {self._shape(whole, rows)})"
         short = [axis for axis in over if self.sizes[axis] != self.blocks[axis]]
@@ -430,7 +438,7 @@ class _Kernel:
         if node.op == "arange":
             return self._chosen(f"{index[node.attrs['axis']]}.to(REAL)", where)
         if node.op in VIEWS:
-            return self._at(node.inputs[0], axes, self._seen(node, index), where)
+            return self._at(node.inputs[0], axes, looked_at(self.body, node, index, self._offset, _part), where)
         own = node.type.names
         if name in self.loop.constants:
             place, lead = self._place(f"constant{self.loop.constants.index(name)}", own, axes, index, None), None
@@ -443,35 +451,6 @@ class _Kernel:
 
     def _chosen(self, value: str, where: Sequence[str]) -> str:
         return f"tl.where({' & '.join(where)}, {value}, 0.0)" if where else value
-
-    def _seen(self, view: Node, index: Mapping[str, str]) -> dict[str, str]:
-        """The index into what a view looks at, from that into the view."""
-        own = self.body[view.inputs[0]].type.names
-        match view.op:
-            case "rename":
-                new = dict(view.attrs["axes"])
-                return {axis: index[new.get(axis, axis)] for axis in own}
-            case "expand":
-                return {axis: index[axis] for axis in own}
-            case "split":
-                into = [name for name, _ in view.attrs["into"]]
-                return {
-                    axis: f"({self._offset(into, index)})" if axis == view.attrs["axis"] else index[axis]
-                    for axis in own
-                }
-            case "merge":
-                found, rest = {}, 1
-                for axis in reversed(view.attrs["axes"]):
-                    found[axis] = f"({index[view.attrs['out']]} // {rest} % {self.sizes[axis]})"
-                    rest *= self.sizes[axis]
-                return {axis: found.get(axis) or index[axis] for axis in own}
-            case "slice":
-                moved = f"({index[view.attrs['out']]} + {view.attrs['start']})"
-                return {axis: moved if axis == view.attrs["axis"] else index[axis] for axis in own}
-        chosen = self.body[view.inputs[1]]
-        if chosen.op != "const":
-            raise Unfit("an entry that a value chooses is not spelled in Triton")
-        return {axis: str(int(chosen.attrs["value"])) if axis == view.attrs["axis"] else index[axis] for axis in own}
 
     def _room(self, name: str) -> int:
         """A place in scratch memory for a value."""
@@ -531,7 +510,7 @@ class _Kernel:
         def apart(axes: Sequence[str], flat: str) -> dict[str, str]:
             found, rest = {}, 1
             for axis in reversed(axes):
-                found[axis] = flat if len(axes) == 1 else f"({flat} // {rest} % {self.sizes[axis]})"
+                found[axis] = flat if len(axes) == 1 else _part(flat, rest, self.sizes[axis], 0)
                 rest *= self.sizes[axis]
             return found
 

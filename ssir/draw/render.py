@@ -6,11 +6,11 @@ import html
 import os
 import shutil
 import subprocess
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from ssir.errors import EnvironmentLacks, UsageError
+from ssir.files import replace
 from ssir.registry import registry
 
 SUFFIXES = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "dot", ".html": "html"}
@@ -43,7 +43,7 @@ def write(source: str, out: Path, title: str) -> None:
         content = renderer(source)
     else:
         content = render(source, kind)
-    _replace(out, content)
+    replace(out, content)
 
 
 def render(source: str, kind: str) -> bytes:
@@ -106,20 +106,6 @@ def page(source: str, title: str) -> str:
         content = f"<p>Nothing on the machine that wrote this page can draw it: {html.escape(_ADVICE)}.</p><pre>{html.escape(source)}</pre>"
         script = ""
     return _PAGE.format(title=html.escape(title), style=_STYLE, content=content, script=script)
-
-
-def _replace(out: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, out)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 _PAGE = """<!doctype html>

@@ -27,24 +27,27 @@ def find_log_gates(graph: Graph) -> Graph:
 
 
 def _one(graph: Graph) -> Graph:
+    found = [(node, gates) for node in graph.states if (gates := _gates(graph, node))]
+    if not found:
+        return graph
     logs = _Logs(graph)
     nodes = logs.b.nodes
-    for node in graph.states:
-        a = node.role("A")
-        if a is None or node.role("logA") or node.attrs["algebra"] != "plus_times":
-            continue
-        gates = _diagonal(graph, graph[a])
-        if not gates or any(gate.type.dtype == "complex" or interval(graph, gate.name)[0] < 0 for gate in gates):
-            continue
+    for node, gates in found:
         log = reduce(add, [logs.of(Value(logs.b, gate), _DEEPEST) for gate in gates])
         nodes[node.name] = node.with_(
             inputs=(*node.inputs, log.name), attrs=attrs(**{**node.attrs, "roles": (*node.attrs["roles"], "logA")})
         )
-    return (
-        graph
-        if len(nodes) == len(graph.nodes) and all(nodes[n.name] is n for n in graph)
-        else graph.with_nodes(nodes.values())
-    )
+    return graph.with_nodes(nodes.values())
+
+
+def _gates(graph: Graph, node: Node) -> list[Node]:
+    """The factors of the diagonal of a state's A whose logarithms it is to be given."""
+    a = node.role("A")
+    if a is None or node.role("logA") or node.attrs["algebra"] != "plus_times":
+        return []
+    gates = _diagonal(graph, graph[a])
+    known = all(gate.type.dtype != "complex" and interval(graph, gate.name)[0] >= 0 for gate in gates)
+    return gates if known else []
 
 
 def _diagonal(graph: Graph, a: Node) -> list[Node]:

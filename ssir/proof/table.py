@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssir.files import replace
 from ssir.proof.report import FLOORS, MULTIPLES, Report
 
 
@@ -36,7 +37,7 @@ def held(path: Path) -> set[str]:
 def append(path: Path, report: Report) -> None:
     """Add a spec to a page, which is made if it is not there."""
     before = path.read_text(encoding="utf-8") if path.exists() else _HEAD
-    path.write_text(f"{before}\n{section(report)}", encoding="utf-8")
+    replace(path, f"{before}\n{section(report)}".encode())
 
 
 def section(report: Report) -> str:

@@ -7,74 +7,52 @@ import ssir
 
 SMALL = {"n": 6, "key": 4, "value": 3, "head": 2, "half": 2}
 LARGE = {"n": 64, "key": 64, "value": 64, "head": 4, "half": 32}
-PAIRS: dict[str, tuple[str, str]] = {
-    "a gated recurrent unit": (
-        """
+CELL = """
 h: delay(y)
 z: sigmoid(linear(x, n) + linear(h, n))
 r: sigmoid(linear(x, n) + linear(h, n))
 c: tanh(linear(x, n) + r * linear(h, n))
-y: z * c + (1 - z) * h""",
-        """
-h: delay(y)
-z: sigmoid(linear(x, n) + linear(h, n))
-r: sigmoid(linear(x, n) + linear(h, n))
-c: tanh(linear(x, n) + r * linear(h, n))
-y: h + z * (c - h)""",
-    ),
-    "a moving average": (
-        """
-z: sigmoid(linear(x, n))
-y: {state: [n], A: 1 - z, B: z, input: x}""",
-        """
-z: sigmoid(linear(x, n))
-y: delay(y) + z * (x - delay(y))""",
-    ),
-    "a gated delta rule by its gradient, with momentum": (
-        """
+"""
+RULE = """
 k: l2_norm(linear(x, key), over=key)
 v: linear(x, value)
 q: linear(x, key)
 rate: sigmoid(linear(x, []))
 keep: sigmoid(linear(x, []))
 beta: sigmoid(linear(x, []))
-error: dot(k, delay(W), over=key) - v
-M: {state: [key, value], A: beta, B: -rate * k, input: error}
-W: {state: [key, value], A: keep, input: M}
-y: dot(q, W, over=key)""",
-        """
-k: l2_norm(linear(x, key), over=key)
-v: linear(x, value)
-q: linear(x, key)
-rate: sigmoid(linear(x, []))
-keep: sigmoid(linear(x, []))
-beta: sigmoid(linear(x, []))
-old: delay(W)
-error: dot(k, old, over=key) - v
-M: beta * delay(M) - rate * k * error
-W: keep * old + M
-y: dot(q, W, over=key)""",
-    ),
-    "a rotation times a decay": (
-        """
-y: {state: [key], A: 'rotate(linear(x, half), over=key) * sigmoid(sum(x, over=n))', input: 'linear(x, key)'}""",
-        """
-y: {state: [key], A: 'sigmoid(sum(x, over=n)) * rotate(linear(x, half), over=key)', input: 'linear(x, key)'}""",
-    ),
-    "a decay under a square root": (
-        """
-k: linear(x, [head, key])
-v: linear(x, [head, value])
-q: linear(x, [head, key])
-y: {state: [head, key, value], A: 1 - 2 ** (-5 - arange(head)), B: k, input: v, C: q}""",
-        """
+y: dot(q, W, over=key)
+"""
+HEADS = """
 k: linear(x, [head, key])
 v: linear(x, [head, value])
 q: linear(x, [head, key])
 g: 1 - 2 ** (-5 - arange(head))
-y: {state: [head, key, value], A: sqrt(g * g), B: k, input: v, C: q}""",
+"""
+TURNED = "y: {{state: [key], A: '{}', input: 'linear(x, key)'}}"
+WRITTEN: dict[str, tuple[str, str, str]] = {  # what is common, and what follows it in either
+    "a gated recurrent unit": (CELL, "y: z * c + (1 - z) * h", "y: h + z * (c - h)"),
+    "a moving average": (
+        "z: sigmoid(linear(x, n))\n",
+        "y: {state: [n], A: 1 - z, B: z, input: x}",
+        "y: delay(y) + z * (x - delay(y))",
+    ),
+    "a gated delta rule by its gradient, with momentum": (
+        RULE,
+        "error: dot(k, delay(W), over=key) - v\nM: {state: [key, value], A: beta, B: -rate * k, input: error}\nW: {state: [key, value], A: keep, input: M}",
+        "old: delay(W)\nerror: dot(k, old, over=key) - v\nM: beta * delay(M) - rate * k * error\nW: keep * old + M",
+    ),
+    "a rotation times a decay": (
+        "",
+        TURNED.format("rotate(linear(x, half), over=key) * sigmoid(sum(x, over=n))"),
+        TURNED.format("sigmoid(sum(x, over=n)) * rotate(linear(x, half), over=key)"),
+    ),
+    "a decay under a square root": (
+        HEADS,
+        "y: {state: [head, key, value], A: g, B: k, input: v, C: q}",
+        "y: {state: [head, key, value], A: sqrt(g * g), B: k, input: v, C: q}",
     ),
 }
+PAIRS = {name: (common + one, common + other) for name, (common, one, other) in WRITTEN.items()}
 
 
 def spec(graph: str, dims: dict[str, int]) -> ssir.Spec:

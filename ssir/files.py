@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ def written(directory: str | os.PathLike[str], force: bool, mark: str, kind: str
             made.rename(target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def replace(out: Path, content: bytes) -> None:
+    """Write a file, which takes its place at the end."""
+    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, out)
+    except BaseException:
+        os.unlink(name)
+        raise
