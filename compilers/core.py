@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isqrt
-from typing import TYPE_CHECKING
 
 from ssir.compilers.forms import Cost, Form, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.system import seen as seen
+from ssir.compilers.program.entries import LONG
+from ssir.compilers.program.function import Function, fill, taken
+from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
 from ssir.passes.facts import Facts, is_complex
-
-if TYPE_CHECKING:
-    from ssir.compilers.torch.emit import Emitter
 
 
 def input_words(fact: Facts) -> str:
@@ -53,15 +51,14 @@ class Delay:
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return Cost(0, 8.0 * facts.entries, 2)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node = fact.node
-        x = system.spread(e, node, system.entering(e, node, system.axes_of(node)), "x")
-        e.line(f"new[{e.key(node)}] = {x}[:, -1]")
-        text = f"{e.function('memory', 'previous')}({x}, old.get({e.key(node)}), {e.start(node)}, time)"
-        return system.readout(e, node, e.let(f"{node.name}_before", text))
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+        each = [(axis.name,) for axis in fact.axes]
+        start = f.start(node)
+        behind = [] if start is None else [taken("still", start, *each)]
+        x = taken("full", f.entering(node), *each)
+        before = f.kernel("memory.delayed", x, gives=each, memory=node, held=each, given="reset", behind=behind)
+        return f.readout(node, before)
 
 
 class Register:
@@ -73,18 +70,15 @@ class Register:
         if facts.structure.kind != "shift" or facts.cycle is not None or facts.node.attrs["algebra"] != "plus_times":
             return None
         why = "A is a shift: the register is a view of the last inputs"
-        if facts.slots is not None and (facts.slots.size is None or facts.slots.size > ops.LONG):
+        if facts.slots is not None and (facts.slots.size is None or facts.slots.size > LONG):
             why += "; what is computed for every slot takes memory that grows as steps times entries"
         return Match(self, why)
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return register_cost(graph, facts, at)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.register(e, fact)
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.register(e, fact)
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        return f.register(fact)
 
 
 def register_cost(graph: Graph, facts: Facts, at: Setting) -> Cost:
@@ -115,37 +109,27 @@ class Scan:
             return complex_scan(2 * facts.entries, at)
         return Cost(4.0 * facts.entries, 20.0 * facts.entries, at.scan)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node = fact.node
-        axes = system.axes_of(node)
+        each = [(axis.name,) for axis in fact.axes]
         plus = node.attrs["algebra"] == "plus_times"
-        b = system.spread(e, node, system.entering(e, node, axes), "in")
-        if not e.is_complex(node):
-            b = e.let(b, f"time.as_wide({b})")
-        a = node.role("A")
-        if a is None or fact.structure.kind == "identity":
-            gate = e.let(
-                f"{node.name}_gate",
-                f"torch.{'ones' if plus else 'zeros'}((1, 1, {', '.join('1' for _ in axes)}), dtype={b}.dtype, device={b}.device)",
-            )
-        else:
-            source = e.node(a).inputs[0]
-            text = ops.operand(e, source, axes)
-            if e.lead(source) == 0:
-                text = f"{e.function('operations', 'leading')}({text}, {len(axes)}, {b})"
-            gate = e.let(f"{node.name}_gate", text)
-        start = e.start(node)
-        clear = start or system.fill(node)
-        kernel = e.function("scan", "diagonal_scan" if plus else "max_plus_scan")
-        h, last = e.fresh(f"{node.name}_h"), e.fresh(f"{node.name}_last")
-        e.line(f"{h}, {last} = {kernel}({gate}, {b}, old.get({e.key(node)}), time.reset, {clear})")
-        e.line(f"new[{e.key(node)}] = {last}")
-        if node.attrs["read"] == "before":
-            h = system.before(e, node, h)
-        return system.readout(e, node, h)
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+        into = f.as_wide(f.entering(node))
+        a, start = node.role("A"), f.start(node)
+        same = a is None or fact.structure.kind == "identity"
+        gate = f.b.number(1.0 if plus else 0.0) if same else f.value(f.graph[a or ""].inputs[0])
+        h = f.kernel(
+            "scan.diagonal_scan" if plus else "scan.max_plus_scan",
+            taken("led", gate, *each),
+            taken("full", into, *each),
+            gives=each,
+            memory=node,
+            held=each,
+            given="reset",
+            behind=[] if start is None else [taken("still", start, *each)],
+            options=[fill(node)] if start is None else [],
+            dtype="complex" if is_complex(f.graph, node) else "real",
+        )
+        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))
 
 
 def complex_scan(entries: int, at: Setting) -> Cost:
@@ -175,34 +159,8 @@ class Loop:
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return Cost(6.0 * facts.entries, 24.0 * facts.entries, 8.0 * at.steps)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        from ssir.compilers.torch.emit import Emitter as Writer
-
-        inside: frozenset[str] = match.details["inside"]
-        wanted = e.graph.seen_outside(inside)
-        cell = Writer(e.unit, "step", e, inside, e.apart)
-        cell.used |= e.used
-        ys = [cell.value(name) for name in wanted]
-        cell.finish()
-        name = e.fresh(f"{fact.node.name}_cell")
-        columns = [cell.names[node] for node in cell.columns]
-        e.line(f"def {name}({', '.join(['time', 'old', 'new', *columns])}):")
-        for line in cell.lines:
-            e.line(f"    {line}")
-        e.line(f"    return ({', '.join(ys)},)")
-        found = [e.fresh(node) for node in wanted]
-        texts = [f"{e.function('operations', 'lengthened')}({text}, time)" for text in cell.columns.values()]
-        e.line(
-            f"{', '.join(found)}{',' if len(found) == 1 else ''} = {e.function('memory', 'loop')}({', '.join([name, 'time', 'old', 'new', *texts])})"
-        )
-        for node, variable in zip(wanted, found, strict=True):
-            e.names[node] = variable
-        return e.names[fact.node.name] if fact.node.name in e.names else found[0]
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        if fact.structure.kind == "shift" and fact.node.attrs["algebra"] == "plus_times":
-            return system.register(e, fact)
-        return system.step(e, fact)
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Mapping[str, Value]:
+        return f.loop(match.details["inside"])
 
 
 CORE_FORMS: tuple[Form, ...] = (Delay(), Register(), Scan(), Loop())

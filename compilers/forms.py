@@ -1,7 +1,7 @@
 """Forms: from the inferred structure of a memory to an algorithm.
 
 A form is registered by a plugin as the kind ``form``. It looks at facts, never at names; of those that match, the cheapest runs.
-It writes source: what it writes calls functions of its runtime module, which needs torch alone.
+What it gives is a part of a program: arithmetic, and kernels, which are functions of a runtime module that needs torch alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ssir.ir.graph import Graph
 from ssir.passes.facts import Facts
 
 if TYPE_CHECKING:
-    from ssir.compilers.torch.emit import Emitter
+    from ssir.compilers.program.function import Function
+    from ssir.ir.builder import Value
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Match:
 
 
 class Form(Protocol):
-    """An algorithm for a memory, over a sequence and in a step."""
+    """An algorithm for a memory."""
 
     name: str
 
@@ -92,8 +93,8 @@ class Form(Protocol):
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         """What it costs in a setting."""
 
-    def sequence(self, e: Emitter, facts: Facts, match: Match) -> str:
-        """Write the computation over a sequence; the expression of y [batch, steps, *axes]."""
+    def sequence(self, f: Function, facts: Facts, match: Match) -> Value | Mapping[str, Value]:
+        """The readout over a sequence, [*axes] of every step; if it takes a whole cycle, all values of it that are seen outside, by node.
 
-    def step(self, e: Emitter, facts: Facts, match: Match) -> str:
-        """Write one step; the expression of y [batch, *axes]."""
+        A form that has a step of its own has a method ``step`` with the same arguments; others step as the equations say.
+        """

@@ -83,6 +83,21 @@ def codes() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+_PROGRAMS = """
+## Programs
+
+What a plan makes of a graph is said in the same IR: `ssir plan NAME --program` prints it. A program has up to five functions, each a graph: `sequence`; `step`;
+`begin`, every memory as it is before the first step; and, where that is something else, `apart` and `step_apart`, the first two with memories step by step and
+every part called by itself, for states after each step and for hooks. There is no `state` in them. What a value has in front of its axes follows from what it may
+change with: nothing if it is `constant`; else batch and time over a sequence, batch in a step. Memories have a batch alone.
+
+`kernel` calls an algorithm. `function`: its module and name. `takes`: of each operand how it is laid out, and its axes, in groups that become one axis each: `full`, batch,
+time and groups, all written out; `led`, the same, of size 1 where it does not vary; `still`, a constant, groups alone, and `thin`, the same, of size 1 where it does
+not vary; `entries`, a register, batch, entries and groups; `object`, as it is. The last of them, as many as `behind` says, come after the memory and what `with` names:
+`reset`, or the whole `time`. Then come `options`. `gives`: the groups of the result; `held`: those of the memory.
+"""
+
+
 def operations() -> str:
     """docs/ir.md: the operations of the IR."""
     parts = ["# The IR", "", "Written by `python -m ssir.docs` from the table of operations.", ""]
@@ -91,6 +106,7 @@ def operations() -> str:
     rooms.append(("Of the plugins", tuple(one.op for _, one in registry.all("op"))))
     for words, ops in rooms:
         parts += [f"## {' '.join(words.split())}", "", " · ".join(f"`{op}`" for op in ops), ""]
+    parts += _PROGRAMS.strip().splitlines()
     return "\n".join(parts).rstrip() + "\n"
 
 

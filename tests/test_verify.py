@@ -11,9 +11,13 @@ from torch import Tensor
 
 import ssir
 from ssir.compilers.core import Scan
-from ssir.compilers.kernels import operations, scan
+from ssir.compilers.forms import Match
+from ssir.compilers.kernels import scan
 from ssir.compilers.kernels.module import Model
+from ssir.compilers.program.function import Function
+from ssir.ir.builder import Value
 from ssir.passes import fold, merge
+from ssir.passes.facts import Facts
 from ssir.proof.report import Report
 from tests.small import SMALL, at, first, inputs, small
 
@@ -56,8 +60,8 @@ main: main
 def test_a_form_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Scan.sequence
 
-    def wrong(self: Scan, e: object, fact: object, match: object) -> str:
-        return f"1.001 * {right(self, e, fact, match)}"  # type: ignore[arg-type]
+    def wrong(self: Scan, f: Function, fact: Facts, match: Match) -> Value:
+        return 1.001 * right(self, f, fact, match)
 
     assert ssir.verify(ssir.loads(ONE), steps=(5,)).ok
     monkeypatch.setattr(Scan, "sequence", wrong)
@@ -69,8 +73,8 @@ def test_a_form_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gradient_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Scan.sequence
 
-    def wrong(self: Scan, e: object, fact: object, match: object) -> str:
-        return f"{right(self, e, fact, match)}.detach()"  # type: ignore[arg-type]
+    def wrong(self: Scan, f: Function, fact: Facts, match: Match) -> Value:
+        return f.b("detach", right(self, f, fact, match))
 
     monkeypatch.setattr(Scan, "sequence", wrong)
     row = ssir.verify(ssir.loads(ONE), steps=(5,)).rows[0]
@@ -181,8 +185,8 @@ def test_an_initial_state_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch
 def test_rotations_by_the_negated_angle_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = one("h: {state: [n], A: 'rotate(linear(x, half), over=n) * 0.9', input: x}", "n: 4, half: n / 2")
     assert ssir.verify(spec, steps=(3,)).ok
-    right = operations.turn
-    monkeypatch.setattr(operations, "turn", lambda x, angle, *rest: right(x, -angle, *rest))
+    right = scan.rotation_scan
+    monkeypatch.setattr(scan, "rotation_scan", lambda decay, angle, *rest: right(decay, -angle, *rest))
     _forget()
     assert not ssir.verify(spec, steps=(3,)).ok
 

@@ -80,6 +80,11 @@ def fir(
     return y if wide else of_type(y, dtype), _remembered(x, past, reset)
 
 
+def filtered(x: Tensor, w: Tensor, history: Tensor | None, reset: Tensor | None, before: bool) -> Tensor:
+    """The first result of `fir`; ``before``: without the step's own input, history [B,W,*S]."""
+    return fir(x, torch.cat((torch.zeros_like(w[:1]), w)) if before else w, history, reset)[0]
+
+
 def _step(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """One step, as in the equation."""
     if reset is not None:

@@ -10,10 +10,8 @@ itself is wanted, it is found by a scan whose operator is the same at every step
 Shapes: B batch, T time, E systems side by side (1 where they are alike), S states, I inputs, O outputs of each, Q steps in a chunk.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
-from math import nan, prod
-from typing import Protocol
+from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +24,6 @@ from .operators import operator
 from .support import data_type, finite, of_type, reached, state_type, without_autocast
 
 CHUNK = 64
-
-
-class Place(Protocol):
-    """Where numbers are made."""
-
-    @property
-    def real(self) -> torch.dtype: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-
-def grouped(x: Tensor | float, place: "Place", *groups: tuple[Sequence[int], bool]) -> Tensor:
-    """x over axes that have the sizes of the groups, or 1, as one axis for each group; where x does not vary along any of its axes
-    this one is of size 1, unless the group says that it is to be whole. ``place`` has the type and device of a number."""
-    x = x if isinstance(x, Tensor) else torch.full((), x, dtype=place.real, device=place.device)
-    x = x.reshape(*(1,) * (sum(len(sizes) for sizes, _ in groups) - x.dim()), *x.shape)
-    wide: list[int] = []
-    shape = []
-    for sizes, whole in groups:
-        own = x.shape[len(wide) : len(wide) + len(sizes)]
-        varies = whole or any(size > 1 for size in own)
-        wide += sizes if varies else own
-        shape.append(prod(sizes) if varies else 1)
-    return x.expand(wide).reshape(shape)
 
 
 class System:
@@ -356,6 +329,20 @@ def invariant(
 ) -> System:
     """A `System`."""
     return System(a, b, c, read, real)
+
+
+def convolved(
+    system: System, x: Tensor, h0: Tensor | None, reset: Tensor | None, clear: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """``System.run``."""
+    return system.run(x, h0, reset, clear)
+
+
+def scanned(
+    system: System, x: Tensor, h0: Tensor | None, reset: Tensor | None, clear: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """``System.scan``."""
+    return system.scan(x, h0, reset, clear)
 
 
 def _times(x: Tensor, a: Tensor) -> Tensor:

@@ -252,16 +252,26 @@ def recall_all(
 
 def previous(x: Tensor, first: Tensor | None, clear: Tensor | None, time: Time) -> Tensor:
     """x a step before: [batch, steps, *axes]; ``first`` [batch, *axes] comes before all, ``clear`` after a reset."""
-    shape = (time.batch, *x.shape[2:])
+    return _moved(x.expand(time.batch, *x.shape[1:]), first, clear, time.reset)
+
+
+def _moved(x: Tensor, first: Tensor | None, clear: Tensor | None, reset: Tensor | None) -> Tensor:
+    shape = (x.shape[0], *x.shape[2:])
     zero = torch.zeros((), dtype=x.dtype, device=x.device)
     cleared = (zero if clear is None else clear.to(x.dtype)).expand(shape)
     start = cleared if first is None else first.to(x.dtype).expand(shape)
-    x = x.expand(time.batch, *x.shape[1:])
     moved = torch.cat([start[:, None], x if native.watched() else x[:, :-1]], 1)
     moved = moved[:, :-1] if native.watched() else moved
-    if time.reset is None:
+    if reset is None:
         return moved
-    return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)
+    return torch.where(reset.reshape(*reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)
+
+
+def delayed(
+    x: Tensor, before: Tensor | None, reset: Tensor | None, clear: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x a step before, and the last x: [batch, steps, *axes]; ``before`` [batch, *axes] comes before all, ``clear`` after a reset."""
+    return _moved(x, before, clear, reset), x[:, -1]
 
 
 def _at(course: Sequence[Memories], key: str, t: int) -> Tensor:

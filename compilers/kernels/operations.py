@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from math import prod
+from operator import and_
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import attend_whole as attend_whole
-from .attention import attention, attention_step
+from .attention import attend_whole, attention, attention_step
 from .clock import Time
-from .pointwise import turn_by
-from .runs import seen
+from .runs import documents, seen
 from .support import of_type, state_type
 
 
@@ -39,17 +39,9 @@ def lengthened(x: Tensor, time: Time) -> Tensor:
     return x.expand(x.shape[0], 1 if time.steps is None else time.steps, *x.shape[2:])
 
 
-def leading(x: Tensor | float, axes: int, like: Tensor | None) -> Tensor:
-    """A constant with batch and time axes of size 1 in front; a number as ``like``."""
-    if not isinstance(x, Tensor):
-        assert like is not None
-        return torch.full((1, 1, *[1] * axes), x, dtype=like.dtype, device=like.device)
-    return x.reshape(*[1] * (2 + axes - x.dim()), *x.shape)
-
-
-def shifted(x: Tensor, dim: int) -> Tensor:
-    """Moved one place along an axis: what leaves is lost, a zero enters."""
-    return torch.cat([torch.zeros_like(x.narrow(dim, 0, 1)), x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+def leading(x: Tensor, dims: int) -> Tensor:
+    """A constant with so many axes, those in front of size 1."""
+    return x.reshape(*[1] * (dims - x.dim()), *x.shape)
 
 
 def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tensor:
@@ -118,17 +110,12 @@ def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     return x / length.clamp(min=eps)
 
 
-def joined(parts: Sequence[Tensor | float]) -> Tensor:
+def joined(*parts: Tensor | float) -> Tensor:
     """Parts laid end to end along the last axis, broadcast along the others. A number is a part of one entry."""
     like = next(x for x in parts if isinstance(x, Tensor))
     given = [x if isinstance(x, Tensor) else like.new_full((1,) * like.dim(), x) for x in parts]
     front = torch.broadcast_shapes(*(x.shape[:-1] for x in given))
     return torch.cat([x.expand(*front, x.shape[-1]) for x in given], -1)
-
-
-def turn(x: Tensor, angle: Tensor, halves: bool) -> Tensor:
-    """Pairs of the last axis turned: x [..., n], angle [..., n / 2]."""
-    return turn_by(x, torch.cos(angle), torch.sin(angle), halves)
 
 
 def concat(parts: Sequence[Tensor], dim: int) -> Tensor:
@@ -161,7 +148,7 @@ def modulo(a: Tensor, b: Tensor) -> Tensor:
     return torch.sub(a, b * torch.floor(a / b))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, time: Time, scale: float, size: int | None) -> Tensor:
     """softmax(scale q k) v over the entries of two registers.
 
     q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
@@ -174,3 +161,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, time: Time, size: int 
         return attention_step(q, k, v, scale, first)
     assert first is not None
     return attention(q.unsqueeze(1), k, v, scale, first.unsqueeze(1), last.unsqueeze(1)).squeeze(1)
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor, time: Time, *rest: Any) -> Tensor:
+    """``attend_whole`` with biases and masks one by one. What is in ``rest``: those; a sign for each, + for what is added to the scores, -
+    for what is taken from them, & for a mask; the scale; whether a step sees its own document alone."""
+    *others, signs, scale, apart = rest
+    added = [-x if sign == "-" else x for sign, x in zip(signs, others, strict=True) if sign != "&"]
+    kept = [x for sign, x in zip(signs, others, strict=True) if sign == "&"]
+    bias = sum(added[1:], added[0]) if added else None
+    return attend_whole(q, k, v, scale, bias, reduce(and_, kept) if kept else None, documents(time) if apart else None)

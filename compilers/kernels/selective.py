@@ -90,7 +90,6 @@ def selective_scan(
 
 
 def grouped_scan(
-    groups: int,
     g: Tensor,
     L: Tensor,
     u: Tensor,
@@ -99,6 +98,7 @@ def grouped_scan(
     h0: Tensor | None = None,
     reset: Tensor | None = None,
     read: Read = "after",
+    groups: int = 1,
     wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``selective_scan`` of groups of channels, each with a b and a c of its own: D and N count those of all groups."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.region import Region, Unfit, region
-from ssir.ir.graph import Graph
+from ssir.compilers.program.function import Function
+from ssir.ir.builder import Value
+from ssir.ir.graph import Dependence, Graph, Type
 from ssir.passes.facts import Facts
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.cells import Cell
-    from ssir.compilers.torch.emit import Emitter
 
 
 class CompiledLoop:
@@ -39,44 +41,29 @@ class CompiledLoop:
         rest = sum(node.type.numel() for node in body if node.name not in cell.region.constants)
         return Cost(2.0 * weights + 4.0 * rest, weights / 16 + 8.0 * rest, 3.0 + at.machine.wait * at.steps)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, step=False)
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Mapping[str, Value]:
+        region: Region = match.details["cell"].region
+        starts = [f.start(f.graph[memory.states[0]]) for memory in region.memories]
+        values = [f.value(name) for name in (*region.columns.values(), *region.constants.values())]
+        values += [start for start in starts if start is not None]
+        name = f.b.free("loop")
+        f.bodies[name] = region.body
+        about = {
+            "body": name,
+            "memories": tuple((one.old, one.new, one.states, one.fill) for one in region.memories),
+            "started": tuple(start is not None for start in starts),
+            "columns": tuple(region.columns),
+            "constants": tuple(region.constants),
+            "results": tuple((one.value, one.axes) for one in region.results),
+        }
+        whole = f.b.declared("loop", "compiled_loop", values, about, Type(dependence=Dependence.STATE))
+        found = {}
+        for node, result in region.outputs.items():
+            type = Type(tuple(f.graph[node].type.axis(axis) for axis in result.axes), dependence=Dependence.STATE)
+            found[node] = f.result(whole, region.results.index(result), type)
+        return found
 
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, step=True)
-
-    def _write(self, e: Emitter, fact: Facts, match: Match, step: bool) -> str:
-        from ssir.compilers.torch.cells import definition
-
-        cell: Cell = match.details["cell"]
-        region = cell.region
-        unit = e.unit
-        loop = unit.define(cell.digest, "LOOP", lambda name: definition(cell, name, unit))
-        firsts = [e.node(memory.states[0]) for memory in region.memories]
-        starts = [f"old.get({e.key(node)})" for node in firsts]
-        clears = [e.start(node) or "None" for node in firsts]
-        column = e.function("loops", "column")
-        columns = [f"{column}({_tensor(e, name)}, time, {_sizes(e, name)})" for name in region.columns.values()]
-        constants = [_tensor(e, name) for name in region.constants.values()]
-        results = [e.fresh(f"{result.value.partition('/')[0]}_all") for result in region.results]
-        groups = ", ".join(
-            f"({', '.join(group)}{',' if len(group) == 1 else ''})" for group in (starts, clears, columns, constants)
-        )
-        targets = f"{', '.join(results)}{',' if len(results) == 1 else ''}"
-        if step:
-            e.line(f"{targets} = {loop}.once(time, {groups})")
-        else:
-            e.line(f"{targets} = {loop}({e.function('loops', 'resets')}(time), {groups})")
-        named = dict(zip(region.results, results, strict=True))
-        for memory in region.memories:
-            for name in memory.states:
-                node = e.node(name)
-                text = named[region.kept(memory)] if step else f"{named[region.kept(memory)]}[:, -1]"
-                e.line(f"new[{e.key(node)}] = {f'time.as_data({text})' if unit.kind(node) == 'data' else text}")
-        for name, result in region.outputs.items():
-            text = named[result] if name in unit.wide else f"time.as_data({named[result]})"
-            e.names[name] = e.let(name, text)
-        return e.names.get(fact.node.name, results[0])
+    step = sequence
 
 
 def compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
@@ -101,21 +88,7 @@ def _compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
         made: Region = region(graph, cycle, graph.seen_outside(cycle))
         if not made.columns:
             raise Unfit("nothing enters the cycle")
-        return cell(made)
+        found = made.body.known["cell"] = cell(made)
+        return found
     except Unfit as reason:
         return reason
-
-
-def _tensor(e: Emitter, name: str) -> str:
-    """A value from around the cycle, as a tensor over its own axes."""
-    node = e.node(name)
-    if node.op == "layer":
-        return f"torch.full((), {e.value(name)}, dtype=time.dtype, device=time.device)"
-    text = e.number(name)
-    return e.fitted(name, node.type.names, text)
-
-
-def _sizes(e: Emitter, name: str) -> str:
-    from ssir.compilers.torch.ops import shape
-
-    return shape([axis.size or 0 for axis in e.node(name).type.axes])

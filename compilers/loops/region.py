@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ssir.compilers.program.systems import Systems, UnknownOperator
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
@@ -92,20 +93,11 @@ def region(graph: Graph, inside: frozenset[str], wanted: Sequence[str]) -> Regio
         return Maker(graph, inside).made(wanted)
     except TypeFault as fault:
         raise Unfit(fault.message) from None
+    except UnknownOperator as unknown:
+        raise Unfit(str(unknown)) from None
 
 
-def turned(b: GraphBuilder, x: Value, angle: Value, over: str, half: str, halves: bool = False) -> Value:
-    """Pairs along an axis turned by an angle over ``half``: neighbours, or those of the first half with those of the second."""
-    pair = f"{over}_pair"
-    into = ((half, angle.type.axis(half).size), (pair, 2))
-    pairs = b("split", x, axis=over, into=into[::-1] if halves else into)
-    first, second = (b("select", pairs, i, axis=pair) for i in (0, 1))
-    c, s = b("cos", angle), b("sin", angle)
-    found = b("pack", first * c - second * s, first * s + second * c, axis=pair)
-    return b("merge", found, axes=(pair, half) if halves else (half, pair), out=over)
-
-
-class Maker:
+class Maker(Systems):
     """Makes the region of some nodes of a graph."""
 
     def __init__(self, graph: Graph, inside: frozenset[str], builder: GraphBuilder | None = None) -> None:
@@ -164,9 +156,10 @@ class Maker:
         ends = {value.name: value for value in (*news.values(), *entering, *outputs.values())}
         body = _with_one(self.b.graph(ends.items()), same)
         used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs} | self.given
+        used |= {memory.old for memory in memories.values()}
         body = Graph(
             body.name,
-            {n: x for n, x in body.nodes.items() if x.op != "input" or n in used or n.endswith(".old")},
+            {n: x for n, x in body.nodes.items() if x.op != "input" or n in used},
             body.outputs,
         )
         return Region(
@@ -218,7 +211,7 @@ class Maker:
         """A node in few operations; ``known``: whether its own is one of them."""
         match node.op:
             case "state":
-                return self._read(node)
+                return self.readout(node, self._seen(node))
             case "linear":
                 return self._linear(node)
             case "rms_norm" | "layer_norm" | "l2_norm":
@@ -267,94 +260,16 @@ class Maker:
     def _next(self, node: Node) -> Value:
         """h[t] = A h[t-1] + B x."""
         if node.name not in self.new:
-            plus = node.attrs["algebra"] == "plus_times"
-            into, a = self._entering(node), node.role("A")
-            old, kind = self.old[node.name], facts(self.graph, node).structure.kind
-            if plus:
-                new = into if kind == "zero" else into + (old if a is None else self._applied(self.graph[a], old))
-            else:
-                new = self.b("maximum", old if a is None else old + self.value(self.graph[a].inputs[0]), into)
-            self.new[node.name] = new
+            zero = facts(self.graph, node).structure.kind == "zero"
+            self.new[node.name] = self.following(node, self.old[node.name], zero)
         return self.new[node.name]
 
-    def _entering(self, node: Node) -> Value:
-        """B x."""
-        x, b = (self.value(name) if name else None for name in (node.role("x"), node.role("B")))
-        plus = node.attrs["algebra"] == "plus_times"
-        if x is None or b is None:
-            both = b if x is None else x
-            return both if both is not None else self.b.number(1.0 if plus else 0.0)
-        state = {axis.name for axis in state_axes(node)}
-        used = [name for name in b.type.names if name in x.type.names and name not in state]
-        if plus:
-            return self.b.dot(b, x, used)
-        return self.b("max", b + x, over=tuple(used)) if used else b + x
-
-    def _applied(self, a: Node, h: Value) -> Value:
-        """The operator a on h."""
-        b = self.b
-        match a.op:
-            case "op.diag":
-                return h * self.value(a.inputs[0])
-            case "op.neg":
-                return -self._applied(self.graph[a.inputs[0]], h)
-            case "op.add" | "op.sub":
-                left, right = (self._applied(self.graph[name], h) for name in a.inputs)
-                return left + right if a.op == "op.add" else left - right
-            case "op.mul":
-                return self._applied(self.graph[a.inputs[0]], self._applied(self.graph[a.inputs[1]], h))
-            case "op.outer":
-                left, right = map(self.value, a.inputs)
-                return left * b.dot(right, h, [a.attrs["over"]])
-            case "op.dense":
-                over = a.attrs["over"]
-                m = self.graph[a.inputs[0]]
-                axes = [Axis(f"{over}_in", x.size) if x.name == f"{over}_" else x for x in m.type.axes]
-                matrix = (
-                    b.rename(self.value(m.name), {f"{over}_": f"{over}_in"})
-                    if m.name in self.inside
-                    else self._outside(m.name, axes)
-                )
-                return b.dot(matrix, b.rename(h, {over: f"{over}_in"}), [f"{over}_in"])
-            case "op.shift":
-                return self._moved(h, a.attrs["axis"])
-            case "op.rotate":
-                return turned(b, h, self.value(a.inputs[0]), a.attrs["over"], a.attrs["half"])
-        raise Unfit(f"the operator of `{a.name}` is a `{a.op}`")
-
-    def _moved(self, h: Value, axis: str) -> Value:
-        """h moved on by one along an axis, whose first entry is zero."""
-        b, first, kept = self.b, f"{axis}.first", f"{axis}.kept"
-        rest = Type(tuple(one for one in h.type.axes if one.name != axis))
-        zero = b.expand(b.expand(b.number(0.0), rest), Type((Axis(first, 1),)))
-        size = h.type.axis(axis).size or 0
-        if size == 1:
-            return b.rename(zero, {first: axis})
-        moved = b("slice", h, axis=axis, start=0, stop=size - 1, out=kept)
-        return b("concat", zero, moved, axis=axis, axes=(first, kept))
+    def matrix(self, name: str, axes: Sequence[Axis]) -> Value:
+        return super().matrix(name, axes) if name in self.inside else self._outside(name, axes)
 
     def _seen(self, node: Node) -> Value:
         """The memory that a step reads."""
         return self._next(node) if node.attrs["read"] == "after" else self.old[node.name]
-
-    def _read(self, node: Node) -> Value:
-        """y[t] = C h + D x."""
-        b = self.b
-        h = self._seen(node)
-        plus = node.attrs["algebra"] == "plus_times"
-        c, d, x = (
-            self.value(name) if name else None
-            for name in (node.role("C"), node.role("D"), node.role("D") and node.role("x"))
-        )
-        y = h
-        if c is not None:
-            given = self.graph[node.role("x") or ""].type.names if node.role("x") else ()
-            used = [axis.name for axis in state_axes(node) if axis.name not in given and axis.name in c.type.names]
-            y = b.dot(h, c, used) if plus else b("max", h + c, over=tuple(used)) if used else h + c
-        if d is not None:
-            through = d if x is None else d * x if plus else d + x
-            y = y + through if plus else b("maximum", y, through)
-        return b.expand(y, node.type)
 
 
 def _with_one(body: Graph, other: Mapping[str, str]) -> Graph:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
 from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, spelled
+from ssir.compilers.program.systems import UnknownOperator
 from ssir.compilers.step.apart import apart
 from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
 from ssir.ir.builder import Value
@@ -32,6 +33,8 @@ def step_region(graph: Graph) -> Region:
         return apart(_Maker(graph).made([name for _, name in graph.outputs]))
     except TypeFault as fault:
         raise Unfit(fault.message) from None
+    except UnknownOperator as unknown:
+        raise Unfit(str(unknown)) from None
 
 
 class _Maker(Maker):
@@ -103,11 +106,11 @@ class _Maker(Maker):
         rest = Type(tuple(one for one in state_axes(node) if one.name != axis.name))
         if node.name not in self.slots:
             if node.name not in self.rooms:
-                entering = b.expand(self._entering(node), rest)
+                entering = b.expand(self.entering(node), rest)
                 lag = 0 if node.attrs["read"] == "after" else 1
                 self.rooms[node.name] = entering, Room(old.name, axis.name, entering.name, lag, node.name)
             return old
-        entering = b.expand(self._entering(node), rest)
+        entering = b.expand(self.entering(node), rest)
         size, first, kept = axis.size or 0, f"{axis.name}.new", f"{axis.name}.kept"
         parts = [b("expand", entering, axes=((first, 1),))]
         if size > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import Any
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
-from ssir.compilers.loops.region import Region, Result, Unfit
+from ssir.compilers.loops.region import Memory, Region, Result, Unfit
 from ssir.compilers.loops.triton import print_kernel
+from ssir.compilers.program.dtypes import memory_kind
+from ssir.compilers.torch.code import Code, Line, called, code, literal, method, text, variable
 from ssir.compilers.torch.emit import Emitter, Mode, Unit
+from ssir.compilers.torch.ops import TIME
+from ssir.compilers.torch.program import OLD
 from ssir.compilers.torch.regions import Regions
-from ssir.ir.graph import Graph
+from ssir.ir.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,73 @@ def _kernels(loops: Sequence[Loop]) -> str:
         return ""
 
 
+def loop_call(e: Emitter, node: Node) -> Code:
+    """Write the call of a loop, and what it keeps; one of its results."""
+    cell, about = _known(e, node), node.attrs
+    region = cell.region
+    loop = variable(e.unit.define(cell.digest, "LOOP", lambda name: definition(cell, name, e.unit)))
+    columns, constants, starts = _parted(node)
+    states = [e.unit.source[names[0]].name for _, _, names, _ in about["memories"]]
+    column = e.function("loops", "column")
+    given = (
+        tuple(method(OLD, "get", e.key(name)) for name in states),
+        tuple(_tensor(e, starts.pop(0)) if started else None for started in about["started"]),
+        tuple(called(column, _tensor(e, name), TIME, _sizes(e, name)) for name in columns),
+        tuple(_tensor(e, name) for name in constants),
+    )
+    results = [e.fresh(f"{node.name}_{result.value.partition('/')[0]}") for result in region.results]
+    step = e.mode == "step"
+    if step:
+        e.unpack(results, method(loop, "once", TIME, *given))
+    else:
+        e.unpack(results, called(loop, called(e.function("loops", "resets"), TIME), *given))
+    named = dict(zip(region.results, results, strict=True))
+    for memory in region.memories:
+        for name in memory.states:
+            kept: Code = named[region.kept(memory)]
+            kept = kept if step else code("{0}[:, -1]", kept)
+            data = memory_kind(e.unit.source, e.unit.source[name]) == "data"
+            e.remember(name, code("time.as_data({0})", kept) if data else kept)
+    e.results[node.name] = results
+    return results[0]
+
+
+def _known(e: Emitter, node: Node) -> Cell:
+    """The loop that a node is."""
+    body, about = e.graph.bodies[node.attrs["body"]], node.attrs
+    if "cell" not in body.known:
+        columns, constants, _ = _parted(node)
+        region = Region(
+            body,
+            tuple(Memory(*one) for one in about["memories"]),
+            dict(zip(about["columns"], columns, strict=True)),
+            dict(zip(about["constants"], constants, strict=True)),
+            {str(i): Result(*one) for i, one in enumerate(about["results"])},
+        )
+        body.known["cell"] = cell(region)
+    found: Cell = body.known["cell"]
+    return found
+
+
+def _parted(node: Node) -> tuple[list[str], list[str], list[str]]:
+    """The operands of a loop: columns, constants, what memories are before the first step."""
+    names = list(node.inputs)
+    columns, constants = len(node.attrs["columns"]), len(node.attrs["constants"])
+    return names[:columns], names[columns : columns + constants], names[columns + constants :]
+
+
+def _tensor(e: Emitter, name: str) -> Code:
+    """A value from around a loop, as a tensor over its own axes."""
+    node = e.node(name)
+    if node.op == "layer":
+        return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", e.value(name))
+    return e.tensor(name, node.type.names) if node.op == "const" else e.fitted(name, node.type.names, e.number(name))
+
+
+def _sizes(e: Emitter, name: str) -> tuple[int, ...]:
+    return tuple(axis.size or 0 for axis in e.node(name).type.axes)
+
+
 def definition(cell: Cell, name: str, unit: Unit) -> str:
     """The text of what a module defines for a cell: two functions, and the loop, called ``name``."""
     region, body = cell.region, cell.region.body
@@ -69,7 +141,7 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
         _function(unit, known, given, "sequence", [*inputs, *made], operands),
     ]
     runtime = Emitter(unit, "constant")
-    loop, layout = runtime.function("loops", "Loop"), runtime.function("loops", "Layout")
+    loop, layout = (runtime.function("loops", one).id for one in ("Loop", "Layout"))
     arguments = [
         _layout(cell, layout),
         f'"""\n{cell.source}"""',
@@ -84,16 +156,16 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
 
 def _function(unit: Unit, body: Graph, name: str, mode: Mode, inputs: Sequence[str], wanted: Iterable[Result]) -> str:
     """A function of inputs of a body, over a sequence or for a step."""
-    own = Unit(body, "", {}, {}, unit.imports, Regions(body), unit.definitions)
-    own.begin(name)
+    own = Unit(body, "", {}, unit.imports, Regions(body), unit.definitions)
+    own.begin(name, body)
     e = Emitter(own, mode)
     arguments = [own.constant.fresh(one) for one in inputs]
     for one, argument in zip(inputs, arguments, strict=True):
         (own.constant.names if e.is_constant(one) else e.names)[one] = argument
     found = [e.fitted(result.value, result.axes) for result in wanted]
-    lines = [*own.constant.lines, *e.lines, f"return ({', '.join(found)}{',' if found else ''})"]
-    given = ", ".join(f"{argument}: Tensor" for argument in arguments)
-    return "\n".join([f"def {name}(time: Any, {given}) -> tuple[Tensor, ...]:", *(f"    {line}" for line in lines)])
+    lines = [*own.constant.lines, *e.lines, Line(ast.Return(literal(tuple(found))))]
+    given = ", ".join(f"{argument.id}: Tensor" for argument in arguments)
+    return f"def {name}(time: Any, {given}) -> tuple[Tensor, ...]:\n{text(lines, '    ')}"
 
 
 def _own(region: Region, name: str) -> Result:

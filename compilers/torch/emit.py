@@ -6,22 +6,27 @@ the text of most operations the same over a sequence [batch, steps, *axes], in a
 
 from __future__ import annotations
 
+import ast
 import builtins
 import keyword
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from functools import cached_property
 from typing import Literal
 
 from ssir.compilers.forms import Match
+from ssir.compilers.program.dtypes import wide
+from ssir.compilers.program.entries import entry_axes
+from ssir.compilers.program.function import writes
 from ssir.compilers.torch import ops
+from ssir.compilers.torch.code import Code, Line, binding, bound, called, code, literal, name_of, variable
 from ssir.compilers.torch.methods import written
 from ssir.compilers.torch.parts import Parts
+from ssir.compilers.torch.program import PROGRAM
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.graph import Dependence, Graph, Node, parents
 from ssir.ir.ops import is_elementwise
-from ssir.passes.facts import facts, is_complex
+from ssir.ir.slots import gaps
 
 Mode = Literal["constant", "sequence", "step"]
 LEAD = {"constant": 0, "sequence": 2, "step": 1}
@@ -40,48 +45,46 @@ def unused(hint: str, taken: Collection[str], joint: str = "_") -> str:
 
 
 class Unit:
-    """One graph being compiled: what its emitters share. ``loops`` holds for every state the loop over the steps, where one can be had."""
+    """One graph being compiled: what its emitters share. ``source`` is the graph of the spec, ``graph`` the function that is being written,
+    ``match`` the form of each state."""
 
     def __init__(
         self,
-        graph: Graph,
+        source: Graph,
         where: str,
-        chosen: Mapping[tuple[str, str], Match],
-        loops: Mapping[str, Match],
+        match: Mapping[str, Match],
         imports: dict[str, dict[str, str]],
         regions: Regions,
         definitions: dict[str, tuple[str, str]],
     ) -> None:
-        self.graph, self.where, self.imports, self.regions = graph, where, imports, regions
-        self.definitions = definitions
+        self.source, self.where, self.match = source, where, match
+        self.imports, self.regions, self.definitions = imports, regions, definitions
         self.region = ""
-        self.match = {node.name: chosen[where, node.name] for node in graph.states}
-        self.loops = {**self.match, **loops}
-        self.facts = {node.name: facts(graph, node) for node in graph.states}
-        self.parts = Parts(graph)
-        self.groups = _groups(graph, self.parts, regions)
-        self.entries = ops.entry_axes(graph, self.match)
-        self.begin("")
+        self.parts = Parts(source)
+        self.groups = _groups(source, self.parts, regions)
+        self.entries = entry_axes(source, match)
+        self.gaps = gaps(source)
+        self.begin("", source)
 
-    def begin(self, method: str) -> None:
+    def begin(self, method: str, graph: Graph) -> None:
         """A new method, with constants of its own."""
-        self.method = method
-        self.borrow: Callable[[str], str] | None = None
+        self.method, self.graph = method, graph
+        self.borrow: Callable[[str], Code] | None = None
         self.constant = Emitter(self, "constant")
         self.kept: list[str] = []
         self.taken: set[str] = set()
         self.locals: set[str] = set()
 
-    def keep(self, name: str) -> str:
+    def keep(self, name: str) -> Code:
         """A constant as a variable that the method unpacks, or is given if it is made of what is not in its region."""
         if self.borrow is not None and not self._owns(name):
             return self.borrow(name)
-        return self.keep_text(self.constant.value(name))
+        return self.keep_code(self.constant.value(name))
 
-    def keep_text(self, text: str) -> str:
-        if text.isidentifier() and text not in self.kept:
-            self.kept.append(text)
-        return text
+    def keep_code(self, found: Code) -> Code:
+        if (name := name_of(found)) is not None and name not in self.kept:
+            self.kept.append(name)
+        return found
 
     def _owns(self, name: str) -> bool:
         """Whether all parameters that a constant is made of are in the region."""
@@ -112,25 +115,8 @@ class Unit:
         """The unit of a region, for the same method."""
         inner = copy(self)
         inner.region = region
-        inner.begin(self.method)
+        inner.begin(self.method, self.graph)
         return inner
-
-    def kind(self, node: Node) -> str:
-        """The kind of dtype that a memory is kept in: the data's, a wide one (float32 at least), or complex. A register or a delay keeps
-        what it is given as it is given."""
-        if is_complex(self.graph, node):
-            return "complex"
-        kept = self.facts[node.name].structure.kind in ("shift", "zero")
-        entering = [name for role in ("x", "B", "initial") if (name := node.role(role)) is not None]
-        if kept and node.attrs["dtype"] is not None:
-            return {"float32": "wide", "data": "data"}[node.attrs["dtype"]]
-        return "wide" if not kept or any(name in self.wide for name in entering) else "data"
-
-    @cached_property
-    def wide(self) -> frozenset[str]:
-        """The nodes whose values are float32 at least, whatever the data is: what positions, indices and written numbers decide, and what
-        is read from a wide memory, until it enters a product."""
-        return ops.wide(self.graph)
 
     @property
     def fused(self) -> bool:
@@ -139,8 +125,8 @@ class Unit:
 
 
 class Emitter:
-    """Writes one method of a graph, or the cell of a loop (``inside``: the nodes that it computes). ``apart``: memories step by step, every
-    part called by itself."""
+    """Writes one method of a graph, or the cell of a loop (``graph``: its body). ``inside``: the nodes that it computes, if not all.
+    ``apart``: every part called by itself."""
 
     def __init__(
         self,
@@ -149,30 +135,31 @@ class Emitter:
         outer: Emitter | None = None,
         inside: frozenset[str] | None = None,
         apart: bool = False,
+        graph: Graph | None = None,
     ) -> None:
-        self.unit, self.graph, self.mode = unit, unit.graph, mode
+        self.unit, self.mode = unit, mode
+        self.graph = unit.graph if graph is None else graph
         self.outer, self.inside, self.apart = outer, inside, apart
-        self.lines: list[str] = []
-        self.names: dict[str, str] = {}
-        self.columns: dict[str, str] = {}
+        self.lines: list[Line] = []
+        self.names: dict[str, Code] = {}
+        self.columns: dict[str, Code] = {}
+        self.results: dict[str, list[ast.Name]] = {}
         self.used: set[str] = set()
-        self.registers: dict[str, str] = {}
-        self.pending: list[Callable[[], None]] = []
         self.called: set[str] = set()
 
-    @property
-    def match(self) -> Mapping[str, Match]:
-        """The form of each state."""
-        return self.unit.loops if self.apart else self.unit.match
-
     def finish(self) -> None:
-        """Write what must come last: what a memory read before its input keeps for the next step."""
-        while self.pending:
-            self.pending.pop(0)()
+        """Write what nothing but the next call needs: memories."""
+        regions = self.unit.regions
+        for node in self.graph:
+            if not writes(node) or (self.inside is not None and node.name not in self.inside):
+                continue
+            below = regions.below(self.unit.region, node.name)
+            if below is None or below not in self.called:
+                self.value(node.name)
 
     # Names and lines.
 
-    def fresh(self, hint: str) -> str:
+    def fresh(self, hint: str) -> ast.Name:
         """A name that nothing else has: a variable of this method, or a constant of all of them."""
         imported = (own for names in self.unit.imports.values() for own in names)
         locals_ = self.unit.locals if self.mode == "constant" else ()
@@ -180,34 +167,46 @@ class Emitter:
         name = unused(self.unit.local(hint), self.unit.taken.union(self.used, imported, locals_, RESERVED, defined))
         self.used.add(name)
         (self.unit.taken if self.mode == "constant" else self.unit.locals).add(name)
-        return name
+        return variable(name)
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def statement(self, one: ast.stmt) -> None:
+        self.lines.append(Line(one))
 
-    def let(self, hint: str, text: str) -> str:
+    def bind(self, targets: Sequence[Code], value: Code) -> None:
+        """Assign a value to a variable, or what it gives to several."""
+        self.statement(binding(targets[0] if len(targets) == 1 else literal(tuple(targets)), value))
+
+    def unpack(self, targets: Sequence[Code], value: Code) -> None:
+        """Assign the values of a tuple, be it of one."""
+        self.statement(binding(literal(tuple(targets)), value))
+
+    def let(self, hint: str, value: Code) -> ast.Name:
         """Assign an expression to a new variable."""
         name = self.fresh(hint)
-        self.line(f"{name} = {text}")
+        self.bind([name], value)
         return name
 
-    def function(self, module: str, name: str) -> str:
+    def remember(self, memory: str, value: Code) -> None:
+        """Keep a value as a memory, for the next call."""
+        self.statement(ast.Assign([ast.Subscript(variable("new"), self.key(memory), ast.Store())], value))
+
+    def function(self, module: str, name: str) -> ast.Name:
         """A function of a runtime module, imported; under another name where a variable, or another function, has its own."""
         of_module = self.unit.imports.setdefault(module, {})
         others = {own for other, names in self.unit.imports.items() if other != module for own in names}
         own, n = name, 1
-        while own in self.unit.taken | self.used | others or of_module.get(own, name) != name:
+        while own in self.unit.taken | self.used | others | RESERVED or of_module.get(own, name) != name:
             n += 1
             own = f"{name}_{n}"
         of_module[own] = name
-        return own
+        return variable(own)
 
-    def once(self, node: Node, text: str, what: str = "") -> str:
+    def once(self, node: Node, value: Code, what: str = "") -> Code:
         """An expression that only the position decides, computed once for all layers. ``what`` is done to the node in it."""
         if self.mode == "constant" or node.type.dependence is not Dependence.POSITION:
-            return text
+            return value
         known = _formula(self.graph, node.name)
-        return text if known is None else f'time.once("{what}{known}", lambda: {text})'
+        return value if known is None else code("time.once({0}, lambda: {1})", f"{what}{known}", value)
 
     # Values.
 
@@ -221,25 +220,43 @@ class Emitter:
         """How many axes stand in front of the named ones."""
         return 0 if self.is_constant(name) else LEAD[self.mode]
 
-    def value(self, name: str) -> str:
+    def value(self, name: str) -> Code:
         """The expression (a variable, or a number) of a node."""
-        if self.is_constant(name) and self.mode != "constant":
+        if self.mode != "constant" and self.is_constant(name) and name in self.unit.graph.nodes:
             return self.unit.keep(name)
         if name not in self.names:
+            node = self.graph[name]
             if self.inside is not None and name not in self.inside:
                 self.names[name] = self._column(name)
             elif self.mode != "constant" and (region := self.unit.regions.below(self.unit.region, name)):
                 self._call(region, name)
-            elif not self.in_cell and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
-                pass
             else:
-                self.names[name] = ops.emit(self, self.graph[name])
+                self.names[name] = PROGRAM[node.op](self, node) if node.op in PROGRAM else ops.emit(self, node)
+                self._note(node)
         return self.names[name]
 
+    def _note(self, node: Node) -> None:
+        """Say the shape of a value behind the line that makes it."""
+        made = name_of(self.names[node.name])
+        line = self.lines[-1] if self.lines else None
+        if (
+            line is None
+            or made is None
+            or bound(line.statement) != [made]
+            or node.type.names == ()
+            or node.op == "past"
+        ):
+            return
+        axes, lead = node.type.names, self.lead(node.name)
+        front = ("batch", "steps")[:lead]
+        if node.op in ("push", "held"):
+            axes, front = axes[1:], ("batch", "entries")
+        self.lines[-1] = Line(line.statement, f"[{', '.join([*front, *axes])}]")
+
     @property
-    def in_cell(self) -> bool:
-        """Whether this is the cell of a loop, not a method."""
-        return self.outer is not None and self.outer.unit is self.unit
+    def wide(self) -> frozenset[str]:
+        """The nodes whose values are float32 at least, whatever the data is."""
+        return wide(self.graph)
 
     def _call(self, region: str, name: str) -> None:
         """Write the call of the module of a region, and its method; it gives all values of it that were ever asked for here."""
@@ -253,84 +270,57 @@ class Emitter:
             regions.again()
         self.called.add(region)
         unit = self.unit.within(region)
-        inner = Emitter(unit, self.mode, self, regions.nodes(region), self.apart)
+        inner = Emitter(unit, self.mode, self, regions.nodes(region, self.graph), self.apart)
         unit.borrow = inner.borrowed
         ys = [inner.value(one) for one in wanted]
         inner.finish()
-        lines = [*inner.lines, f"return {', '.join(ys)}"]
+        lines = [*inner.lines, Line(ast.Return(literal(tuple(ys)) if len(ys) > 1 else ys[0]))]
         regions.texts.setdefault(region, []).extend(written(unit, inner, lines))
         found = [self.fresh(one) for one in wanted]
-        given = "".join(f", {text}" for text in inner.columns.values())
-        self.line(f'{", ".join(found)} = run.part(self, "{self.unit.local(region)}")(run{given})')
+        part = code("run.part(self, {0})", self.unit.local(region))
+        self.bind(found, called(part, variable("run"), *inner.columns.values()))
         self.names |= zip(wanted, found, strict=True)
 
-    def borrowed(self, name: str) -> str:
+    def borrowed(self, name: str) -> Code:
         """A constant of the code around a region, as an argument."""
         if name not in self.names:
             self.names[name] = self._column(name)
         return self.names[name]
 
-    def _cycle(self, cycle: frozenset[str]) -> bool:
-        """Have the form that takes a cycle compute all that it gives to the outside. In a step a loop is nothing special."""
-        first = next(node for node in self.graph.states if node.name in cycle)
-        match = self.match[first.name]
-        if self.mode == "step" and match.form.name == "loop":
-            return False
-        write = match.form.sequence if self.mode == "sequence" else match.form.step
-        write(self, self.unit.facts[first.name], match)
-        return True
-
-    def _column(self, name: str) -> str:
+    def _column(self, name: str) -> ast.Name:
         assert self.outer is not None
         self.columns[name] = self.outer.value(name)
         return self.fresh(name)
 
-    def fitted(self, name: str, wanted: Sequence[str], text: str | None = None) -> str:
+    def fitted(self, name: str, wanted: Sequence[str], value: Code | None = None) -> Code:
         """A value with its axes permuted to ``wanted`` and an axis of size 1 for each that it lacks."""
         return ops.fit(
-            text if text is not None else self.value(name), self.graph[name].type.names, wanted, self.lead(name)
+            value if value is not None else self.value(name), self.graph[name].type.names, wanted, self.lead(name)
         )
 
-    def number(self, name: str) -> str:
+    def number(self, name: str) -> Code:
         """``value``, made real if it is a whole number or a truth value."""
-        node, text = self.graph[name], self.value(name)
-        if node.type.dtype in ("int", "bool") and node.op != "const":
-            return (
-                "time.real_position"
-                if node.op == "position"
-                else self.let(f"{name}_real", f"{text}.to(time.dtype)")
-                if self.mode != "constant"
-                else f"float({text})"
-            )
-        return text
+        node, value = self.graph[name], self.value(name)
+        if node.type.dtype not in ("int", "bool") or node.op == "const":
+            return value
+        if node.op == "position":
+            return code("time.real_position")
+        if self.mode == "constant":
+            return code("float({0})", value)
+        return self.let(f"{name}_real", code("{0}.to(time.dtype)", value))
 
-    # Memory.
-
-    def key(self, node: Node) -> str:
+    def key(self, memory: str) -> Code:
         """The expression of the name that a memory is filed under. It is written only in the code of its own region."""
         regions, region = self.unit.regions, self.unit.region
-        if regions.of(node.name) != region:
-            regions.dissolve(regions.below(region, node.name) or region)
-        return f'at + "{node.name}"'
+        if regions.of(memory) != region:
+            regions.dissolve(regions.below(region, memory) or region)
+        return code("at + {0}", memory)
 
-    def is_complex(self, node: Node) -> bool:
-        return is_complex(self.graph, node)
-
-    def sizes(self, node: Node) -> str:
-        return ops.shape([size for _, size in node.attrs["axes"] if size is not None])
-
-    def start(self, node: Node) -> str | None:
-        """The expression of h[-1], over the axes of the state, if the spec gives it."""
-        role = node.role("initial")
-        if role is None:
-            return None
-        return f"{self.tensor(role, [name for name, _ in node.attrs['axes']])}.expand({self.sizes(node)})"
-
-    def tensor(self, name: str, wanted: Sequence[str]) -> str:
+    def tensor(self, name: str, wanted: Sequence[str]) -> Code:
         """``fitted``, as a tensor even where it is a number."""
         node = self.graph[name]
         if node.op == "const":
-            return f"torch.full((), {ops.literal(node)}, dtype=time.dtype, device=time.device)"
+            return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", node.attrs["value"])
         return self.fitted(name, wanted)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import linecache
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,13 +17,16 @@ from typing import Any
 
 import torch
 
-from ssir.compilers.core import Loop
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan
+from ssir.compilers.program.dtypes import memory_kind
+from ssir.compilers.program.program import Program, program
 from ssir.compilers.step.c import Step
-from ssir.compilers.torch import ops, steps, system
+from ssir.compilers.torch import ops, steps
+from ssir.compilers.torch.code import Code, Line, called, code, literal, statements
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.compilers.torch.methods import with_constants, written
+from ssir.compilers.torch.ops import TIME
 from ssir.compilers.torch.parts import Part
 from ssir.compilers.torch.regions import Again, Regions
 from ssir.ir.graph import Graph, Node, parents
@@ -33,9 +37,10 @@ RUNTIME = "ssir.compilers.kernels"
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a Python module. ``classes``: the class of each graph, by its path among bodies. ``modules``: the runtime
-    modules that it imports (those of the core by their short name)."""
+    """The text of a Python module, which a program became. ``classes``: the class of each graph, by its path among bodies. ``modules``: the
+    runtime modules that it imports (those of the core by their short name)."""
 
+    program: Program
     text: str
     classes: Mapping[str, str]
     modules: tuple[str, ...]
@@ -43,8 +48,8 @@ class Source:
 
 def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Source:
     """The source of the classes of a graph and its bodies. It imports torch and runtime modules only."""
-    writer = _Writer(plan, steps.native_step(graph))
-    writer.visit(graph, "", title)
+    writer, made = _Writer(plan, steps.native_step(graph)), program(graph, plan.chosen)
+    writer.visit(graph, "", made, title)
     body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
     lines = [
@@ -56,7 +61,7 @@ def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Sourc
     functional = "import torch.nn.functional as F\n" if "F." in body else ""
     head = f'"""{title}"""\n\nfrom __future__ import annotations\n\nfrom collections.abc import Mapping\nfrom typing import Any\n\nimport torch\n{functional}from torch import Tensor\n\n'
     modules = tuple(sorted({*writer.imports, *(["layers"] if "layers." in body else [])}))
-    return Source(f"{head}{chr(10).join(lines)}\n\n\n{body}\n", writer.classes, modules)
+    return Source(made, f"{head}{chr(10).join(lines)}\n\n\n{body}\n", writer.classes, modules)
 
 
 def _imported_as(name: str, own: str) -> str:
@@ -82,15 +87,15 @@ class _Writer:
     known: dict[str, str] = field(default_factory=dict)
     definitions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def visit(self, graph: Graph, where: str, title: str) -> None:
+    def visit(self, graph: Graph, where: str, program: Program, title: str) -> None:
         for name, body in graph.bodies.items():
-            self.visit(body, f"{where}{name}/", title)
+            self.visit(body, f"{where}{name}/", program.bodies[name], title)
         chosen = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
         regions = Regions(graph, chosen.items())
         before, known = deepcopy(self.imports), dict(self.definitions)
         while True:
             try:
-                self._classes(graph, where, title, regions)
+                self._classes(graph, where, program, title, regions)
                 return
             except Again:
                 self.imports.clear()
@@ -98,26 +103,21 @@ class _Writer:
                 self.definitions.clear()
                 self.definitions.update(known)
 
-    def _classes(self, graph: Graph, where: str, title: str, regions: Regions) -> None:
+    def _classes(self, graph: Graph, where: str, program: Program, title: str, regions: Regions) -> None:
         """Write the class of a graph, and those of the components in it."""
-        loops = {}
-        for node in graph.states:
-            match = Loop().match(graph, facts(graph, node))
-            if match is not None:
-                loops[node.name] = match
-        unit = Unit(graph, where, self.plan.chosen, loops, self.imports, regions, self.definitions)
-        methods = _method(unit, "_sequence", "sequence")
-        if loops and graph.has_step:
-            methods += _method(unit, "_apart", "sequence", apart=True)
-        if graph.has_step:
-            methods += _method(unit, "_step", "step")
-            if unit.fused:
-                methods += _method(unit, "_step_apart", "step", apart=True)
-        methods += _begin(unit)
+        match = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
+        unit = Unit(graph, where, match, self.imports, regions, self.definitions)
+        methods = []
+        for name, function in program.functions.items():
+            if name == "begin":
+                methods += _begin(unit, function)
+            else:
+                mode: Mode = "step" if name.startswith("step") else "sequence"
+                methods += _method(unit, f"_{name}", mode, function, apart="apart" in name)
         if self.native is not None:
             methods += steps.natives(unit, self.native.kept[where])
         if not where:
-            methods += _doors(_arguments(unit, ""))
+            methods += _doors([argument.id for argument in _arguments(unit, "", graph)])
         silent = regions.paths - regions.texts.keys()
         if silent:
             regions.dissolve(min(silent))
@@ -143,7 +143,7 @@ class _Writer:
 
     def _layout(self, unit: Unit, region: str, inner: Mapping[str, str], title: str = "") -> list[str]:
         """The class attributes that say what there is in a region; title: of the whole model, if this is its class."""
-        graph, where, regions = unit.graph, unit.where, unit.regions
+        graph, where, regions = unit.source, unit.where, unit.regions
         own = unit.within(region) if region else unit
 
         def here(path: str) -> bool:
@@ -175,7 +175,7 @@ class _Writer:
             attributes["STACKS"] = _rows(
                 f"({own.local(n.name)!r}, {n.name!r}, {self._pattern(n, where)}, {n.attrs['share']})" for n in stacks
             )
-        memories = [(n.name, *system.stored(unit, n)) for n in graph.states if regions.of(n.name) == region]
+        memories = [(n.name, *_stored(graph, n)) for n in graph.states if regions.of(n.name) == region]
         if memories:
             attributes["MEMORIES"] = _rows(map(repr, memories))
         inside = {part.path for name in unit.groups if (part := unit.parts.of(graph[name])) is not None}
@@ -225,7 +225,7 @@ def _rows(rows: Iterable[str]) -> str:
     return "(\n" + "".join(f"        {row},\n" for row in rows) + "    )"
 
 
-def _doors(arguments: list[str]) -> list[str]:
+def _doors(arguments: Sequence[str]) -> list[str]:
     """What a user calls, with the inputs that the spec names."""
     inputs = ", ".join(arguments) + ("," if len(arguments) == 1 else "")
     given = ", ".join(f"{name}: Tensor" for name in arguments)
@@ -237,26 +237,27 @@ def _doors(arguments: list[str]) -> list[str]:
     ]
 
 
-def _arguments(unit: Unit, method: str) -> list[str]:
+def _arguments(unit: Unit, method: str, function: Graph) -> list[ast.Name]:
     """The inputs, as arguments of a new method."""
-    unit.begin(method)
-    return [unit.constant.fresh(node.name) for node in unit.graph.inputs]
+    unit.begin(method, function)
+    return [unit.constant.fresh(node.name) for node in unit.source.inputs]
 
 
-def _method(unit: Unit, name: str, mode: Mode, apart: bool = False) -> list[str]:
+def _method(unit: Unit, name: str, mode: Mode, function: Graph, apart: bool = False) -> list[str]:
+    arguments = _arguments(unit, name, function)
     e = Emitter(unit, mode, apart=apart)
-    arguments = _arguments(unit, name)
-    e.names |= zip((node.name for node in unit.graph.inputs), arguments, strict=True)
-    e.columns |= {node.name: "" for node in unit.graph.inputs}
-    whole = unit.graph.whole if not unit.where else ()
+    e.names |= zip((node.name for node in unit.source.inputs), arguments, strict=True)
+    e.columns |= e.names
+    whole = unit.source.whole if not unit.where else ()
     if mode == "sequence":
         for one in whole:
-            e.line(f"{e.names[one]} = {e.names[one]}.unsqueeze(1)")
-    outputs = [_output(e, unit.graph[one]) for _, one in unit.graph.outputs]
+            e.bind([e.names[one]], code("{0}.unsqueeze(1)", e.names[one]))
+    outputs = [_output(e, unit.source[one]) for _, one in unit.source.outputs]
     if mode == "sequence" and whole:
-        outputs = [f"{e.function('operations', 'lengthened')}({text}, time)" for text in outputs]
+        outputs = [called(e.function("operations", "lengthened"), one, TIME) for one in outputs]
     e.finish()
-    return written(unit, e, [*e.lines, f"return {', '.join(outputs)}"])
+    given = outputs[0] if len(outputs) == 1 else literal(tuple(outputs))
+    return written(unit, e, [*e.lines, Line(ast.Return(given))])
 
 
 def _signature(graph: Graph) -> str:
@@ -269,37 +270,41 @@ def _sizes(node: Node) -> list[int]:
     return [axis.size or 0 for axis in node.type.axes]
 
 
-def _output(e: Emitter, node: Node) -> str:
+def _output(e: Emitter, node: Node) -> Code:
     """An output in full size, even if it does not vary, in the dtype of the data. What only a whole sequence decides is the same on
     every step of it; within the model it is computed once."""
-    still = e.mode == "sequence" and not e.unit.where and not e.graph.has_step
+    still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
     if not e.is_constant(node.name) and not still:
-        text = e.tensor(node.name, node.type.names)
-        return f"time.as_data({text})" if node.type.dtype == "real" and ops.is_wide(e, node.name) else text
-    sizes = ops.shape([axis.size or -1 for axis in node.type.axes])
-    return f"{e.function('operations', 'spread')}(time, {e.value(node.name)}, {sizes}, time.dtype)"
+        value = e.tensor(node.name, node.type.names)
+        return ops.as_data(e, node.name, value) if node.type.dtype == "real" else value
+    sizes = tuple(axis.size or -1 for axis in node.type.axes)
+    return called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
 
 
-def _begin(unit: Unit) -> list[str]:
+def _stored(graph: Graph, node: Node) -> tuple[tuple[int | None, ...], str]:
+    """How a memory is kept: its sizes, the entries of a register first, and its kind of dtype."""
+    slots = facts(graph, node).slots
+    sizes = [size for name, size in node.attrs["axes"] if slots is None or name != slots.name]
+    kind = memory_kind(graph, node)
+    return tuple(sizes if slots is None else [slots.size, *sizes]), (
+        "rounded" if kind == "wide" and node.attrs["dtype"] == "data" else kind
+    )
+
+
+def _begin(unit: Unit, function: Graph) -> list[str]:
     """The method that writes every memory as it is before the first step."""
     unit = copy(unit)
-    unit.regions = Regions(unit.graph, whole=True)
-    unit.begin("_begin")
+    unit.regions = Regions(unit.source, whole=True)
+    unit.begin("_begin", function)
     e = Emitter(unit, "step")
-    for node in unit.graph.states:
-        fact = unit.facts[node.name]
-        start, dtype = e.start(node), system.memory_dtype(e, fact)
-        sizes = ops.shape([size or 0 for _, size in node.attrs["axes"]])
-        text = f"{e.function('memory', 'initial')}(time, {sizes}, {dtype}, {start}, {system.fill(node)})"
-        if fact.slots is not None:
-            at = system.axes_of(node).index(fact.slots.name) - len(node.attrs["axes"])
-            text += f".movedim({at}, 1).flip(1)"
-        e.line(f"new[{e.key(node)}] = {text}")
-    for node in unit.graph:
+    e.finish()
+    for node in unit.source:
         if node.op == "stack":
-            e.line(f'for i, kind, body in self.layers("{node.name}"):')
-            e.line(f'    body._begin(run.inside("{node.name}", i))')
-    return with_constants(unit, "", "None", e.lines or ["pass"])
+            for one in statements(
+                "for i, kind, body in self.layers({0}):\n    body._begin(run.inside({0}, i))", node.name
+            ):
+                e.statement(one)
+    return with_constants(unit, (), "None", e.lines or [Line(ast.Pass())])
 
 
 def build(source: Source, dtype: torch.dtype, device: torch.device | None = None) -> Model:

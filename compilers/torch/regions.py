@@ -48,9 +48,9 @@ class Regions:
         depth = len(region) + 1 if region else 0
         return next((path for path in parents(name) if path in self.paths and len(path) >= depth), None)
 
-    def nodes(self, region: str) -> frozenset[str]:
-        """All nodes of a region."""
-        return frozenset(node.name for node in self.graph if region in parents(node.name))
+    def nodes(self, region: str, graph: Graph) -> frozenset[str]:
+        """All nodes of a graph that are in a region."""
+        return frozenset(node.name for node in graph if region in parents(node.name))
 
     def dissolve(self, region: str) -> None:
         """Have its code written into that around it. Raises Again."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from copy import copy
 
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import Kept, Step, print_step
 from ssir.compilers.step.door import door
+from ssir.compilers.torch.code import Line, literal
 from ssir.compilers.torch.emit import Emitter, Unit
 from ssir.compilers.torch.methods import defined
 from ssir.compilers.torch.regions import Regions
@@ -27,17 +29,16 @@ def native_step(graph: Graph) -> Step | None:
 def natives(unit: Unit, kept: Kept) -> list[str]:
     """The method that gives the constants of the step of one graph."""
     unit = copy(unit)
-    unit.regions = Regions(unit.graph, whole=True)
-    unit.begin("_natives")
+    unit.regions = Regions(unit.source, whole=True)
+    unit.begin("_natives", unit.source)
     e = unit.constant
     found = [e.value(name) for name in kept.constants]
-    several = f"({', '.join(found)}{',' if len(found) == 1 else ''})"
-    return [defined("_natives", "", "tuple[Any, ...]", [*e.lines, f"return {several}"])]
+    return [defined("_natives", (), "tuple[Any, ...]", [*e.lines, Line(ast.Return(literal(tuple(found))))])]
 
 
 def own(unit: Unit, kept: Kept) -> dict[str, str]:
     """The class attributes that say what the step of one graph keeps."""
-    name = Emitter(unit, "constant").function("step", "Own")
+    name = Emitter(unit, "constant").function("step", "Own").id
     found = {"OWN": f"{name}({kept.memories!r}, {kept.rooms!r})"}
     return found | ({"LAYERS": repr(kept.stacks)} if kept.stacks else {})
 
@@ -47,7 +48,7 @@ def definition(unit: Unit, step: Step, position: bool) -> str:
     text = f'#include "step.h"\n\n{step.text}\n{door(step, "STEP")}'
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"step_{digest}"
-    made = Emitter(unit, "constant").function("step", "Step")
+    made = Emitter(unit, "constant").function("step", "Step").id
     shared, own = ((extent.fixed, extent.grown) for extent in step.scratch)
     arguments = f'    "{name}",\n    {step.groups!r},\n    {position},\n    {shared!r},\n    {own!r},\n'
     text = text.replace("STEP", name)

@@ -5,12 +5,12 @@ The two registers are the cache; torch's fused attention reads them (flash atten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
+from ssir.compilers.program.function import Function, Taken, taken
+from ssir.ir.builder import Value
 from ssir.ir.graph import Graph, Node
 from ssir.passes.facts import Facts
 
@@ -91,65 +91,43 @@ class Attention:
         q = sum(graph[term.q].type.numel() for term in scores.terms if term.q)
         return Cost(2.0 * steps * q, 16.0 * q, 6)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node, slots = fact.node, fact.slots
         scores: _Scores = match.details["scores"]
         assert slots is not None
         if node.name in match.covers:
-            return system.register(e, fact)
-        if len(scores.terms) > 1 and e.mode == "step":
-            return system.register(e, fact)  # to lay the keys of all steps side by side for one query costs more
-        lead = ops.LEADS[e.mode]
-        values = [name for name in system.axes_of(node) if name != slots.name and name not in scores.heads]
+            return f.register(fact)
+        if len(scores.terms) > 1 and f.mode == "step":
+            return f.register(fact)  # to lay the keys of all steps side by side for one query costs more
+        values = tuple(axis.name for axis in fact.axes if axis.name not in (slots.name, *scores.heads))
         if len(scores.terms) == 1:
             (term,) = scores.terms
-            asked = e.tensor(term.q or "", [*scores.heads, *scores.group, *term.keys])
-            q = grouped(ops.as_data(e, term.q or "", asked), [scores.heads, scores.group, term.keys])
-            k = self._entries(e, e.node(term.k), [scores.heads, term.keys], slots.name)
+            q = taken("led", f.as_data(f.value(term.q or "")), scores.heads, scores.group, term.keys)
+            k = taken("entries", f.seen(f.node(term.k)), scores.heads, term.keys)
             scale = term.scale
         else:
-            q, k, scale = *self._joined(e, scores, slots.name), 1.0
-        v = self._entries(e, node, [scores.heads, values], slots.name)
-        y = e.let(
-            f"{node.name}_read",
-            f"{e.function('operations', 'attend')}({q}, {k}, {v}, {scale!r}, time, {slots.size})",
-        )
-        sizes = dict(node.attrs["axes"])
-        for term in scores.terms:
-            sizes |= {axis.name: axis.size for axis in (e.node(term.q).type.axes if term.q else ())}
-        whole = [*scores.heads, *scores.group, *values]
-        if any(len(names) != 1 for names in (scores.heads, scores.group, values)):
-            y = e.let(
-                f"{node.name}_axes",
-                f"{y}.reshape(*{y}.shape[:{lead}], {', '.join(str(sizes[name]) for name in whole)})",
-            )
-        return system.feed_through(e, node, ops.fit(y, whole, node.type.names, lead))
+            q, k, scale = *self._joined(f, scores), 1.0
+        v = taken("entries", f.seen(node), scores.heads, values)
+        gives = [scores.heads, scores.group, values]
+        axes = [axis for term in scores.terms if term.q for axis in f.node(term.q).type.axes]
+        options = [scale, slots.size]
+        y = f.kernel("operations.attend", q, k, v, gives=gives, given="time", options=options, axes=axes)
+        return f.fed_through(node, y)
 
-    def _joined(self, e: Emitter, scores: _Scores, slots: str) -> tuple[str, str]:
+    step = sequence
+
+    def _joined(self, f: Function, scores: _Scores) -> tuple[Taken, Taken]:
         """Queries and keys of all terms, laid end to end: their dot is the sum."""
         qs, ks = [], []
         for term in scores.terms:
-            heads, group = scores.heads, scores.group
             if term.q is None:
-                qs.append(repr(term.scale))
+                qs.append(taken("object", f.b.number(term.scale)))
             else:
-                asked = ops.as_data(e, term.q, e.tensor(term.q, [*heads, *group, *term.keys]))
-                qs.append(f"{grouped(asked, [heads, group, term.keys])} * {term.scale!r}")
-            ks.append(self._entries(e, e.node(term.k), [heads, term.keys], slots))
-        joined = e.function("operations", "joined")
-        queries, keys = (f"{joined}(({', '.join(parts)}))" for parts in (qs, ks))
-        return e.let(f"{scores.terms[0].k}_queries", queries), e.let(f"{scores.terms[0].k}_keys", keys)
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self.sequence(e, fact, match)
-
-    def _entries(self, e: Emitter, node: Node, groups: list[Sequence[str]], slots: str) -> str:
-        """A register as [batch, entries, *one axis a group]."""
-        inside = [name for name in system.axes_of(node) if name != slots]
-        order = [name for group in groups for name in group]
-        seen = system.seen(e, node)
-        kept = f"time.as_data({seen})" if e.unit.kind(node) == "wide" else seen
-        return grouped(ops.fit(kept, inside, order, 2), groups)
+                asked = f.as_data(f.value(term.q)) * term.scale
+                qs.append(taken("led", asked, scores.heads, scores.group, term.keys))
+            ks.append(taken("entries", f.seen(f.node(term.k)), scores.heads, term.keys))
+        queries, keys = (f.kernel("operations.joined", *parts, gives=None) for parts in (qs, ks))
+        return taken("object", queries), taken("object", keys)
 
 
 def _terms(graph: Graph, node: Node, scale: float, slots: str, size: int | None) -> Iterator[_Term | None]:
@@ -183,13 +161,3 @@ def _is_cache(graph: Graph, node: Node, slots: str, size: int | None) -> bool:
         return False
     a = node.role("A")
     return a is not None and graph[a].op == "op.shift" and graph[a].attrs["axis"] == slots
-
-
-def grouped(text: str, groups: Sequence[Sequence[str]]) -> str:
-    """The last axes, in the order of the groups, made one axis a group."""
-    for after, group in enumerate(reversed(groups)):
-        if len(group) > 1:
-            text = f"{text}.flatten({-len(group) - after}, {-1 - after})"
-        elif not group:
-            text = f"{text}.unsqueeze({-1 - after})"
-    return text

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ssir.compilers.torch import ops
-from ssir.compilers.torch.emit import Emitter
-from ssir.ir.graph import WHOLE, Graph, Node
-from ssir.plugins.attention.forms import grouped
+from ssir.compilers.program.function import Function, taken
+from ssir.ir.builder import Value
+from ssir.ir.graph import WHOLE, Dependence, Graph, Node
 
 _LOW = -1e9  # the softmax of scores of which one is so low has no trace of it
 
@@ -30,21 +29,21 @@ class _Scores:
 class WholeAttention:
     """Takes a ``dot`` of weights that a softmax over slots gave."""
 
-    def emit(self, e: Emitter, node: Node) -> str | None:
-        if e.mode != "sequence" or e.inside is not None or node.op != "dot" or len(node.attrs["over"]) != 1:
+    def lower(self, f: Function, node: Node) -> Value | None:
+        if node.op != "dot" or len(node.attrs["over"]) != 1:
             return None
         slot = node.attrs["over"][0]
         for weights, values in (node.inputs, node.inputs[::-1]):
-            softmax = e.node(weights)
+            softmax = f.node(weights)
             if softmax.op == "softmax" and softmax.attrs["over"] == (slot,):
-                scores = _scores(e.graph, softmax.inputs[0], slot)
+                scores = _scores(f.graph, softmax.inputs[0], slot)
                 if scores is not None:
-                    return self._emit(e, node, softmax, scores, e.node(values), slot)
+                    return self._lowered(f, softmax, scores, f.node(values), slot)
         return None
 
-    def _emit(self, e: Emitter, node: Node, softmax: Node, scores: _Scores, v: Node, slot: str) -> str | None:
+    def _lowered(self, f: Function, softmax: Node, scores: _Scores, v: Node, slot: str) -> Value | None:
         over = scores.dot.attrs["over"]
-        q, k = (e.node(name) for name in scores.dot.inputs)
+        q, k = (f.node(name) for name in scores.dot.inputs)
         if slot in q.type.names:
             q, k = k, q
         heads = [name for name in k.type.names if name != slot and name not in over]
@@ -53,35 +52,31 @@ class WholeAttention:
         others = [*scores.bias, *scores.less, *scores.keep]
         fits = (
             slot not in q.type.names
-            and slot not in e.unit.entries
+            and slot not in f.entries
             and v.type.axis(slot).size is None
             and set(heads) <= set(q.type.names) & set(v.type.names)
             and set(softmax.type.names) == {slot, *heads, *group}
             and not set(values) & set(group)
-            and all(n.type.dtype == "real" and not e.is_constant(n.name) for n in (k, v))
-            and all(_either(e.node(name), part) for name in others for part in (heads, group))
+            and all(n.type.dtype == "real" and n.type.dependence is not Dependence.CONSTANT for n in (k, v))
+            and all(_either(f.node(name), part) for name in others for part in (heads, group))
         )
         if not fits:
             return None
-        asked = _led(e, q, [*heads, *group, *over], [heads, group, over])
-        there = _led(e, k, [slot, *heads, *over], [[slot], heads, over])
-        given = _led(e, v, [slot, *heads, *values], [[slot], heads, values])
-        parts = [(heads, group, [slot])] * len(others)
-        texts = [_led(e, e.node(name), [*heads, *group, slot], part) for name, part in zip(others, parts, strict=True)]
-        bias = " + ".join(texts[: len(scores.bias)])
-        for text in texts[len(scores.bias) : len(scores.bias) + len(scores.less)]:
-            bias += f" - {text}"
-        keep = " & ".join(texts[len(scores.bias) + len(scores.less) :])
-        within = f"{e.function('runs', 'documents')}(time)" if (slot, WHOLE) in softmax.type.absent else None
-        y = e.let(
-            f"{node.name}_read",
-            f"{e.function('operations', 'attend_whole')}({asked}, {there}, {given}, {scores.scale!r}, {bias or None}, {keep or None}, {within})",
+        asked, there, given = (f.value(one.name) for one in (q, k, v))
+        return f.kernel(
+            "operations.attend_all",
+            taken("led", asked, heads, group, over),
+            taken("led", there, [slot], heads, over),
+            taken("led", given, [slot], heads, values),
+            gives=[heads, group, values],
+            given="time",
+            behind=[taken("led", f.value(name), heads, group, [slot]) for name in others],
+            options=[
+                "+" * len(scores.bias) + "-" * len(scores.less) + "&" * len(scores.keep),
+                scores.scale,
+                (slot, WHOLE) in softmax.type.absent,
+            ],
         )
-        whole = [*heads, *group, *values]
-        if any(len(names) != 1 for names in (heads, group, values)):
-            sizes = ", ".join(str(node.type.axis(name).size) for name in whole)
-            y = e.let(f"{node.name}_axes", f"{y}.reshape(*{y}.shape[:2], {sizes})")
-        return e.let(node.name, ops.fit(y, whole, node.type.names, 2))
 
 
 def _scores(graph: Graph, name: str, slot: str) -> _Scores | None:
@@ -119,11 +114,3 @@ def _scores(graph: Graph, name: str, slot: str) -> _Scores | None:
 def _either(node: Node, axes: Sequence[str]) -> bool:
     """Whether a value has all of these axes, or none."""
     return len(set(axes) & set(node.type.names)) in (0, len(axes))
-
-
-def _led(e: Emitter, node: Node, wanted: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
-    """A value as [batch, steps, *one axis a group], either of them 1 where it does not vary."""
-    text = e.fitted(node.name, wanted) if node.type.dtype == "bool" else e.tensor(node.name, wanted)
-    if e.lead(node.name) == 0:
-        text = f"{e.function('operations', 'leading')}({text}, {len(wanted)}, None)"
-    return grouped(text, groups)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
+from ssir.compilers.program.function import Function, taken
+from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
 from ssir.passes.facts import Facts
 
@@ -28,38 +28,15 @@ class Filter:
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return Cost(2.0 * facts.entries, 8.0 * facts.entries / (facts.slots.size or 1 if facts.slots else 1), 2)
 
-    def _taps(self, e: Emitter, fact: Facts, change: str) -> str:
-        """C as [slots, *axes], newest first, changed further."""
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node, slots = fact.node, fact.slots
-        assert slots is not None
-        c = node.role("C") or ""
-        order = [slots.name, *(name for name in system.axes_of(node) if name != slots.name)]
-        taps = ops.kept(e, c, ops.fit("", e.node(c).type.names, order, 0) + change)
-        return f"time.as_data({taps})" if ops.is_wide(e, c) else taps
-
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, slots = fact.node, fact.slots
-        assert slots is not None
-        inside = [name for name in system.axes_of(node) if name != slots.name]
-        sizes = ops.shape([dict(node.attrs["axes"])[name] for name in inside])
-        x = e.let(
-            f"{node.name}_x",
-            f"{e.function('operations', 'spread')}(time, {system.entering(e, node, inside)}, {sizes}, {system.memory_dtype(e, fact)})",
-        )
+        assert slots is not None and slots.size is not None
+        inside = tuple(axis for axis in fact.axes if axis.name != slots.name)
+        each = [(axis.name,) for axis in inside]
+        x = f.spread(f.entering(node), inside, node)
+        f.keep(node, x)
         before = node.attrs["read"] == "before"
-        taps = self._taps(e, fact, "")
-        if before:
-            taps = e.let(f"{node.name}_taps", f"torch.cat((torch.zeros_like({taps}[:1]), {taps}))")
-        history = f"{e.function('memory', 'history')}(old, {e.key(node)}, {'None' if before else slots.size - 1 if slots.size else 0})"
-        y = e.fresh(f"{node.name}_read")
-        e.line(f"{y}, _ = {e.function('fir', 'fir')}({x}, {taps}, {history}, time.reset)")
-        e.line(f"{e.function('memory', 'keep')}(time, old, new, {e.key(node)}, {x}, {slots.size})")
-        return system.feed_through(e, node, ops.fit(y, inside, node.type.names, 2))
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, slots = fact.node, fact.slots
-        assert slots is not None
-        inside = [name for name in system.axes_of(node) if name != slots.name]
-        taps = self._taps(e, fact, ".flip(0)")
-        y = e.let(f"{node.name}_read", f"({system.seen(e, node)} * {taps}).sum(1)")
-        return system.feed_through(e, node, ops.fit(y, inside, node.type.names, 1))
+        taps = taken("thin", f.as_data(f.value(node.role("C") or "")), (slots.name,), *each)
+        past = taken("object", f.past(node, None if before else slots.size - 1))
+        y = f.kernel("fir.filtered", taken("led", x, *each), taps, past, gives=each, given="reset", options=[before])
+        return f.fed_through(node, y)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
+from operator import mul
 
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
-from ssir.ir.graph import Graph, Node
+from ssir.compilers.program.function import Function, Taken, taken
+from ssir.ir.builder import Value
+from ssir.ir.graph import Graph
 from ssir.passes import operators
 from ssir.passes.facts import Facts
 
@@ -81,18 +83,15 @@ class Chunked:
         heads, keys, values = _sizes(facts, match.details["axes"])
         return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, axes = fact.node, match.details["axes"]
-        c, b, x = (node.role(role) or "" for role in ("C", "B", "x"))
-        shared = not any(axis in axes.heads for name in (b, c) for axis in e.node(name).type.names)
-        q = _operand(e, node, [c], () if shared else axes.heads, axes.keys)
-        k = _operand(e, node, [b], () if shared else axes.heads, axes.keys)
-        v = _operand(e, node, [x], axes.heads, axes.values)
-        g = "None" if fact.log is None else _gate(e, fact, axes, self.by_key)
-        return _call(e, fact, axes, "chunked", "key_decay" if self.by_key else "scalar_decay", [q, k, v, g])
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        axes: _Axes = match.details["axes"]
+        q, k, v = _entering(f, fact)
+        shared = not {*q.type.names, *k.type.names} & set(axes.heads)
+        heads = () if shared else axes.heads
+        operands = [taken("full", q, heads, axes.keys), taken("full", k, heads, axes.keys)]
+        operands += [taken("full", v, axes.heads, axes.values)]
+        name = "key_decay" if self.by_key else "scalar_decay"
+        return _read(f, fact, axes, f"chunked.{name}", [*operands, _gate(f, fact, axes, self.by_key)])
 
 
 class Turned:
@@ -116,27 +115,17 @@ class Turned:
         heads, keys, values = _sizes(facts, match.details["axes"])
         return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, axes, parts = fact.node, match.details["axes"], match.details["parts"]
-        c, b, x = (node.role(role) or "" for role in ("C", "B", "x"))
-        touched = {axis for one in parts.angles for axis in one.type.names}
-        touched |= {axis for name in (b, c) for axis in e.node(name).type.names}
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        axes, parts = match.details["axes"], match.details["parts"]
+        q, k, v = _entering(f, fact)
+        touched = {axis for one in parts.angles for axis in one.type.names}.union(q.type.names, k.type.names)
         heads = axes.heads if touched & set(axes.heads) else ()
-        q, k = (_operand(e, node, [name], heads, axes.keys) for name in (c, b))
-        v = _operand(e, node, [x], axes.heads, axes.values)
-        g = "None" if fact.log is None else _gate(e, fact, axes, False)
-        sizes = dict(node.attrs["axes"])
-        wanted = ops.shape([*(sizes[name] for name in heads), sizes[parts.over] // 2])
-        angles = " + ".join(ops.operand(e, one.inputs[0], [*heads, one.attrs["half"]]) for one in parts.angles)
-        angle = e.let(
-            f"{node.name}_angle", f"{e.function('operations', 'spread')}(time, {angles}, {wanted}, time.dtype)"
-        )
-        angle = f"{angle}.flatten({-1 - len(heads)}, -2)" if len(heads) > 1 else angle
-        angle = angle if heads else f"{angle}.unsqueeze(-2)"
-        return _call(e, fact, axes, "chunked", "turned_decay", [q, k, v, angle, g])
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+        operands = [taken("full", q, heads, axes.keys), taken("full", k, heads, axes.keys)]
+        operands += [taken("full", v, axes.heads, axes.values)]
+        half = parts.angles[0].attrs["half"]
+        angles = [f.b.rename(f.value(one.inputs[0]), {one.attrs["half"]: half}) for one in parts.angles]
+        operands += [taken("full", sum(angles[1:], angles[0]), heads, [half])]
+        return _read(f, fact, axes, "chunked.turned_decay", [*operands, _gate(f, fact, axes, False)])
 
 
 class RankOne:
@@ -164,78 +153,54 @@ class RankOne:
         chunks = -(-at.steps * count // _CHUNK)
         return Cost(float(count * heads * inside), 4.0 * count * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, axes = fact.node, match.details["axes"]
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        axes: _Axes = match.details["axes"]
         parts: tuple[operators.RankOne, ...] = match.details["parts"]
-        c, b, x = (node.role(role) or "" for role in ("C", "B", "x"))
-        q, k = (_operand(e, node, [name], axes.heads, axes.keys) for name in (c, b))
-        v = _operand(e, node, [x], axes.heads, axes.values)
-        lefts = [_operand(e, node, one.left, axes.heads, axes.keys, "-" if one.minus else "") for one in parts]
-        rights = [_operand(e, node, one.right, axes.heads, axes.keys) for one in parts]
-        by_key = fact.log is not None and parts[0].over in e.node(fact.log).type.names
-        g = "None" if fact.log is None else _gate(e, fact, axes, by_key)
-        v = v if axes.values else f"{v}.unsqueeze(-1)"
-        if len(parts) == 1:
-            return _call(e, fact, axes, "rank_one", "rank_one", [q, k, v, *lefts, *rights, g])
-        stacked = [f"torch.stack(({', '.join(side)}), 2)" for side in (lefts, rights)]
-        return _call(e, fact, axes, "rank_one", "rank_ones", [q, k, v, *stacked, g])
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
-
-
-def _call(e: Emitter, fact: Facts, axes: _Axes, module: str, kernel: str, operands: Sequence[str]) -> str:
-    """Write the call of a kernel, with the memory laid out as [heads, keys, values] around it; the expression of y."""
-    node = fact.node
-    sizes = dict(node.attrs["axes"])
-    order, own = [*axes.heads, *axes.keys, *axes.values], system.axes_of(node)
-    places = [own.index(name) + 1 for name in order]
-    flat = ops.shape(_sizes(fact, axes))
-    h0 = f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *places])}, {flat})"
-    y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
-    given = ", ".join(operands)
-    e.line(f'{y}, {last} = {e.function(module, kernel)}({given}, {h0}, time.reset, "{node.attrs["read"]}")')
-    back = f"{last}.reshape(-1, {', '.join(str(sizes[name]) for name in order)})"
-    if order != own:
-        back += f".permute(0, {', '.join(str(order.index(name) + 1) for name in own)})"
-    e.line(f"new[{e.key(node)}] = {back}")
-    whole = [*axes.heads, *axes.values]
-    if (len(axes.heads), len(axes.values)) != (1, 1):
-        y = f"{y}.reshape({', '.join(['time.batch', 'time.steps', *(str(sizes[name]) for name in whole)])})"
-    return system.feed_through(e, node, ops.fit(y, whole, node.type.names, 2))
+        q, k, v = _entering(f, fact)
+        lefts = [-_product(f, one.left) if one.minus else _product(f, one.left) for one in parts]
+        rights = [_product(f, one.right) for one in parts]
+        by_key = fact.log is not None and parts[0].over in f.node(fact.log).type.names
+        operands = [taken("full", one, axes.heads, axes.keys) for one in (q, k)]
+        operands += [taken("full", v, axes.heads, axes.values)]
+        several: list[str] = []
+        if len(parts) > 1:
+            several = [f"{parts[0].over}.step"]
+            lefts, rights = ([f.b("pack", *side, axis=several[0])] for side in (lefts, rights))
+        groups = [several, axes.heads, axes.keys] if several else [axes.heads, axes.keys]
+        operands += [taken("full", one, *groups) for one in (*lefts, *rights)]
+        name = "rank_ones" if several else "rank_one"
+        return _read(f, fact, axes, f"rank_one.{name}", [*operands, _gate(f, fact, axes, by_key)])
 
 
-def _operand(
-    e: Emitter, node: Node, factors: Sequence[str], heads: Sequence[str], rest: Sequence[str], sign: str = ""
-) -> str:
-    """A product as [batch, steps, heads (1 if there are none), rest]."""
-    axes, sizes = [*heads, *rest], dict(node.attrs["axes"])
-    size = ops.shape([sizes[axis] for axis in axes])
-    product = sign + " * ".join(ops.operand(e, name, axes) for name in factors)
-    wide = f"{e.function('operations', 'spread')}(time, {product}, {size}, time.data)"
-    text = e.let(f"{factors[0]}_wide", wide)
-    if len(rest) > 1:
-        text = f"{text}.flatten({-len(rest)})"
-    if len(heads) > 1:
-        text = f"{text}.flatten({-len(heads) - bool(rest)}, {-1 - bool(rest)})"
-    return text if heads else f"{text}.unsqueeze({-1 - bool(rest)})"
+def _entering(f: Function, fact: Facts) -> tuple[Value, Value, Value]:
+    """Queries, keys and values: C, B and x."""
+    c, b, x = (f.value(fact.node.role(role) or "") for role in ("C", "B", "x"))
+    return c, b, x
 
 
-def _gate(e: Emitter, fact: Facts, axes: _Axes, by_key: bool) -> str:
-    """log A as [batch, steps, heads (1 if there are none), keys if it varies along them]."""
-    log, sizes = fact.log or "", dict(fact.node.attrs["axes"])
-    wanted = [*axes.heads, *(axes.keys if by_key else ())]
-    text = ops.operand(e, log, wanted)
-    spread = (
-        f"{e.function('operations', 'spread')}(time, {text}, {ops.shape([sizes[name] for name in wanted])}, time.dtype)"
+def _product(f: Function, names: Iterable[str]) -> Value:
+    return reduce(mul, map(f.value, names), f.b.number(1.0))
+
+
+def _read(f: Function, fact: Facts, axes: _Axes, function: str, operands: Sequence[Taken | None]) -> Value:
+    """What is read, by a kernel that holds the memory as [heads, keys, values]."""
+    y = f.kernel(
+        function,
+        *operands,
+        gives=[axes.heads, axes.values],
+        memory=fact.node,
+        held=[axes.heads, axes.keys, axes.values],
+        given="reset",
+        options=[fact.node.attrs["read"]],
     )
-    gate = e.let(f"{log}_wide", spread)
-    if by_key and len(axes.keys) > 1:
-        gate = f"{gate}.flatten({-len(axes.keys)})"
-    after = 1 if by_key else 0
-    if len(axes.heads) > 1:
-        gate = f"{gate}.flatten({-len(axes.heads) - after}, {-1 - after})"
-    return gate if axes.heads else f"{gate}.unsqueeze({-1 - after})"
+    return f.fed_through(fact.node, y)
+
+
+def _gate(f: Function, fact: Facts, axes: _Axes, by_key: bool) -> Taken | None:
+    """log A as [batch, steps, heads (1 if there are none), keys if it varies along them]."""
+    if fact.log is None:
+        return None
+    return taken("full", f.value(fact.log), axes.heads, *([axes.keys] if by_key else []))
 
 
 FORMS = (Chunked("chunked, scalar decay", False), Chunked("chunked, decay by key", True), Turned(), RankOne())

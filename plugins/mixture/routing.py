@@ -14,6 +14,7 @@ from ssir.spec.build import Site, is_unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssir.compilers.torch.code import Code
     from ssir.compilers.torch.emit import Emitter
     from ssir.ir.builder import GraphBuilder, Value
     from ssir.reference.ops import Step
@@ -106,14 +107,15 @@ class Top:
         chosen = (ahead.sum(-1) < node.attrs["k"]) & (x > -torch.inf)
         return fit(chosen.to(step.dtype), names, node.type.names)
 
-    def emit(self, e: Emitter, node: Node) -> str:
+    def emit(self, e: Emitter, node: Node) -> Code:
         from ssir.compilers.torch import ops
+        from ssir.compilers.torch.code import called
 
         source, over = e.node(node.inputs[0]), node.attrs["over"]
         own = source.type.names
-        there = ops.there(e, source, (over,), own)
-        text = f"{e.number(source.name)}, {own.index(over) - len(own)}, {node.attrs['k']}, {there}"
-        return e.let(node.name, f"{e.function('experts', 'top')}({text})")
+        place, there = own.index(over) - len(own), ops.there(e, source, (over,), own)
+        found = called(e.function("experts", "top"), e.number(source.name), place, node.attrs["k"], there)
+        return e.let(node.name, found)
 
     def expand(self, b: GraphBuilder, node: Node, a: Value) -> Value:
         """The same in operations that every consumer knows: an entry is chosen if fewer than k are ahead of it."""
@@ -162,28 +164,27 @@ class Experts:
         y = (weights[..., None] * each).sum(-2)
         return y.reshape(*y.shape[:-1], *down.shape[2:-1])
 
-    def emit(self, e: Emitter, node: Node) -> str:
+    def emit(self, e: Emitter, node: Node) -> Code:
         from ssir.compilers.torch import ops
+        from ssir.compilers.torch.code import called, method
 
         expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
         rest = [name for name in node.type.names if name not in out]
         source, weights, *maps = (e.node(name) for name in node.inputs)
         x = ops.as_data(e, source.name, e.fitted(source.name, [*rest, *over], ops.cleared(e, source.name, over)))
-        x = f"{x}.flatten(-{len(over)})" if len(over) > 1 else x
+        x = method(x, "flatten", -len(over)) if len(over) > 1 else x
         w = ops.as_data(e, weights.name, e.fitted(weights.name, [*rest, expert]))
         chooser = chosen(e.graph, weights.name, expert)
-        picked = "None, 0"
+        picked: tuple[Code | None, int] = (None, 0)
         if chooser is not None and not e.is_constant(node.name):
-            picked = f"{e.fitted(chooser.name, [*rest, expert])}, {chooser.attrs['k']}"
-        first = [ops.kept(e, one.name, ".flatten(2)" if len(over) > 1 else "") for one in maps[:-1]]
-        one = "" if out else ".unsqueeze(1)"
-        down = ops.kept(e, maps[-1].name, f".flatten(1, {len(out)})" if len(out) > 1 else one)
-        gate, up = first if node.attrs["gated"] else ("None", first[0])
-        call = f"{e.function('experts', 'experts')}({x}, {w}, {picked}, {gate}, {up}, {down}, "
-        y = f'{call}"{node.attrs["activation"]}")'
-        if len(out) > 1:
-            y += f".unflatten(-1, {ops.shape([node.type.axis(name).size or 0 for name in out])})"
-        return e.let(node.name, y if out else f"{y}.squeeze(-1)")
+            picked = e.fitted(chooser.name, [*rest, expert]), chooser.attrs["k"]
+        first = [ops.kept(e, one.name, [("flatten", (2,))] if len(over) > 1 else []) for one in maps[:-1]]
+        one = [] if out else [("unsqueeze", (1,))]
+        down = ops.kept(e, maps[-1].name, [("flatten", (1, len(out)))] if len(out) > 1 else one)
+        gate, up = first if node.attrs["gated"] else (None, first[0])
+        given = x, w, *picked, gate, up, down, node.attrs["activation"]
+        y = called(e.function("experts", "experts"), *given)
+        return e.let(node.name, ops.apart(y, [node.type.axis(name).size or 0 for name in out]))
 
     def expand(self, b: GraphBuilder, node: Node, x: Value, weights: Value, *maps: Value) -> Value:
         """The same in operations that every consumer knows; maps of weight zero are not run."""

@@ -13,6 +13,7 @@ from ssir.spec.build import Site, is_unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssir.compilers.torch.code import Code
     from ssir.compilers.torch.emit import Emitter
     from ssir.ir.builder import GraphBuilder, Value
     from ssir.reference.ops import Step
@@ -66,7 +67,8 @@ class Rotate:
         y = torch.cat([first, second], -1) if halves else torch.stack([first, second], -1).flatten(-2)
         return fit(y, [*rest, over], node.type.names)
 
-    def emit(self, e: Emitter, node: Node) -> str:
+    def emit(self, e: Emitter, node: Node) -> Code:
+        from ssir.compilers.torch.code import called
         from ssir.compilers.torch.ops import LEADS, fit
 
         source, angle = (e.node(name) for name in node.inputs)
@@ -78,25 +80,28 @@ class Rotate:
             fit(self._turn(e, angle, part), angle.type.names, [*rest, half], e.lead(angle.name))
             for part in ("cos", "sin")
         ]
-        y = f"{e.function('pointwise', 'turn_by')}({x}, {turns[0]}, {turns[1]}, {halves})"
+        y = called(e.function("pointwise", "turn_by"), x, *turns, halves)
         lead = 0 if e.is_constant(node.name) else LEADS[e.mode]
         return e.let(node.name, fit(y, [*rest, over], node.type.names, lead))
 
     def expand(self, b: GraphBuilder, node: Node, x: Value, angle: Value) -> Value:
         """The same in operations that every consumer knows."""
-        from ssir.compilers.loops.region import turned
+        from ssir.compilers.program.systems import turned
 
         return turned(b, x, angle, node.attrs["over"], node.attrs["half"], node.attrs["pairs"] == "halves")
 
-    def _turn(self, e: Emitter, angle: Node, part: str) -> str:
+    def _turn(self, e: Emitter, angle: Node, part: str) -> Code:
         """The cosine or sine of the angle, once for all that it turns."""
+        from ssir.compilers.torch.code import code
+
         where = e.unit.constant if e.is_constant(angle.name) else e
         key = f"{part} {angle.name}"
         if key not in where.names:
             where.names[key] = where.let(
-                f"{angle.name}_{part}", where.once(angle, f"torch.{part}({where.number(angle.name)})", f"{part} ")
+                f"{angle.name}_{part}",
+                where.once(angle, code(f"torch.{part}({{0}})", where.number(angle.name)), f"{part} "),
             )
-        return e.unit.keep_text(where.names[key]) if where is not e else where.names[key]
+        return e.unit.keep_code(where.names[key]) if where is not e else where.names[key]
 
     def keeps_order(self, node: Node, axis: str) -> bool:
         """Whether entries of an axis may stand in any order."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
+from operator import mul
 
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
-from ssir.ir.graph import Dependence, Graph
+from ssir.compilers.program.function import Function, taken
+from ssir.ir.builder import Value
+from ssir.ir.graph import Dependence, Graph, Type
 from ssir.passes.facts import Facts
 
 
@@ -112,83 +114,31 @@ class SelectiveScan:
         groups = [axis.size or 1 for axis in facts.axes if axis.name in match.details["parts"].groups]
         return Cost(10.0 * facts.entries, 16.0 * channels, at.scan / 3 * prod(groups))
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, "")
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return self._write(e, fact, match, ".unsqueeze(1)")
-
-    def _write(self, e: Emitter, fact: Facts, match: Match, lengthen: str) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node, parts = fact.node, match.details["parts"]
-        sizes = dict(node.attrs["axes"])
-        own = [name for name in system.axes_of(node) if name not in parts.expansion]
+        own = [axis.name for axis in fact.axes if axis.name not in parts.expansion]
         groups = [name for name in own if name in parts.groups]
         channels = [*groups, *(name for name in own if name not in groups)]
-        expansion = [name for name in system.axes_of(node) if name in parts.expansion]
-        x = node.role("x") or ""
-
-        def over(names: Sequence[str], axes: Sequence[str]) -> str:
-            product = " * ".join(ops.operand(e, name, axes) for name in names)
-            whole = f"{e.function('operations', 'spread')}(time, {product}, {ops.shape([sizes[name] for name in axes])}, time.dtype)"
-            return whole + (f".flatten({-len(axes)})" if len(axes) > 1 else "") + lengthen
-
-        gate = e.let(f"{node.name}_gate", over(parts.gate, channels))
-        into = e.let(f"{node.name}_in", over([*parts.wide, x], channels))
-        b = e.let(f"{node.name}_b", over(parts.narrow, [*groups, *expansion]))
-        c = e.let(f"{node.name}_c", over([node.role("C") or ""], [*groups, *expansion]))
-        rate = self._rate(e, fact, channels, expansion)
-        flat = f"({_product(sizes, channels)}, {_product(sizes, expansion)})"
-        h0 = e.let(f"{node.name}_before", f"old.get({e.key(node)})")
-        order = [system.axes_of(node).index(name) + 1 for name in [*channels, *expansion]]
-        if order != sorted(order) or len(order) > 2:
-            h0 = f"{e.function('memory', 'arranged')}({h0}, {ops.shape([0, *order])}, {flat})"
-        y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
-        reset = "time.reset" if not lengthen else "None if time.reset is None else time.reset.unsqueeze(1)"
-        call = f'{gate}, {rate}, {into}, {b}, {c}, {h0}, {reset}, "{node.attrs["read"]}"'
-        if groups:
-            call = f"{e.function('selective', 'grouped_scan')}({_product(sizes, groups)}, {call})"
-        else:
-            call = f"{e.function('selective', 'selective_scan')}({call})"
-        e.line(f"{y}, {last} = {call}")
-        e.line(f"new[{e.key(node)}] = {self._back(last, sizes, channels, expansion, order)}")
-        text = f"{y}.squeeze(1)" if lengthen else y
-        if len(channels) > 1:
-            text = f"{text}.unflatten(-1, {ops.shape([sizes[name] for name in channels])})"
-        return system.feed_through(e, node, ops.fit(text, channels, node.type.names, ops.LEADS[e.mode]))
-
-    def _rate(self, e: Emitter, fact: Facts, channels: Sequence[str], expansion: Sequence[str]) -> str:
-        """The constant factors of log A as [channels, expansion]."""
-        node = fact.node
-        parts: _Parts = e.match[node.name].details["parts"]
-        sizes = dict(node.attrs["axes"])
-        axes = [*channels, *expansion]
-        key = f"rate {node.name}"
-        c = e.unit.constant
-        if key not in c.names:
-            product = " * ".join(ops.operand(c, name, axes) for name in parts.rate)
-            sign = "-" if parts.minus else ""
-            known = all(e.node(name).op == "const" for name in parts.rate)
-            text = f"({sign}{product})"
-            if known:
-                text = f"torch.full((), {sign}{product or 1.0}, dtype=time.dtype, device=time.device)"
-            text += f".expand({', '.join(str(sizes[name]) for name in axes)})"
-            if len(axes) > 2:
-                text += f".reshape({_product(sizes, channels)}, {_product(sizes, expansion)})"
-            c.names[key] = c.let(f"{node.name}_rate", text)
-        return e.unit.keep_text(c.names[key])
-
-    def _back(
-        self, last: str, sizes: dict[str, int], channels: Sequence[str], expansion: Sequence[str], order: list[int]
-    ) -> str:
-        if len(order) > 2:
-            last = f"{last}.reshape(-1, {', '.join(str(sizes[name]) for name in [*channels, *expansion])})"
-        if order != sorted(order):
-            last = f"{last}.permute(0, {', '.join(str(order.index(i) + 1) for i in sorted(order))})"
-        return last
+        expansion = [axis.name for axis in fact.axes if axis.name in parts.expansion]
+        x, c = (f.value(node.role(role) or "") for role in ("x", "C"))
+        rate = _product(f, parts.rate)
+        rate = -rate if parts.minus else rate
+        sizes = {axis.name: axis.size or 1 for axis in fact.axes}
+        y = f.kernel(
+            "selective.grouped_scan" if groups else "selective.selective_scan",
+            taken("full", _product(f, parts.gate), channels),
+            taken("still", f.b.expand(rate, Type(fact.axes)), channels, expansion),
+            taken("full", _product(f, parts.wide) * x, channels),
+            taken("full", _product(f, parts.narrow), [*groups, *expansion]),
+            taken("full", c, [*groups, *expansion]),
+            gives=[channels],
+            memory=node,
+            held=[channels, expansion],
+            given="reset",
+            options=[node.attrs["read"], *([prod(sizes[name] for name in groups)] if groups else [])],
+        )
+        return f.fed_through(node, y)
 
 
-def _product(sizes: dict[str, int], names: Sequence[str]) -> int:
-    total = 1
-    for name in names:
-        total *= sizes[name]
-    return total
+def _product(f: Function, names: Sequence[str]) -> Value:
+    return reduce(mul, map(f.value, names), f.b.number(1.0))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
-from ssir.ir.graph import Dependence, Graph, Node
+from ssir.compilers.program.function import Function, Taken, taken
+from ssir.ir.builder import Value
+from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.passes.facts import Facts, is_complex
 
 _CHUNK = 64
@@ -137,22 +137,12 @@ class Convolution:
         serial = 60 + (2 * at.steps // _CHUNK if layout.matrix else 12)
         return Cost(systems * (inside + between + carried) + made, systems * moved, serial)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
-        node, layout = fact.node, match.details["layout"]
-        name = _system(e, fact, layout, match.details["real"])
-        sizes = ops.shape([layout.sizes[axis] for axis in (*layout.systems, *layout.inputs)])
-        x = ops.operand(e, node.role("x") or "", [*layout.systems, *layout.inputs])
-        flat = f"{layout.size(layout.systems)}, {layout.size(layout.inputs)}"
-        spread = f"{e.function('operations', 'spread')}(time, {x}, {sizes}, time.data)"
-        given = e.let(f"{node.name}_x", f"{spread}.reshape(time.batch, time.steps, {flat})")
-        y = _run(e, fact, layout, f"{name}.run", given)
-        outer = [*layout.systems, *layout.outputs]
-        text = f"{y}.reshape({', '.join(['time.batch', 'time.steps', *(str(layout.sizes[axis]) for axis in outer)])})"
-        text += ".to(time.data)" if node.type.dtype == "real" else ""
-        return system.feed_through(e, node, ops.fit(e.let(f"{node.name}_data", text), outer, node.type.names, 2))
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        layout: _Layout = match.details["layout"]
+        x = taken("full", f.value(fact.node.role("x") or ""), layout.systems, layout.inputs)
+        gives = [layout.systems, layout.outputs]
+        y = _run(f, fact, layout, "convolved", _system(f, fact, layout, match.details["real"]), x, gives)
+        return f.fed_through(fact.node, y)
 
 
 class ConstantScan:
@@ -177,72 +167,60 @@ class ConstantScan:
         made = 2.0 * parts**2 * layout.numbers * states * levels / (at.batch * at.steps) if layout.matrix else 0.0
         return Cost(moved + made, 48.0 * parts * facts.entries, 8.0 * levels)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         node, layout = fact.node, match.details["layout"]
-        name = _system(e, fact, layout)
-        order, own = layout.order, system.axes_of(node)
-        sizes = ops.shape([layout.sizes[axis] for axis in order])
-        dtype = "time.complex" if e.is_complex(node) else "time.dtype"
-        flat = f"{layout.size(layout.systems)}, {layout.size(layout.states)}"
-        spread = f"{e.function('operations', 'spread')}(time, {system.entering(e, node, order)}, {sizes}, {dtype})"
-        wide = "" if e.is_complex(node) else ".to(time.dtype)"
-        given = e.let(f"{node.name}_in", f"{spread}.reshape(time.batch, time.steps, {flat}){wide}")
-        h = _run(e, fact, layout, f"{name}.scan", given)
-        text = f"{h}.reshape({', '.join(['time.batch', 'time.steps', *(str(layout.sizes[axis]) for axis in order)])})"
-        h = e.let(f"{node.name}_h", ops.fit(text, order, own, 2))
-        if node.attrs["read"] == "before":
-            h = system.before(e, node, h)
-        return system.readout(e, node, h)
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+        x = taken("full", f.as_wide(f.entering(node)), layout.systems, layout.states)
+        h = _run(f, fact, layout, "scanned", _system(f, fact, layout), x, [layout.systems, layout.states])
+        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))
 
 
-def _run(e: Emitter, fact: Facts, layout: _Layout, call: str, given: str) -> str:
-    """Write the call of a method of the system, with the memory laid out as [systems, states] around it; its first result."""
-    node, order, own = fact.node, layout.order, system.axes_of(fact.node)
-    places = [own.index(name) for name in order]
-    flat = (layout.size(layout.systems), layout.size(layout.states))
-    h0 = f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *(i + 1 for i in places)])}, {ops.shape(flat)})"
-    start = e.start(node)
-    clear = f"{start}.permute({', '.join(map(str, places))}).reshape{ops.shape(flat)}" if start else "0.0"
-    y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
-    e.line(f"{y}, {last} = {call}({given}, {h0}, time.reset, {clear})")
-    back = f"{last}.reshape(-1, {', '.join(str(layout.sizes[name]) for name in order)})"
-    if order != own:
-        back += f".permute(0, {', '.join(str(order.index(name) + 1) for name in own)})"
-    e.line(f"new[{e.key(node)}] = {back}")
-    return y
+def _run(
+    f: Function, fact: Facts, layout: _Layout, way: str, system: Value, x: Taken, gives: Sequence[Sequence[str]]
+) -> Value:
+    """What a system makes of x, with the memory laid out as [systems, states]."""
+    node, start = fact.node, f.start(fact.node)
+    held = [layout.systems, layout.states]
+    complex_state = is_complex(f.graph, node) if way == "scanned" else node.type.dtype == "complex"
+    return f.kernel(
+        f"invariant.{way}",
+        taken("object", system),
+        x,
+        gives=gives,
+        memory=node,
+        held=held,
+        given="reset",
+        behind=[] if start is None else [taken("still", start, *held)],
+        options=[0.0] if start is None else [],
+        dtype="complex" if complex_state else "real",
+    )
 
 
-def _system(e: Emitter, fact: Facts, layout: _Layout, real: bool | None = None) -> str:
+def _system(f: Function, fact: Facts, layout: _Layout, real: bool | None = None) -> Value:
     """The system, a constant; real: with B and C, and whether only the real part of y is wanted."""
-    node, c = fact.node, e.unit.constant
-    key = f"system {node.name}"
-    if key not in c.names:
-        groups = (layout.systems, layout.states, layout.inputs, layout.outputs)
-        systems, states, inputs, outputs = ([layout.sizes[name] for name in names] for names in groups)
-        grouped = c.function("invariant", "grouped")
-        a = node.role("A")
-        own = "dtype=time.dtype, device=time.device"
-        n = prod(states)
-        if layout.matrix and a is not None:
-            unit = c.let(
-                f"{node.name}_unit", f"torch.eye({n}, {own}).reshape({ops.shape([n, *[1] * len(systems), *states])})"
-            )
-            text = f"{system.operator(c, c.node(a), unit, layout.order, 1)}.movedim(0, -1)"
-            a_text = f"{grouped}({text}, time, ({systems}, False), ({states}, True), ([{n}], True))"
-        else:
-            unit = c.let(f"{node.name}_unit", f"torch.ones({ops.shape([1] * len(layout.order))}, {own})")
-            text = unit if a is None else system.operator(c, c.node(a), unit, layout.order, 0)
-            a_text = f"{grouped}({text}, time, ({systems}, False), ({states}, True))"
-        arguments = [a_text]
-        if real is not None:
-            b, read = node.role("B"), node.role("C") or ""
-            entering = ops.operand(c, b, [*layout.order, *layout.inputs]) if b else "1.0"
-            arguments.append(f"{grouped}({entering}, time, ({systems}, False), ({states}, True), ({inputs}, True))")
-            leaving = ops.operand(c, read, [*layout.systems, *layout.outputs, *layout.states])
-            arguments.append(f"{grouped}({leaving}, time, ({systems}, False), ({outputs}, True), ({states}, True))")
-            arguments += [f'"{node.attrs["read"]}"', str(real)]
-        c.names[key] = c.let(f"{node.name}_system", f"{c.function('invariant', 'invariant')}({', '.join(arguments)})")
-    return e.unit.keep_text(c.names[key])
+    node, a = fact.node, fact.node.role("A")
+    unit, column = f.b.number(1.0), f"{'.'.join(layout.states)}.column"
+    groups: list[Sequence[str]] = [layout.systems, layout.states]
+    if layout.matrix and a is not None:
+        n, row = layout.size(layout.states), f"{column}.row"
+        whole = f.b("eye", axes=((column, n), (row, n)))
+        unit = f.b("split", whole, axis=row, into=tuple((name, layout.sizes[name]) for name in layout.states))
+        groups.append([column])
+    applied = unit if a is None else f.applied(f.node(a), unit)
+    operands = [_still(f, applied, groups, layout)]
+    options: list[object] = []
+    if real is not None:
+        b, c = node.role("B"), f.value(node.role("C") or "")
+        entering = f.b.number(1.0) if b is None else f.value(b)
+        operands.append(_still(f, entering, [layout.systems, layout.states, layout.inputs], layout))
+        operands.append(_still(f, c, [layout.systems, layout.outputs, layout.states], layout))
+        options = [node.attrs["read"], real]
+    return f.kernel("invariant.invariant", *operands, gives=None, options=options)
+
+
+def _still(f: Function, value: Value, groups: Sequence[Sequence[str]], layout: _Layout) -> Taken:
+    """A constant written out over groups of axes; systems that it does not tell apart count as one."""
+    alike = not set(layout.systems) & set(value.type.names)
+    wanted = [[] if alike else groups[0], *groups[1:]]
+    sizes = {**layout.sizes, **{axis.name: axis.size or 1 for axis in value.type.axes}}
+    axes = tuple(Axis(name, sizes[name]) for group in wanted for name in group)
+    return taken("still", f.b.expand(value, Type(axes)), *wanted)

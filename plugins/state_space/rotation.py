@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ssir.compilers.core import complex_scan, input_words
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.torch import ops, system
-from ssir.compilers.torch.emit import Emitter
+from ssir.compilers.program.function import Function, taken
+from ssir.ir.builder import Value
 from ssir.ir.graph import Graph
 from ssir.passes.facts import Facts
 from ssir.passes.operators import Rotation, rotation
@@ -29,30 +29,27 @@ class RotatingScan:
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         return complex_scan(facts.entries, at)
 
-    def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+    def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         parts: Rotation = match.details["parts"]
-        node, own = fact.node, system.axes_of(fact.node)
-        order = [*(name for name in own if name != parts.over), parts.over]
-        sizes = [dict(node.attrs["axes"])[name] for name in order]
-        spread = f"{e.function('operations', 'spread')}(time, {system.entering(e, node, order)}, {ops.shape(sizes)}, time.dtype)"
-        b = e.let(f"{node.name}_in", f"{spread}.to(time.dtype)")
-        leading = e.function("operations", "leading")
-        angles = " + ".join(ops.operand(e, one.inputs[0], [*order[:-1], one.attrs["half"]]) for one in parts.angles)
-        angle = e.let(f"{node.name}_angle", f"{leading}({angles}, {len(order)}, {b})")
-        decays = " * ".join(["-1.0" if parts.minus else "1.0", *(ops.operand(e, name, order) for name in parts.decays)])
-        decay = e.let(f"{node.name}_decay", f"{leading}({decays}, {len(order)}, {b})")
-        places = [own.index(name) for name in order]
-        h0 = f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *(i + 1 for i in places)])}, {ops.shape(sizes)})"
-        start = e.start(node)
-        clear = f"{start}.permute({', '.join(map(str, places))})" if start else "0.0"
-        h, last = e.fresh(f"{node.name}_h"), e.fresh(f"{node.name}_last")
-        kernel = e.function("scan", "rotation_scan")
-        e.line(f"{h}, {last} = {kernel}({decay}, {angle}, {b}, {h0}, time.reset, {clear})")
-        e.line(f"new[{e.key(node)}] = {ops.fit(last, order, own, 1)}")
-        h = e.let(f"{node.name}_own", ops.fit(h, order, own, 2))
-        if node.attrs["read"] == "before":
-            h = system.before(e, node, h)
-        return system.readout(e, node, h)
-
-    def step(self, e: Emitter, fact: Facts, match: Match) -> str:
-        return system.step(e, fact)
+        node, b = fact.node, f.b
+        order = [*((axis.name,) for axis in fact.axes if axis.name != parts.over), (parts.over,)]
+        half = parts.angles[0].attrs["half"]
+        halves = [*order[:-1], (half,)]
+        angles = [b.rename(f.value(one.inputs[0]), {one.attrs["half"]: half}) for one in parts.angles]
+        decay = b.number(-1.0 if parts.minus else 1.0)
+        for name in parts.decays:
+            decay = decay * f.value(name)
+        start = f.start(node)
+        h = f.kernel(
+            "scan.rotation_scan",
+            taken("led", decay, *order),
+            taken("led", sum(angles[1:], angles[0]), *halves),
+            taken("full", f.as_wide(f.entering(node)), *order),
+            gives=order,
+            memory=node,
+            held=order,
+            given="reset",
+            behind=[] if start is None else [taken("still", start, *order)],
+            options=[0.0] if start is None else [],
+        )
+        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))

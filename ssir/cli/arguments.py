@@ -139,6 +139,11 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("spec", metavar="SPEC")
     plan.add_argument(
+        "--program",
+        action="store_true",
+        help="print what the plan makes of the graph: over a sequence, in a step, at the start",
+    )
+    plan.add_argument(
         "--tune", metavar="FILE", help="measure the forms that fit, here, and write the fastest to a file"
     )
 

@@ -300,11 +300,25 @@ def show_plan(options: Namespace) -> int:
     if options.tune is not None:
         _tune(spec, options)
     plan = planned(spec, options)
+    if options.program:
+        text = _program(spec, plan)
+        if options.json:
+            say.record(name=spec.name, program=text)
+        else:
+            print(text, end="")
+        return 0
     if options.json:
         say.record(name=spec.name, **plan.record())
         return 0
     tell_plan(plan)
     return 0
+
+
+def _program(spec: Spec, plan: Plan) -> str:
+    from ssir import passes
+    from ssir.compilers.program.program import program
+
+    return str(program(passes.run(spec.graph), plan.chosen))
 
 
 def _tune(spec: Spec, options: Namespace) -> None:

@@ -5,7 +5,8 @@
 2. operators are used only by operators and as the A of a state, and every state has known roles, one operand each;
 3. a cycle passes through a memory read before its input arrives;
 4. a stack's pattern names bodies, whose inputs and outputs fit;
-5. no dependence is smaller than an operand's (once dependences are inferred).
+5. a loop's body is there, and is given what its inputs are; a kernel has as many operands as it takes;
+6. no dependence is smaller than an operand's (once dependences are inferred).
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ def _fault(graph: Graph) -> str | None:
         for operand in node.inputs:
             if operand not in graph.nodes:
                 return f"`{name}` uses `{operand}`, which is not there"
-        fault = _roles(graph, node) or _operators(graph, node) or _stack(graph, node) or _type(graph, node)
+        fault = (
+            _roles(graph, node)
+            or _operators(graph, node)
+            or _stack(graph, node)
+            or _program(graph, node)
+            or _type(graph, node)
+        )
         if fault:
             return fault
     for label, name in graph.outputs:
@@ -98,6 +105,25 @@ def _stack(graph: Graph, node: Node) -> str | None:
         if missing:
             return f"`{name}` needs {sorted(missing)}, which `{node.name}` does not give"
     return None
+
+
+def _program(graph: Graph, node: Node) -> str | None:
+    count = len(node.inputs)
+    if node.op == "kernel":
+        takes = sum(one is not None for one in node.attrs["takes"])
+        return None if takes == count else f"`{node.name}` has {count} operands for {takes} that it takes"
+    if node.op == "result" and not graph[node.inputs[0]].op.endswith("loop"):
+        return f"`{node.name}` is a result of `{node.inputs[0]}`, which is no loop"
+    if node.op not in ("loop", "compiled_loop"):
+        return None
+    body = graph.bodies.get(node.attrs["body"])
+    if body is None:
+        return f"`{node.name}` repeats `{node.attrs['body']}`, which is not there"
+    wanted = len(body.inputs)
+    if node.op == "compiled_loop":
+        wanted -= len(node.attrs["memories"])
+        count -= sum(node.attrs["started"])
+    return None if count == wanted else f"`{node.name}` gives its body {count} values for {wanted}"
 
 
 def remembered_edges(graph: Graph) -> set[tuple[str, str]]:

@@ -84,8 +84,10 @@ def test_whole_sequences_agree_with_their_meaning(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in GRAPHS if "attention" in name])
 def test_attention_to_a_whole_sequence_is_one_product(name: str) -> None:
-    source = ssir.compile(spec(GRAPHS[name])).source.text
-    assert "attend_whole(" in source and "softmax(" not in source
+    program = ssir.compile(spec(GRAPHS[name])).source.program.functions["sequence"]
+    functions = [node.attrs["function"] for node in program if node.op == "kernel"]
+    assert functions == ["operations.attend_all"]
+    assert not any(node.op == "softmax" for node in program)
 
 
 @pytest.mark.parametrize("name", SLOTS)

@@ -98,7 +98,7 @@ FAULTS = (
         "memories",
         "compilers/kernels/memory.py",
         "read before, a reset leaves the last document to be read",
-        "    return torch.where(time.reset.reshape(*time.reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)",
+        "    return torch.where(reset.reshape(*reset.shape, *[1] * (x.dim() - 2)), cleared[:, None], moved)",
         "    return moved",
     ),
     Fault(
@@ -109,11 +109,11 @@ FAULTS = (
         "    kept = old.get(key)\n    if kept is None:\n        return initial(time, sizes, dtype, start, fill)\n    start = None\n    if time.reset",
     ),
     Fault(
-        "spellings",
-        "compilers/kernels/operations.py",
+        "forms",
+        "compilers/program/systems.py",
         "rotations turn back",
-        "return turn_by(x, torch.cos(angle), torch.sin(angle), halves)",
-        "return turn_by(x, torch.cos(angle), -torch.sin(angle), halves)",
+        'c, s = b("cos", angle), b("sin", angle)',
+        'c, s = b("cos", angle), -b("sin", angle)',
     ),
     Fault(
         "native",

@@ -89,8 +89,14 @@ ROOMS: Mapping[str, Room] = {
         ),
     ),
     "forms": Room(
-        ("compilers/core.py", "compilers/torch/system.py", "plugins/*/forms.py", "plugins/state_space/invariant.py"),
-        _FORMS,
+        (
+            "compilers/core.py",
+            "compilers/program/*.py",
+            "compilers/torch/program.py",
+            "plugins/*/forms.py",
+            "plugins/state_space/invariant.py",
+        ),
+        (*_FORMS, "tests/compilers/program"),
         _WORDS,
     ),
     "memories": Room(

@@ -8,20 +8,31 @@ from ssir.compilers.loops import spelling as c
 from ssir.compilers.loops import triton
 from ssir.compilers.step.pairs import COMPLEX
 from ssir.compilers.torch import ops as torch
+from ssir.compilers.torch import program
 from ssir.ir.ops import TABLE
+from ssir.ir.ops.program import PROGRAM
 from ssir.reference import ops as reference
 
 OPERATORS = {name for name in TABLE if name.startswith("op.")}  # what a state is given: its forms read them
 READING = {"later"}  # gone when a spec has been read
+PLANNED = PROGRAM  # made by a plan: the reference has no plan, and loops and steps are written from the graph
 SPELLED: dict[str, tuple[Container[str], ...]] = {
     "reference": (
+        PLANNED,
         reference.FUNCTIONS,
         reference.OTHER,
         # what the interpreter itself is
         {"state", "context", "stack", "part", "input", "param", "const", "arange", "eye", "position", "start", "layer"},
     ),
-    "torch": (torch.SPELLED, torch.RUNTIME, torch.OTHER),
+    "torch": (
+        torch.SPELLED,
+        torch.RUNTIME,
+        torch.OTHER,
+        program.PROGRAM,
+        {"state"},
+    ),  # of which the plan has made something else
     "c": (
+        PLANNED,
         c.SPELLED,
         c.REDUCED,
         c.JOINED,
@@ -40,6 +51,7 @@ SPELLED: dict[str, tuple[Container[str], ...]] = {
         {"context"},
     ),
     "triton": (
+        PLANNED,
         triton.SPELLED,
         triton.REDUCED,
         c.VIEWS,

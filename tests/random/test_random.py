@@ -2,9 +2,32 @@
 
 import pytest
 
-from .proof import campaign
+from .proof import campaign, prove
+
+FOUND = {  # by campaigns
+    "two windows of one step, which no step reads": """
+        v: sum(window(z, tap) * softmax(linear(z, tap), over=tap), over=tap)
+        w: sum(window(x, tap) * softmax(linear(x, tap), over=tap), over=tap)
+        y: linear(v, [a]) + linear(w, [a])
+""",
+}
+HEAD = """
+ssir: 1
+name: found
+dims: {a: 1, b: 2, tap: 1}
+components:
+  main:
+    input: {x: [a], z: [b]}
+    graph:
+"""
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_form_of_a_random_spec_agrees_with_its_meaning(seed: int) -> None:
     assert campaign(25, seed, (1, 11)) > 15
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_agrees_with_its_meaning(name: str) -> None:
+    graph = "\n".join(line[2:] for line in FOUND[name].splitlines())
+    prove(f"{HEAD}{graph}\n    output: y\nmain: main\n")

@@ -134,7 +134,7 @@ def test_groups_of_channels_are_scanned_each_with_its_own_input_and_readout(reme
     h0 = torch.randn(2, groups, width, states, dtype=torch.float64)
     given = h0.flatten(1, 2) if remembered else None
     y, last = grouped_scan(
-        groups, g.flatten(2), rate.flatten(0, 1), u.flatten(2), b.flatten(2), c.flatten(2), given, None, "after"
+        g.flatten(2), rate.flatten(0, 1), u.flatten(2), b.flatten(2), c.flatten(2), given, None, "after", groups
     )
     for i in range(groups):
         start = h0[:, i] if remembered else torch.zeros_like(h0[:, i])

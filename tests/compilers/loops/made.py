@@ -59,7 +59,7 @@ def loop(region: Region) -> Loop:
     """The loop of a region, as a model's module defines it."""
     imports: dict[str, dict[str, str]] = {}
     body = region.body
-    written = definition(cell(region), "LOOP", Unit(body, "", {}, {}, imports, Regions(body), {}))
+    written = definition(cell(region), "LOOP", Unit(body, "", {}, imports, Regions(body), {}))
     lines = [
         f"from ssir.compilers.kernels.{module} import {own} as {name}"
         for module, names in imports.items()
