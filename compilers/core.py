@@ -157,6 +157,7 @@ class Loop:
     """One step after another: always right, and slow. Only what is on the cycle is in the loop."""
 
     name = "loop"
+    steps_by_node = True  # in a step a cycle is nothing special
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         if facts.cycle is None and facts.structure.kind == "shift":

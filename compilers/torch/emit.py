@@ -58,6 +58,7 @@ class Unit:
         self.match = {node.name: chosen[where, node.name] for node in graph.states}
         self.loops = {**self.match, **loops}
         self.facts = {node.name: facts(graph, node) for node in graph.states}
+        self.given = {name: graph.cycle_of[state] for state, match in self.match.items() for name in match.gives}
         self.parts = Parts(graph)
         self.groups = _groups(graph, self.parts, regions)
         self.entries = ops.entry_axes(graph, self.match)
@@ -230,7 +231,7 @@ class Emitter:
                 self.names[name] = self._column(name)
             elif self.mode != "constant" and (region := self.unit.regions.below(self.unit.region, name)):
                 self._call(region, name)
-            elif not self.in_cell and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
+            elif not self.in_cell and (cycle := self._cycle_with(name)) and self._cycle(cycle):
                 pass
             else:
                 self.names[name] = ops.emit(self, self.graph[name])
@@ -270,11 +271,15 @@ class Emitter:
             self.names[name] = self._column(name)
         return self.names[name]
 
+    def _cycle_with(self, name: str) -> frozenset[str] | None:
+        """The cycle that a value is on, or with whose states a form gives it."""
+        return self.graph.cycle_of.get(name) or (None if self.apart else self.unit.given.get(name))
+
     def _cycle(self, cycle: frozenset[str]) -> bool:
-        """Have the form that takes a cycle compute all that it gives to the outside. In a step a loop is nothing special."""
+        """Have the form that takes a cycle compute all that it gives to the outside; in a step the nodes may do so one by one."""
         first = next(node for node in self.graph.states if node.name in cycle)
         match = self.match[first.name]
-        if self.mode == "step" and match.form.name == "loop":
+        if self.mode == "step" and getattr(match.form, "steps_by_node", False):
             return False
         write = match.form.sequence if self.mode == "sequence" else match.form.step
         write(self, self.unit.facts[first.name], match)

@@ -15,17 +15,17 @@ from ssir.ir.graph import Graph, Node
 from ssir.passes import operators
 from ssir.passes.facts import Facts
 
-_CHUNK = 64
+CHUNK = 64
 
 
 @dataclass(frozen=True)
-class _Axes:
+class Axes:
     heads: tuple[str, ...]
     keys: tuple[str, ...]
     values: tuple[str, ...]
 
 
-def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str] = ()) -> _Axes | None:
+def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str] = ()) -> Axes | None:
     """The axes of a state that outer products enter and C reads, if it is one: keys are contracted, values are touched by x alone.
 
     others: the nodes that A is made of; more: axes that A varies along besides theirs."""
@@ -44,12 +44,12 @@ def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str]
         return None
     values = tuple(name for name in inside if name not in touched and name not in keys)
     heads = tuple(name for name in inside if name in touched and name not in keys)
-    return _Axes(heads, tuple(name for name in inside if name in keys), values)
+    return Axes(heads, tuple(name for name in inside if name in keys), values)
 
 
-def _sizes(facts: Facts, axes: _Axes) -> tuple[int, int, int]:
+def sizes_of(node: Node, axes: Axes) -> tuple[int, int, int]:
     """The numbers of heads, keys and values."""
-    sizes = {axis.name: axis.size or 1 for axis in facts.axes}
+    sizes = {name: size or 1 for name, size in node.attrs["axes"]}
     heads, keys, values = (prod(sizes[name] for name in group) for group in (axes.heads, axes.keys, axes.values))
     return heads, keys, values
 
@@ -74,12 +74,12 @@ class Chunked:
             if decay
             else "the identity"
         )
-        why = f"A is {sort}, and what enters is an outer product ({input_words(facts)}): matrix products over chunks of {_CHUNK} steps"
+        why = f"A is {sort}, and what enters is an outer product ({input_words(facts)}): matrix products over chunks of {CHUNK} steps"
         return Match(self, why, details={"axes": axes})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
-        return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
+        return Cost(heads * (4.0 * keys * values + CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, axes = fact.node, match.details["axes"]
@@ -109,12 +109,12 @@ class Turned:
         axes = _axes(graph, facts, [facts.log] if facts.log else [], turned)
         if axes is None or not axes.values or axes.keys != (parts.over,):
             return None
-        why = f"A turns pairs along {parts.over}, and what enters is an outer product ({input_words(facts)}): keys and queries are turned instead, and matrix products taken over chunks of {_CHUNK} steps"
+        why = f"A turns pairs along {parts.over}, and what enters is an outer product ({input_words(facts)}): keys and queries are turned instead, and matrix products taken over chunks of {CHUNK} steps"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
-        return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
+        return Cost(heads * (4.0 * keys * values + CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         node, axes, parts = fact.node, match.details["axes"], match.details["parts"]
@@ -154,14 +154,14 @@ class RankOne:
         if axes is None or axes.keys != (parts[0].over,):
             return None
         several = f"; {len(parts)} steps a token" if len(parts) > 1 else ""
-        why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {_CHUNK} steps{several}"
+        why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {CHUNK} steps{several}"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
         count = len(match.details["parts"])
-        inside = _CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
-        chunks = -(-at.steps * count // _CHUNK)
+        inside = CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
+        chunks = -(-at.steps * count // CHUNK)
         return Cost(float(count * heads * inside), 4.0 * count * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
@@ -184,36 +184,53 @@ class RankOne:
         return system.step(e, fact)
 
 
-def _call(e: Emitter, fact: Facts, axes: _Axes, module: str, kernel: str, operands: Sequence[str]) -> str:
+def _call(e: Emitter, fact: Facts, axes: Axes, module: str, kernel: str, operands: Sequence[str]) -> str:
     """Write the call of a kernel, with the memory laid out as [heads, keys, values] around it; the expression of y."""
     node = fact.node
-    sizes = dict(node.attrs["axes"])
-    order, own = [*axes.heads, *axes.keys, *axes.values], system.axes_of(node)
-    places = [own.index(name) + 1 for name in order]
-    flat = ops.shape(_sizes(fact, axes))
-    h0 = f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *places])}, {flat})"
     y, last = e.fresh(f"{node.name}_read"), e.fresh(f"{node.name}_last")
-    given = ", ".join(operands)
-    e.line(f'{y}, {last} = {e.function(module, kernel)}({given}, {h0}, time.reset, "{node.attrs["read"]}")')
+    given = ", ".join([*operands, before(e, node, axes)])
+    e.line(f'{y}, {last} = {e.function(module, kernel)}({given}, time.reset, "{node.attrs["read"]}")')
+    e.line(f"new[{e.key(node)}] = {after(node, axes, last)}")
+    return system.feed_through(e, node, read(node, axes, y, node.type.names))
+
+
+def before(e: Emitter, node: Node, axes: Axes) -> str:
+    """The expression of a memory before the sequence, as [batch, heads, keys, values]."""
+    own = system.axes_of(node)
+    places = [own.index(name) + 1 for name in (*axes.heads, *axes.keys, *axes.values)]
+    flat = ops.shape(sizes_of(node, axes))
+    return f"{e.function('memory', 'arranged')}(old.get({e.key(node)}), {ops.shape([0, *places])}, {flat})"
+
+
+def after(node: Node, axes: Axes, last: str) -> str:
+    """The expression of a memory with axes of its own, from [batch, heads, keys, values]."""
+    sizes, own = dict(node.attrs["axes"]), system.axes_of(node)
+    order = [*axes.heads, *axes.keys, *axes.values]
     back = f"{last}.reshape(-1, {', '.join(str(sizes[name]) for name in order)})"
-    if order != own:
-        back += f".permute(0, {', '.join(str(order.index(name) + 1) for name in own)})"
-    e.line(f"new[{e.key(node)}] = {back}")
-    whole = [*axes.heads, *axes.values]
+    return back if order == own else f"{back}.permute(0, {', '.join(str(order.index(name) + 1) for name in own)})"
+
+
+def read(node: Node, axes: Axes, y: str, wanted: Sequence[str]) -> str:
+    """The expression of a readout of a memory over ``wanted``, from [batch, steps, heads, values]."""
+    sizes, whole = dict(node.attrs["axes"]), [*axes.heads, *axes.values]
     if (len(axes.heads), len(axes.values)) != (1, 1):
         y = f"{y}.reshape({', '.join(['time.batch', 'time.steps', *(str(sizes[name]) for name in whole)])})"
-    return system.feed_through(e, node, ops.fit(y, whole, node.type.names, 2))
+    return ops.fit(y, whole, wanted, 2)
 
 
 def _operand(
     e: Emitter, node: Node, factors: Sequence[str], heads: Sequence[str], rest: Sequence[str], sign: str = ""
 ) -> str:
     """A product as [batch, steps, heads (1 if there are none), rest]."""
-    axes, sizes = [*heads, *rest], dict(node.attrs["axes"])
-    size = ops.shape([sizes[axis] for axis in axes])
-    product = sign + " * ".join(ops.operand(e, name, axes) for name in factors)
-    wide = f"{e.function('operations', 'spread')}(time, {product}, {size}, time.data)"
-    text = e.let(f"{factors[0]}_wide", wide)
+    product = sign + " * ".join(ops.operand(e, name, [*heads, *rest]) for name in factors)
+    return wide(e, node, product, f"{factors[0]}_wide", heads, rest)
+
+
+def wide(e: Emitter, node: Node, product: str, hint: str, heads: Sequence[str], rest: Sequence[str]) -> str:
+    """An expression over heads and the rest as [batch, steps, heads (1 if there are none), rest]."""
+    sizes = dict(node.attrs["axes"])
+    size = ops.shape([sizes[axis] for axis in (*heads, *rest)])
+    text = e.let(hint, f"{e.function('operations', 'spread')}(time, {product}, {size}, time.data)")
     if len(rest) > 1:
         text = f"{text}.flatten({-len(rest)})"
     if len(heads) > 1:
@@ -221,7 +238,7 @@ def _operand(
     return text if heads else f"{text}.unsqueeze({-1 - bool(rest)})"
 
 
-def _gate(e: Emitter, fact: Facts, axes: _Axes, by_key: bool) -> str:
+def _gate(e: Emitter, fact: Facts, axes: Axes, by_key: bool) -> str:
     """log A as [batch, steps, heads (1 if there are none), keys if it varies along them]."""
     log, sizes = fact.log or "", dict(fact.node.attrs["axes"])
     wanted = [*axes.heads, *(axes.keys if by_key else ())]
