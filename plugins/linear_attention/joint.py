@@ -55,7 +55,7 @@ class Joint:
         inside = pairs * (2 * keys + 4 * states) + 2 * CHUNK * (2 * states * keys + (1 + rows) * values)
         along = 2 * states * keys * (states * keys + (1 + rows + columns + states) * values)
         moved = 4.0 * heads * (20 * states * keys + 16 * pairs + 10 * values)
-        return Cost(float(heads * (inside + along)), moved, 200.0 + 2 * -(-at.steps // CHUNK))
+        return Cost(float(heads * (inside + along)), moved, 150.0 + 7 * -(-at.steps // CHUNK))
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
         found: _Found = match.details["found"]

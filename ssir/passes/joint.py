@@ -86,6 +86,7 @@ class _Term:
 
 
 _Form = Mapping[_Term, float]
+_Coefficients = dict[Product, float]
 
 
 class _Unfit(Exception):
@@ -113,80 +114,76 @@ class _Finder:
 
     def found(self, outputs: Sequence[str]) -> Joint:
         """Raises _Unfit."""
-        count = len(self.olds)
-        forms = [self._of(name) for name in self.news]
-        sums = {(term.right, term.old, term.over) for form in forms for term in form if term.right is not None}
-        if len(self.news) != count or len(sums) != 1:
+        terms = [(i, term, number) for i, name in enumerate(self.news) for term, number in self._of(name).items()]
+        sums = {(term.right, term.old, term.over) for _, term, _ in terms if term.right is not None}
+        if len(self.news) != len(self.olds) or len(sums) != 1:
             raise _Unfit
         ((right, source, over),) = sums
         assert right is not None and source is not None
-        reads, read = self._reads(outputs, over)
-
-        between: list[list[dict[Product, float]]] = [[{} for _ in range(count)] for _ in range(count)]
-        through: dict[Product, list[dict[Product, float]]] = defaultdict(lambda: [{} for _ in range(count)])
+        between = [self._nothing() for _ in self.olds]
+        through: dict[Product, list[_Coefficients]] = defaultdict(self._nothing)
         rest: list[tuple[int, Product, Product, float]] = []
-        for i, form in enumerate(forms):
-            for term, number in form.items():
-                key, other = self._apart(term.left, {over})
-                if term.right is None and term.old is not None:
-                    if key != Product():
-                        raise _Unfit
-                    between[i][self.olds[term.old]][other] = number
-                elif key == Product():
-                    raise _Unfit
-                elif term.old is not None:
-                    through[key][i][other] = number
-                else:
-                    rest.append((i, key, other, number))
+        for i, term, number in terms:
+            key, other = self._apart(term.left, {over})
+            if (key == Product()) is not (term.old is not None and term.right is None):
+                raise _Unfit
+            if term.old is None:
+                rest.append((i, key, other, number))
+            elif term.right is None:
+                between[i][self.olds[term.old]][other] = number
+            else:
+                through[key][i][other] = number
         if len(through) != 1:
             raise _Unfit
         ((left, into),) = through.items()
-
+        reads, read = self._reads(outputs, over)
         fixed = [right, left, *(one.query for one in reads), *(key for _, key, _, _ in rest)]
         fixed += [product for row in (*between, into) for entry in row for product in entry]
         heads, values = self._axes(over, {axis for one in fixed for name in one.names for axis in self._names(name)})
-        outer: dict[tuple[Product, Product], list[dict[Product, float]]] = defaultdict(
-            lambda: [{} for _ in range(count)]
-        )
-        for i, key, other, number in rest:
-            value, scale = self._apart(other, set(values))
-            outer[key, value][i][scale] = number
-        first, *others = self._entering(left, into, outer)
-        return Joint(
-            over, heads, values, tuple(map(tuple, between)), self.olds[source], right, (first, *others), reads, read
-        )
+        entering = self._entering(left, into, rest, set(values))
+        whole = tuple(map(tuple, between))
+        return Joint(over, heads, values, whole, self.olds[source], right, tuple(entering), reads, read)
+
+    def _nothing(self) -> list[_Coefficients]:
+        """No coefficient for any state."""
+        return [{} for _ in self.olds]
 
     def _entering(
-        self, left: Product, into: list[dict[Product, float]], outer: Mapping[tuple[Product, Product], Sequence[Sum]]
+        self, left: Product, into: Sequence[Sum], rest: Sequence[tuple[int, Product, Product, float]], values: set[str]
     ) -> Iterator[Entering]:
-        """What enters: first that whose value is a sum of an old state, with what enters as it does, then the others."""
-        value: dict[Product, float] = {}
+        """What enters: first that whose value is a sum of an old state, with what enters as it does, then the others. rest: state, key,
+        other factors, number."""
+        entering: dict[tuple[Product, Product], list[_Coefficients]] = defaultdict(self._nothing)
+        for i, key, other, number in rest:
+            value, scale = self._apart(other, values)
+            entering[key, value][i][scale] = number
+        added: dict[Product, float] = {}
         others = []
-        for (key, product), its in outer.items():
+        for (key, value), its in entering.items():
             ratio = _ratio(its, into) if key == left else None
             if ratio is None:
-                others.append(Entering(key, tuple(its), {product: 1.0}))
+                others.append(Entering(key, tuple(its), {value: 1.0}))
             else:
-                value[product] = ratio
-        yield Entering(left, tuple(into), value)
+                added[value] = ratio
+        yield Entering(left, tuple(into), added)
         yield from others
 
     def _reads(self, outputs: Sequence[str], over: str) -> tuple[tuple[Read, ...], str]:
-        reads, kinds = [], set()
+        """The readouts, and whether all of them see states before or after the step."""
+        reads, kinds, states = [], set(), self.news | self.olds
         for name in outputs:
             node = self.step[name]
             if node.op != "dot" or node.attrs["over"] != (over,):
                 raise _Unfit
-            state, query = sorted(node.inputs, key=lambda one: one not in self.olds and one not in self.news)
+            state, query = sorted(node.inputs, key=lambda one: one not in states)
             form = self._of(query)
-            if len(form) != 1 or any(term.old is not None or number != 1 for term, number in form.items()):
+            if state not in states or len(form) != 1:
                 raise _Unfit
-            (term,) = form
+            ((term, number),) = form.items()
+            if term.old is not None or number != 1:
+                raise _Unfit
+            reads.append(Read(term.left, states[state]))
             kinds.add("before" if state in self.olds else "after")
-            place = self.olds.get(state, self.news.get(state))
-            if place is None:
-                raise _Unfit
-            reads.append(Read(term.left, place))
         if len(kinds) != 1:
             raise _Unfit
         return tuple(reads), kinds.pop()

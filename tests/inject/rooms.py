@@ -86,11 +86,18 @@ ROOMS: Mapping[str, Room] = {
             "tests/passes/test_memories.py",
             "tests/passes/test_passes.py",
             "tests/passes/test_affine.py",
+            "tests/passes/test_joint.py",
         ),
     ),
     "forms": Room(
-        ("compilers/core.py", "compilers/torch/system.py", "plugins/*/forms.py", "plugins/state_space/invariant.py"),
-        _FORMS,
+        (
+            "compilers/core.py",
+            "compilers/torch/system.py",
+            "plugins/*/forms.py",
+            "plugins/linear_attention/joint.py",
+            "plugins/state_space/invariant.py",
+        ),
+        (*_FORMS, "tests/compilers/test_joint.py"),
         _WORDS,
     ),
     "memories": Room(
