@@ -57,7 +57,9 @@ class Delay:
         start = f.start(node)
         behind = [] if start is None else [taken("still", start, *each)]
         x = taken("full", f.entering(node), *each)
-        before = f.kernel("memory.delayed", x, gives=each, memory=node, held=each, given="reset", behind=behind)
+        before = f.kernel(
+            "memory.delayed", x, gives=each, memories=[[node.name]], held=each, given="reset", behind=behind
+        )
         return f.readout(node, before)
 
 
@@ -122,7 +124,7 @@ class Scan:
             taken("led", gate, *each),
             taken("full", into, *each),
             gives=each,
-            memory=node,
+            memories=[[node.name]],
             held=each,
             given="reset",
             behind=[] if start is None else [taken("still", start, *each)],

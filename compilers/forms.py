@@ -74,11 +74,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Match:
-    """A form that fits. ``why`` says so in words; ``covers``: further states that it computes; ``details``: what it found."""
+    """A form that fits. ``why`` says so in words; ``covers``: further states that it computes; ``gives``: values beyond the cycle of
+    its states that it computes along with them; ``details``: what it found."""
 
     form: Form
     why: str
     covers: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

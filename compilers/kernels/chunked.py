@@ -217,11 +217,11 @@ def contained(
         seen = torch.cat([start[:, None], after[:, :-1]], 1)
         seen = seen if reset is None else seen & ~reset[..., None, None]
     seen = seen | spread(~q.isfinite().all(-1))
-    y, last = run(_cleared(q), [_cleared(x) for x in keys], _cleared(v), g, _cleared(state))
+    y, last = run(cleared(q), [cleared(x) for x in keys], cleared(v), g, cleared(state))
     return torch.where(seen, math.nan, y), torch.where(after[:, -1, :, None], math.nan, last)
 
 
-def _cleared(x: Tensor) -> Tensor:
+def cleared(x: Tensor) -> Tensor:
     return torch.where(x.isfinite(), x, 0)
 
 
@@ -356,8 +356,8 @@ def pair_products(q: Tensor, k: Tensor, g: Tensor, read: Read) -> tuple[Tensor, 
     pairs = own if read == "after" else torch.zeros_like(own)
     pairs = pairs.expand(torch.broadcast_shapes(pairs.shape, (*g.shape[:-1], 1, 1, 1, 1)))
     while total.shape[-3] > 1:
-        (since0, since1), (until0, until1), (total0, total1) = (_blocks(x, 2) for x in (since, until, total))
-        (_, q1), (k0, _), (pairs0, pairs1) = _blocks(q, 3), _blocks(k, 3), _blocks(pairs, 4)
+        (since0, since1), (until0, until1), (total0, total1) = (blocks(x, 2) for x in (since, until, total))
+        (_, q1), (k0, _), (pairs0, pairs1) = blocks(q, 3), blocks(k, 3), blocks(pairs, 4)
         late, early = q1 * since1.exp()[..., None, :, :], k0 * until0.exp()[..., None, :, :]
         meeting = late.flatten(-3, -2) @ early.flatten(-3, -2).mT
         meeting = meeting.unflatten(-1, early.shape[-3:-1]).unflatten(-3, late.shape[-3:-1])
@@ -375,7 +375,7 @@ def _halves(x: Tensor) -> tuple[Tensor, ...]:
     return x.reshape(*x.shape[:-2], -1, 2, x.shape[-1]).unbind(-2)
 
 
-def _blocks(x: Tensor, inside: int) -> tuple[Tensor, ...]:
+def blocks(x: Tensor, inside: int) -> tuple[Tensor, ...]:
     """[...,blocks,*inside] as the even and the odd blocks."""
     halves: tuple[Tensor, ...] = x.unflatten(-1 - inside, (-1, 2)).unbind(-1 - inside)
     return halves

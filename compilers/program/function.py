@@ -18,13 +18,13 @@ from ssir.compilers.program.systems import Systems
 from ssir.errors import Span
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type, attrs, parents
+from ssir.ir.op import broadcast
 from ssir.passes.facts import Facts, facts, is_complex, state_axes
 from ssir.registry import registry
 
 Mode = Literal["sequence", "step"]
 Groups = Sequence[Sequence[str]]
 How = Literal["full", "led", "still", "thin", "entries", "object"]
-_WRITES = frozenset({"new", "push", "keep", "loop", "compiled_loop"})
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,18 @@ def taken(how: How, value: Value, *groups: Sequence[str]) -> Taken:
     return Taken(value, how, tuple(tuple(group) for group in groups))
 
 
-def writes(node: Node) -> bool:
-    """Whether a node of a program writes a memory."""
-    return node.op in _WRITES or (node.op == "kernel" and node.attrs["memory"] is not None)
+def written(node: Node) -> tuple[str, ...]:
+    """The memories that a node of a program writes, as the states that they are."""
+    match node.op:
+        case "new" | "push" | "keep":
+            return (node.attrs["memory"],)
+        case "loop":
+            return tuple(node.attrs["memories"])
+        case "kernel":
+            return tuple(name for names in node.attrs["memories"] for name in names)
+        case "compiled_loop":
+            return tuple(name for _, _, names, _ in node.attrs["memories"] for name in names)
+    return ()
 
 
 class Builder(GraphBuilder):
@@ -132,7 +141,7 @@ class Function(Systems):
             node = self.graph[name]
             if self.inside is not None and name not in self.inside and node.op != "const":
                 self.values[name] = self._add(node.with_(op="input", inputs=(), attrs=attrs()))
-            elif self.inside is None and name in self.graph.cycle_of and self._cycle(self.graph.cycle_of[name]):
+            elif (cycle := self._cycle_with(name)) and self._cycle(cycle):
                 pass
             elif node.op == "state":
                 self._state(node)
@@ -175,6 +184,16 @@ class Function(Systems):
         if node.type.dtype == "real":
             to = "wide" if node.name in self.wide else "data"
         return self._add(Node(node.name, "cast", (y.name,), attrs(to=to), node.type, node.at))
+
+    def _cycle_with(self, name: str) -> frozenset[str] | None:
+        """The cycle that a value is on, or with whose states a form gives it."""
+        if self.inside is not None:
+            return None
+        return self.graph.cycle_of.get(name) or self._given.get(name)
+
+    @cached_property
+    def _given(self) -> Mapping[str, frozenset[str]]:
+        return {name: self.graph.cycle_of[state] for state, match in self.match.items() for name in match.gives}
 
     def _cycle(self, cycle: frozenset[str]) -> bool:
         """Have the form that takes a cycle compute all that it gives to the outside. In a step a loop is nothing special."""
@@ -381,7 +400,7 @@ class Function(Systems):
         function: str,
         *operands: Taken | None,
         gives: Groups | None,
-        memory: Node | None = None,
+        memories: Sequence[Sequence[str]] = (),
         held: Groups = (),
         given: Literal["reset", "time"] | None = None,
         behind: Sequence[Taken] = (),
@@ -394,19 +413,18 @@ class Function(Systems):
             operands (None as it is), [memory before the call,] [reset or time,] what stands behind, options
 
         and gives y, with an axis for each group of ``gives`` behind batch and time (None: whatever it likes, for another kernel); or, where
-        it is given a memory, y and the memory after the call. That has an axis for each group of ``held``, None if there is none yet.
-        ``axes``: such as no operand has, nor the memory.
+        it is given a memory, y and the memory after the call. That has an axis for each group of ``held``, None if there is none yet; of several
+        there are tuples. ``memories``: of each the states that it is, by name. ``axes``: such as no operand has, nor the memories.
         """
         values = [one for one in (*operands, *behind) if one is not None]
-        sizes = {axis.name: axis for axis in axes}
-        sizes |= {axis.name: axis for one in values for axis in one.value.type.axes}
-        if memory is not None:
-            sizes |= {axis.name: axis for axis in (*memory.type.axes, *state_axes(memory))}
+        nodes = [self.graph[name] for names in memories for name in names]
+        known = [Type(tuple(axes)), *(one.value.type for one in values), *(node.type for node in nodes)]
+        sizes = {axis.name: axis for axis in broadcast([*known, *(Type(state_axes(node)) for node in nodes)])}
         about = {
             "function": function,
             "takes": tuple(None if one is None else (one.how, one.groups) for one in (*operands, *behind)),
             "gives": None if gives is None else tuple(map(tuple, gives)),
-            "memory": None if memory is None else memory.name,
+            "memories": tuple(map(tuple, memories)),
             "held": tuple(map(tuple, held)),
             "with": given,
             "behind": len(behind),
@@ -415,7 +433,7 @@ class Function(Systems):
         named = {name for one in values for group in one.groups for name in group}
         about["sizes"] = tuple((axis.name, axis.size) for axis in sizes.values() if axis.name in named)
         given_axes = tuple(sizes[name] for group in gives or () for name in group)
-        still = memory is None and all(one.value.type.dependence is Dependence.CONSTANT for one in values)
+        still = not memories and all(one.value.type.dependence is Dependence.CONSTANT for one in values)
         dependence = max((one.value.type.dependence for one in values), default=Dependence.INPUT)
         type = Type(given_axes, dtype, Dependence.CONSTANT if still else max(dependence, Dependence.INPUT))
         return self.b.declared(function.rpartition(".")[2], "kernel", [one.value for one in values], about, type)
@@ -454,7 +472,7 @@ def fill(node: Node) -> float:
 
 def _alive(nodes: Mapping[str, Node], ends: Sequence[str]) -> set[str]:
     alive: set[str] = set()
-    todo = [*ends, *(node.name for node in nodes.values() if writes(node))]
+    todo = [*ends, *(node.name for node in nodes.values() if written(node))]
     while todo:
         name = todo.pop()
         if name not in alive:

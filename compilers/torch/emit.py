@@ -17,7 +17,7 @@ from typing import Literal
 from ssir.compilers.forms import Match
 from ssir.compilers.program.dtypes import wide
 from ssir.compilers.program.entries import entry_axes
-from ssir.compilers.program.function import writes
+from ssir.compilers.program.function import written as memories_written
 from ssir.compilers.torch import ops
 from ssir.compilers.torch.code import Code, Line, binding, bound, called, code, literal, name_of, variable
 from ssir.compilers.torch.methods import written
@@ -151,7 +151,7 @@ class Emitter:
         """Write what nothing but the next call needs: memories."""
         regions = self.unit.regions
         for node in self.graph:
-            if not writes(node) or (self.inside is not None and node.name not in self.inside):
+            if not memories_written(node) or (self.inside is not None and node.name not in self.inside):
                 continue
             below = regions.below(self.unit.region, node.name)
             if below is None or below not in self.called:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
+from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.torch import ops
 from ssir.compilers.torch.code import Code, Line, called, code, function_of, literal, method, name_of, variable
 from ssir.compilers.torch.ops import TIME
@@ -210,19 +211,26 @@ def _kernel(e: Emitter, node: Node) -> Code:
         texts.append(e.let(f"{node.name}_{i}", text) if named else text)
     first = len(texts) - about["behind"]
     given: list[object] = list(texts[:first])
-    if about["memory"] is not None:
-        given.append(_memory(e, node))
+    firsts = [e.unit.source[names[0]] for names in about["memories"]]
+    held = [_memory(e, state, about["held"]) for state in firsts]
+    if held:
+        given.append(held[0] if len(held) == 1 else tuple(held))
     if about["with"] is not None:
         given.append(code({"reset": "time.reset", "time": "time"}[about["with"]]))
     given += [*texts[first:], *about["options"]]
     module, _, function = about["function"].rpartition(".")
     call = called(e.function(module, function), *given)
-    if about["memory"] is None:
+    if not held:
         y = e.let(node.name, call)
     else:
-        y, last = e.fresh(node.name), e.fresh(f"{node.name}_last")
-        e.bind([y, last], call)
-        e.remember(about["memory"], _laid_back(e, node, last))
+        y, last = e.fresh(node.name), [e.fresh(f"{node.name}_last") for _ in held]
+        e.bind([y, last[0] if len(held) == 1 else literal(tuple(last))], call)
+        for names, found in zip(about["memories"], last, strict=True):
+            for name in names:
+                state = e.unit.source[name]
+                kept = _laid_back(state, about["held"], found)
+                data = memory_kind(e.unit.source, state) == "data"
+                e.remember(name, code("time.as_data({0})", kept) if data else kept)
     groups = about["gives"]
     if groups is None or all(len(group) == 1 for group in groups) or e.mode == "constant":
         return y
@@ -231,17 +239,15 @@ def _kernel(e: Emitter, node: Node) -> Code:
     return e.let(f"{node.name}_axes", method(y, "reshape", front, *sizes))
 
 
-def _own(e: Emitter, node: Node) -> tuple[dict[str, int], list[str], list[str]]:
+def _own(state: Node, groups: Sequence[Sequence[str]]) -> tuple[dict[str, int], list[str], list[str]]:
     """The sizes of a memory that a kernel holds, its axes in their own order, and in that of the kernel."""
-    state = e.unit.source[node.attrs["memory"]]
     own = {name: size or 0 for name, size in state.attrs["axes"]}
-    return own, list(own), [name for group in node.attrs["held"] for name in group]
+    return own, list(own), [name for group in groups for name in group]
 
 
-def _memory(e: Emitter, node: Node) -> Code:
-    sizes, own, order = _own(e, node)
-    text = method(OLD, "get", e.key(node.attrs["memory"]))
-    groups = node.attrs["held"]
+def _memory(e: Emitter, state: Node, groups: Sequence[Sequence[str]]) -> Code:
+    sizes, own, order = _own(state, groups)
+    text = method(OLD, "get", e.key(state.name))
     if order == own and all(len(group) == 1 for group in groups):
         return text
     places = (0, *(own.index(name) + 1 for name in order))
@@ -249,9 +255,9 @@ def _memory(e: Emitter, node: Node) -> Code:
     return called(e.function("memory", "arranged"), text, places, flat)
 
 
-def _laid_back(e: Emitter, node: Node, last: Code) -> Code:
-    sizes, own, order = _own(e, node)
-    if any(len(group) != 1 for group in node.attrs["held"]):
+def _laid_back(state: Node, groups: Sequence[Sequence[str]], last: Code) -> Code:
+    sizes, own, order = _own(state, groups)
+    if any(len(group) != 1 for group in groups):
         last = method(last, "reshape", -1, *(sizes[name] for name in order))
     return ops.fit(last, order, own, 1)
 

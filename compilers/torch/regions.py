@@ -26,7 +26,7 @@ class Regions:
         self.wanted: dict[tuple[str, str], list[str]] = {}
         self.texts: dict[str, list[str]] = {}
         self.of = lru_cache(maxsize=None)(self._of)
-        together = [*graph.cycles, *({name, *match.covers} for name, match in matches)]
+        together = [*graph.cycles, *({name, *match.covers, *match.gives} for name, match in matches)]
         for names in together:
             self._keep_together(names)
 

@@ -5,6 +5,7 @@ from ssir.registry import Registry
 
 def register(registry: Registry) -> None:
     from ssir.plugins.linear_attention.forms import FORMS
+    from ssir.plugins.linear_attention.joint import Joint
 
-    for form in FORMS:
+    for form in (*FORMS, Joint()):
         registry.add("form", form.name, form)

@@ -13,21 +13,21 @@ from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
-from ssir.ir.graph import Graph
+from ssir.ir.graph import Graph, Node
 from ssir.passes import operators
 from ssir.passes.facts import Facts
 
-_CHUNK = 64
+CHUNK = 64
 
 
 @dataclass(frozen=True)
-class _Axes:
+class Axes:
     heads: tuple[str, ...]
     keys: tuple[str, ...]
     values: tuple[str, ...]
 
 
-def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str] = ()) -> _Axes | None:
+def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str] = ()) -> Axes | None:
     """The axes of a state that outer products enter and C reads, if it is one: keys are contracted, values are touched by x alone.
 
     others: the nodes that A is made of; more: axes that A varies along besides theirs."""
@@ -46,12 +46,12 @@ def _axes(graph: Graph, facts: Facts, others: Sequence[str], more: Iterable[str]
         return None
     values = tuple(name for name in inside if name not in touched and name not in keys)
     heads = tuple(name for name in inside if name in touched and name not in keys)
-    return _Axes(heads, tuple(name for name in inside if name in keys), values)
+    return Axes(heads, tuple(name for name in inside if name in keys), values)
 
 
-def _sizes(facts: Facts, axes: _Axes) -> tuple[int, int, int]:
+def sizes_of(node: Node, axes: Axes) -> tuple[int, int, int]:
     """The numbers of heads, keys and values."""
-    sizes = {axis.name: axis.size or 1 for axis in facts.axes}
+    sizes = {name: size or 1 for name, size in node.attrs["axes"]}
     heads, keys, values = (prod(sizes[name] for name in group) for group in (axes.heads, axes.keys, axes.values))
     return heads, keys, values
 
@@ -76,15 +76,15 @@ class Chunked:
             if decay
             else "the identity"
         )
-        why = f"A is {sort}, and what enters is an outer product ({input_words(facts)}): matrix products over chunks of {_CHUNK} steps"
+        why = f"A is {sort}, and what enters is an outer product ({input_words(facts)}): matrix products over chunks of {CHUNK} steps"
         return Match(self, why, details={"axes": axes})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
-        return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
+        return Cost(heads * (4.0 * keys * values + CHUNK * (keys + values)), 4.0 * heads * (3 * keys + 2 * values), 40)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
-        axes: _Axes = match.details["axes"]
+        axes: Axes = match.details["axes"]
         q, k, v = _entering(f, fact)
         shared = not {*q.type.names, *k.type.names} & set(axes.heads)
         heads = () if shared else axes.heads
@@ -108,12 +108,12 @@ class Turned:
         axes = _axes(graph, facts, [facts.log] if facts.log else [], turned)
         if axes is None or not axes.values or axes.keys != (parts.over,):
             return None
-        why = f"A turns pairs along {parts.over}, and what enters is an outer product ({input_words(facts)}): keys and queries are turned instead, and matrix products taken over chunks of {_CHUNK} steps"
+        why = f"A turns pairs along {parts.over}, and what enters is an outer product ({input_words(facts)}): keys and queries are turned instead, and matrix products taken over chunks of {CHUNK} steps"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
-        return Cost(heads * (4.0 * keys * values + _CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
+        return Cost(heads * (4.0 * keys * values + CHUNK * (keys + values)), 4.0 * heads * (9 * keys + 2 * values), 60)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         axes, parts = match.details["axes"], match.details["parts"]
@@ -143,18 +143,18 @@ class RankOne:
         if axes is None or axes.keys != (parts[0].over,):
             return None
         several = f"; {len(parts)} steps a token" if len(parts) > 1 else ""
-        why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {_CHUNK} steps{several}"
+        why = f"A is a {facts.structure}, and what enters is an outer product ({input_words(facts)}): matrix products and a triangular system over chunks of {CHUNK} steps{several}"
         return Match(self, why, details={"axes": axes, "parts": parts})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        heads, keys, values = _sizes(facts, match.details["axes"])
+        heads, keys, values = sizes_of(facts.node, match.details["axes"])
         count = len(match.details["parts"])
-        inside = _CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
-        chunks = -(-at.steps * count // _CHUNK)
+        inside = CHUNK * (10 * keys + 6 * values) + 8 * keys * values + 2 * keys * keys
+        chunks = -(-at.steps * count // CHUNK)
         return Cost(float(count * heads * inside), 4.0 * count * heads * (30 * keys + 10 * values), 80.0 + 2 * chunks)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
-        axes: _Axes = match.details["axes"]
+        axes: Axes = match.details["axes"]
         parts: tuple[operators.RankOne, ...] = match.details["parts"]
         q, k, v = _entering(f, fact)
         lefts = [-_product(f, one.left) if one.minus else _product(f, one.left) for one in parts]
@@ -182,13 +182,13 @@ def _product(f: Function, names: Iterable[str]) -> Value:
     return reduce(mul, map(f.value, names), f.b.number(1.0))
 
 
-def _read(f: Function, fact: Facts, axes: _Axes, function: str, operands: Sequence[Taken | None]) -> Value:
+def _read(f: Function, fact: Facts, axes: Axes, function: str, operands: Sequence[Taken | None]) -> Value:
     """What is read, by a kernel that holds the memory as [heads, keys, values]."""
     y = f.kernel(
         function,
         *operands,
         gives=[axes.heads, axes.values],
-        memory=fact.node,
+        memories=[[fact.node.name]],
         held=[axes.heads, axes.keys, axes.values],
         given="reset",
         options=[fact.node.attrs["read"]],
@@ -196,7 +196,7 @@ def _read(f: Function, fact: Facts, axes: _Axes, function: str, operands: Sequen
     return f.fed_through(fact.node, y)
 
 
-def _gate(f: Function, fact: Facts, axes: _Axes, by_key: bool) -> Taken | None:
+def _gate(f: Function, fact: Facts, axes: Axes, by_key: bool) -> Taken | None:
     """log A as [batch, steps, heads (1 if there are none), keys if it varies along them]."""
     if fact.log is None:
         return None

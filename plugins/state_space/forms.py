@@ -132,7 +132,7 @@ class SelectiveScan:
             taken("full", _product(f, parts.narrow), [*groups, *expansion]),
             taken("full", c, [*groups, *expansion]),
             gives=[channels],
-            memory=node,
+            memories=[[node.name]],
             held=[channels, expansion],
             given="reset",
             options=[node.attrs["read"], *([prod(sizes[name] for name in groups)] if groups else [])],

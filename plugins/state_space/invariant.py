@@ -186,7 +186,7 @@ def _run(
         taken("object", system),
         x,
         gives=gives,
-        memory=node,
+        memories=[[node.name]],
         held=held,
         given="reset",
         behind=[] if start is None else [taken("still", start, *held)],

@@ -46,7 +46,7 @@ class RotatingScan:
             taken("led", sum(angles[1:], angles[0]), *halves),
             taken("full", f.as_wide(f.entering(node)), *order),
             gives=order,
-            memory=node,
+            memories=[[node.name]],
             held=order,
             given="reset",
             behind=[] if start is None else [taken("still", start, *order)],

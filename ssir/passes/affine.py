@@ -4,7 +4,7 @@
     W = state(A = f, B = -r k, x = dot(k, delay(W)) - v)   ->   W = state(A = f - outer(r k, k), B = -r k, x = -v)
 
 A is the sum of what multiplies the old value, entry by entry or, through a dot, as an outer product. The memory keeps its name: in the
-first case that of the delay, in the second its own. Non-goals: two memories that need one another; sums of several outer products, for
+first case that of the delay, in the second its own. Non-goals: two memories that need one another (ssir.passes.joint); sums of several outer products, for
 which there is no form; matrices.
 """
 

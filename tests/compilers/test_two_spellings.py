@@ -29,6 +29,7 @@ q: linear(x, [head, key])
 g: 1 - 2 ** (-5 - arange(head))
 """
 TURNED = "y: {{state: [key], A: '{}', input: 'linear(x, key)'}}"
+MOMENTUM = "a gated delta rule by its gradient, with momentum"
 WRITTEN: dict[str, tuple[str, str, str]] = {  # what is common, and what follows it in either
     "a gated recurrent unit": (CELL, "y: z * c + (1 - z) * h", "y: h + z * (c - h)"),
     "a moving average": (
@@ -36,7 +37,7 @@ WRITTEN: dict[str, tuple[str, str, str]] = {  # what is common, and what follows
         "y: {state: [n], A: 1 - z, B: z, input: x}",
         "y: delay(y) + z * (x - delay(y))",
     ),
-    "a gated delta rule by its gradient, with momentum": (
+    MOMENTUM: (
         RULE,
         "error: dot(k, delay(W), over=key) - v\nM: {state: [key, value], A: beta, B: -rate * k, input: error}\nW: {state: [key, value], A: keep, input: M}",
         "old: delay(W)\nerror: dot(k, old, over=key) - v\nM: beta * delay(M) - rate * k * error\nW: keep * old + M",
@@ -75,9 +76,16 @@ def test_the_plan_of_equal_things_is_equal(name: str) -> None:
         assert "loop" not in planned(one, dims)
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_equal_things_compute_the_same(name: str) -> None:
-    first, second = (ssir.compile(spec(graph, SMALL), dtype=torch.float64) for graph in PAIRS[name])
+def test_a_rule_with_momentum_runs_in_chunks() -> None:
+    for graph in PAIRS[MOMENTUM]:
+        assert planned(graph, LARGE) == {"chunked, joint states"}
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"), [*((name, None) for name in PAIRS), (MOMENTUM, {"M": "chunked, joint states"})]
+)
+def test_equal_things_compute_the_same(name: str, forms: dict[str, str] | None) -> None:
+    first, second = (ssir.compile(spec(graph, SMALL), dtype=torch.float64, forms=forms) for graph in PAIRS[name])
     second.load_state_dict(first.state_dict())
     x = torch.randn(2, 9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     reset = torch.zeros(2, 9, dtype=torch.bool)

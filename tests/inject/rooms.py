@@ -86,6 +86,7 @@ ROOMS: Mapping[str, Room] = {
             "tests/passes/test_memories.py",
             "tests/passes/test_passes.py",
             "tests/passes/test_affine.py",
+            "tests/passes/test_joint.py",
         ),
     ),
     "forms": Room(
@@ -94,9 +95,10 @@ ROOMS: Mapping[str, Room] = {
             "compilers/program/*.py",
             "compilers/torch/program.py",
             "plugins/*/forms.py",
+            "plugins/linear_attention/joint.py",
             "plugins/state_space/invariant.py",
         ),
-        (*_FORMS, "tests/compilers/program"),
+        (*_FORMS, "tests/compilers/program", "tests/compilers/test_joint.py"),
         _WORDS,
     ),
     "memories": Room(

@@ -227,6 +227,24 @@ class Writer:
         text, _ = self.bounded(("key",))
         return self.add(text, ("key",))
 
+    def learnt(self) -> None:
+        """Two states that are affine in one another: a matrix that follows the gradient of an error, and its momentum."""
+        axes = self.some(1)
+        k, text = f"(0.5 * l2_norm({self.made_key()}, over=key))", self.bounded(axes)[0]
+        matrix, momentum = self.name(), self.name()
+        error = self.add(f"dot({k}, delay({matrix}), over=key) - ({text})", axes)
+        gate, other = self.gate(()), self.gate(())
+        known = len(self.values)
+        if self.chance(50):
+            self.state(("key", *axes), {"A": gate, "B": f"-{k}", "input": error}, momentum)
+            self.state(("key", *axes), {"A": other, "input": momentum}, matrix)
+        else:
+            self.add(f"{gate} * delay({momentum}) - {k} * {error}", ("key", *axes), momentum)
+            self.add(f"delay({matrix}) * {other} + {momentum}", ("key", *axes), matrix)
+        if self.chance(80):  # only sums over the keys are asked for
+            del self.values[known - 1 :]
+        self.add(f"dot({self.made_key()}, {self.one((matrix, matrix, momentum))}, over=key)", axes)
+
     def filtered(self) -> None:
         axes = self.some(1)
         text, _ = self.bounded(axes)
@@ -274,6 +292,7 @@ NODES: dict[str, Callable[[Writer], None]] = {
     "shaped": Writer.shaped,
     "diagonal": Writer.diagonal,
     "expanded": Writer.expanded,
+    "learnt": Writer.learnt,
     "filtered": Writer.filtered,
     "highest": Writer.highest,
     "attended": Writer.attended,

@@ -17,6 +17,7 @@ from ssir.compilers.kernels.chunked import key_decay, scalar_decay, turned_decay
 from ssir.compilers.kernels.experts import top
 from ssir.compilers.kernels.fir import fir
 from ssir.compilers.kernels.invariant import System
+from ssir.compilers.kernels.joint import joint
 from ssir.compilers.kernels.pointwise import gated, rms_norm
 from ssir.compilers.kernels.rank_one import rank_one
 from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan, rotation_scan
@@ -35,6 +36,12 @@ def run(a: Tensor, b: Tensor, c: Tensor, x: Tensor, h0: Tensor | None, reset: Te
 
 def steps(a: Tensor, x: Tensor, h0: Tensor | None, reset: Tensor | None) -> Any:
     return System(a).scan(x, h0, reset)
+
+
+def block(
+    g: Tensor, b: Tensor, k: Tensor, a: Tensor, v: Tensor, q: Tensor, h0: Any, reset: Any, read: Any = "after"
+) -> Any:
+    return joint(g, b, k, a, v, q, h0, reset, read, 1, [0, 1, 1])
 
 
 def mixture(x: Tensor, weights: Tensor, chosen: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Any:
@@ -107,6 +114,10 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
         case "rank_one":
             wide = {"q": some(*lead, 4, 4), "k": some(*lead, 4, 4), "a": some(*lead, 4, 4) / 8, "b": some(*lead, 4, 4)}
             return rank_one, attention | wide | {"g": gates(*lead, 4, 4)}
+        case "joint":
+            given = {"g": -gates(*lead, 4, 2, 2) / 2, "b": some(*lead, 4, 3) / 4, "k": some(*lead, 4, 2, 3) / 2}
+            given |= {"a": some(*lead, 4, 2, 2) / 4, "v": some(*lead, 4, 2, 5), "q": some(*lead, 4, 3, 3)}
+            return block, given | {"h0": memory(4, 2, 3, 5), "reset": reset}
         case "system":
             given = {"a": -gates(2, 6), "b": some(2, 6, 3), "c": some(2, 4, 6), "x": some(*lead, 2, 3)}
             return run, given | {"h0": memory(2, 6), "reset": reset}
@@ -119,7 +130,7 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
 
 
 RECURRENT = ["diagonal", "max_plus", "rotation", "selective", "cell", "average", "fir", "fir_long", "scalar", "key"]
-RECURRENT += ["turned", "rank_one", "system", "system_scan"]
+RECURRENT += ["turned", "rank_one", "joint", "system", "system_scan"]
 NAMES = [*RECURRENT, "experts"]
 STATES = ("h0", "c0", "history")
 TIMED = {"a", "b", "decay", "angle", "g", "u", "c", "gates", "x", "q", "k", "v"}
@@ -474,7 +485,7 @@ def test_a_reset_shuts_out_what_is_not_finite(way: str, name: str, at: int) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in RECURRENT if name not in ("cell", "average", "system", "system_scan")]
+    "name", [name for name in RECURRENT if name not in ("cell", "average", "joint", "system", "system_scan")]
 )
 def test_wide_results_of_narrow_data(way: str, name: str) -> None:
     kernel, given = draw(name, 2, 20, True, True, torch.bfloat16)

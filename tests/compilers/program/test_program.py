@@ -7,7 +7,7 @@ import pytest
 
 import ssir
 from ssir.compilers.plan import plan
-from ssir.compilers.program.function import writes
+from ssir.compilers.program.function import written
 from ssir.compilers.program.program import Program, program
 from ssir.ir.graph import Graph
 from ssir.ir.text import parse, render
@@ -51,19 +51,11 @@ def test_every_program_is_well_formed_and_comes_back_from_its_text(name: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_function_writes_every_memory_once(name: str) -> None:
-    def written(graph: Graph) -> list[str]:
-        found: list[str] = []
-        for node in graph:
-            if writes(node):
-                states = [one[2] for one in node.attrs["memories"]] if node.op == "compiled_loop" else []
-                found += [state for several in states for state in several]
-                found += node.attrs["memories"] if node.op == "loop" else []
-                found += [node.attrs["memory"]] if "memory" in node.attrs else []
-        return sorted(found)
-
     def check(graph: Graph, program: Program) -> None:
         for function in program.functions.values():
-            assert written(function) == sorted(node.name for node in graph.states)
+            assert sorted(name for node in function for name in written(node)) == sorted(
+                node.name for node in graph.states
+            )
         for body, inner in program.bodies.items():
             check(graph.bodies[body], inner)
 
