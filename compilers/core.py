@@ -116,7 +116,12 @@ class Scan:
         return Cost(4.0 * facts.entries, 20.0 * facts.entries, at.scan)
 
     def sequence(self, e: Emitter, fact: Facts, match: Match) -> str:
+        from ssir.compilers.loops.form import compiled_scan, write_scan
+
         node = fact.node
+        compiled = compiled_scan(e.graph, node, readout=False)
+        if compiled is not None:
+            return system.readout(e, node, write_scan(e, node, compiled))
         axes = system.axes_of(node)
         plus = node.attrs["algebra"] == "plus_times"
         b = system.spread(e, node, system.entering(e, node, axes), "in")

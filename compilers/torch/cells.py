@@ -1,16 +1,19 @@
-"""A region for the runtime: its steps as functions in torch, its loops as functions in C, and what they take and give."""
+"""A region for the runtime: its steps, or those of a scan all at once, as functions in torch, its loops as functions in C, and what they take
+and give."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import Any
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
 from ssir.compilers.loops.region import Region, Result, Unfit
+from ssir.compilers.loops.tiled import Tiled, print_tiles
+from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
 from ssir.compilers.torch.emit import Emitter, Mode, Unit
 from ssir.compilers.torch.regions import Regions
@@ -37,7 +40,7 @@ def cell(region: Region) -> Cell:
     deltas, sums = tuple(dict.fromkeys(back.deltas.values())), tuple(dict.fromkeys(back.sums.values()))
     given = tuple(region.columns), tuple(region.constants)
     kept = tuple(_own(region, name) for name in products(region))
-    taken = (*back.grads, *back.olds, *back.columns, *back.products), tuple(back.constants)
+    taken = (*back.grads, *back.olds, *back.columns, *back.values), tuple(back.constants)
     forward = Loop("LOOP_forward", region.body, region.memories, *given, region.results, kept, (), False)
     backward = Loop("LOOP_backward", back.body, back.memories, *taken, deltas, (), sums, True)
     printed = [print_loop(loop) for loop in (forward, backward)]
@@ -46,6 +49,27 @@ def cell(region: Region) -> Cell:
     one, other = (one.signature.replace("LOOP_", f"loop_{digest}_") for one in printed)
     kernels = _kernels((forward, backward)).replace("LOOP_", f"loop_{digest}_")
     return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), kernels, deltas, sums, digest)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The C of the region of a scan, and what tells it from others."""
+
+    region: Region
+    tiled: Tiled
+    digest: str
+
+
+def scanned(region: Region) -> Scanned:
+    """The scan of a region. Raises Unfit where it does not go tile by tile, or its derivative cannot be written in C."""
+    places = cut(region)
+    if places is None or not region.columns:
+        raise Unfit("there is nothing to scan" if places else "the step runs along all axes of the memory")
+    printed = print_tiles(region, places, "LOOP")
+    digest = hashlib.sha256(printed.text.encode()).hexdigest()[:12]
+    one, other = (signature.replace("LOOP_", f"loop_{digest}_") for signature in printed.signatures)
+    text = '#include "loops.h"\n\n' + printed.text.replace("LOOP_", f"loop_{digest}_")
+    return Scanned(region, replace(printed, text=text, signatures=(one, other)), digest)
 
 
 def _kernels(loops: Sequence[Loop]) -> str:
@@ -82,6 +106,64 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
     return "\n\n\n".join([*functions, called])
 
 
+def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
+    """The text of what a module defines for a scan: two functions, and the scan, called ``name``."""
+    region, tiled = scan.region, scan.tiled
+    body, affine, (memory,) = region.body, region.affine, region.memories
+    assert affine is not None
+    given = [*region.columns, *region.constants]
+    gates, reads = f"{name.lower()}_gates", f"{name.lower()}_reads"
+    own = body[memory.old].type.names
+    wanted = [Result(one, own) for one in (affine.gate, affine.into) if one is not None]
+    others = [result for result in tiled.results if result != region.kept(memory)]
+    functions = [
+        _function(unit, body, gates, "sequence", given, wanted),
+        _function(unit, body, reads, "sequence", [memory.old, *given], others),
+    ]
+    runtime = Emitter(unit, "constant")
+    made, tiling = runtime.function("tiled", "Scan"), runtime.function("tiled", "Tiling")
+    arguments = [
+        _tiling(scan, tiling),
+        f'"""\n{tiled.text}"""',
+        "(\n" + "".join(f'        "{signature}",\n' for signature in tiled.signatures) + "    )",
+        gates,
+        reads,
+    ]
+    called = f"{name} = {made}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+    return "\n\n\n".join([*functions, called])
+
+
+def _tiling(scan: Scanned, name: str) -> str:
+    """The tiling, as Python."""
+    region, tiled, (memory,) = scan.region, scan.tiled, scan.region.memories
+    body, back = region.body, tiled.adjoint
+    sizes = {axis.name: axis.size or 0 for node in body for axis in node.type.axes}
+
+    def shape(result: Result) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in result.axes)
+
+    kept = region.kept(memory)
+    parts: dict[str, Any] = {
+        "memory": shape(kept),
+        "fill": memory.fill,
+        "maximum": region.affine is not None and region.affine.maximum,
+        "results": tuple(map(shape, tiled.results)),
+        "new": None if tiled.again else tiled.results.index(kept),
+        "kept": tiled.kept,
+        "deltas": tuple((shape(one), tiled.parts.get(one.value, 1)) for one in tiled.deltas),
+        "sums": tuple(map(shape, tiled.sums)),
+        "columns": tuple(tiled.deltas.index(back.deltas[n]) if n in back.deltas else None for n in region.columns),
+        "constants": tuple(tiled.sums.index(back.sums[n]) if n in back.sums else None for n in region.constants),
+    }
+    return _written(name, parts)
+
+
+def _written(name: str, parts: dict[str, Any]) -> str:
+    """A call with these arguments."""
+    lines = (f"        {key}={value!r},\n".replace("-inf", 'float("-inf")') for key, value in parts.items())
+    return f"{name}(\n{''.join(lines)}    )"
+
+
 def _function(unit: Unit, body: Graph, name: str, mode: Mode, inputs: Sequence[str], wanted: Iterable[Result]) -> str:
     """A function of inputs of a body, over a sequence or for a step."""
     own = Unit(body, "", {}, {}, unit.imports, Regions(body), unit.definitions)
@@ -113,7 +195,7 @@ def _layout(cell: Cell, layout: str) -> str:
     results, made, constants = region.results, products(region), list(region.constants)
     places = {"old": [m.old for m in region.memories], "column": list(region.columns), "product": list(made)}
     taken = [("grad", results.index(result)) for result in back.grads.values()]
-    for kind, names in (("old", back.olds), ("column", back.columns), ("product", back.products)):
+    for kind, names in (("old", back.olds), ("column", back.columns), ("product", back.values)):
         taken += [(kind, places[kind].index(node)) for node in names.values()]
     parts: dict[str, Any] = {
         "memories": tuple(
@@ -134,8 +216,7 @@ def _layout(cell: Cell, layout: str) -> str:
             for node, (matrix, operand) in made.items()
         ),
     }
-    lines = (f"        {name}={value!r},\n".replace("-inf", 'float("-inf")') for name, value in parts.items())
-    return f"{layout}(\n{''.join(lines)}    )"
+    return _written(layout, parts)
 
 
 def _equation(region: Region, node: str, operand: str, matrix: str) -> str | None:
