@@ -112,7 +112,12 @@ class Scan:
         return Cost(4.0 * facts.entries, 20.0 * facts.entries, at.scan)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
+        from ssir.compilers.loops.form import compiled_scan, scan_call
+
         node = fact.node
+        compiled = compiled_scan(f.graph, node, readout=False)
+        if compiled is not None:
+            return f.readout(node, scan_call(f, node, compiled))
         each = [(axis.name,) for axis in fact.axes]
         plus = node.attrs["algebra"] == "plus_times"
         into = f.as_wide(f.entering(node))

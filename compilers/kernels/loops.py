@@ -61,26 +61,21 @@ class Plain:
 Step = Callable[..., tuple[Tensor, ...]]
 
 
-class Loop:
-    """Calling it with (reset, starts, clears, columns, constants) gives the results. ``step(time, *olds, *columns, *constants)`` computes
-    those of one step; ``operands``, from the same values of all steps and the products, what the matrices are multiplied by."""
+class Compiled:
+    """A loop that was compiled: calling it with (reset, starts, clears, columns, constants) gives the results. ``counts``: of memories, columns,
+    constants and results; ``text``: all that tells it from others."""
 
-    def __init__(
-        self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step, kernels: str = ""
-    ) -> None:
-        self.layout, self.source, self.step, self.operands, self.kernels = layout, source, step, operands, kernels
+    def __init__(self, source: str, signatures: tuple[str, str], counts: tuple[int, int, int, int], text: str) -> None:
+        self.source, self.counts = source, counts
         self.forward, self.backward = (signature.split()[0] for signature in signatures)
         native.declare(*signatures, source=source)
         self._native = Native(self._run_forward, self._run_backward, self._twin)
-        names = [f"start{k}" for k in range(len(layout.memories))] + [f"clear{k}" for k in range(len(layout.memories))]
-        names += [f"column{k}" for k in range(len(layout.columns))] + [
-            f"constant{k}" for k in range(len(layout.constants))
-        ]
-        optional = 2 * len(layout.memories)
-        takes = ", ".join(f"Tensor{'?' if i < optional else ''} {name}" for i, name in enumerate(names))
-        gives = ", ".join(["Tensor"] * len(layout.results))
-        digest = hashlib.sha256(repr((layout, source)).encode()).hexdigest()[:16]
-        schema = f"loop_{digest}(Tensor? reset, {takes}) -> {gives if len(layout.results) == 1 else f'({gives})'}"
+        memories, columns, constants, results = counts
+        takes = [f"Tensor? {name}{k}" for name in ("start", "clear") for k in range(memories)]
+        takes += [f"Tensor column{k}" for k in range(columns)] + [f"Tensor constant{k}" for k in range(constants)]
+        gives = ", ".join(["Tensor"] * results)
+        digest = hashlib.sha256((text + source).encode()).hexdigest()[:16]
+        schema = f"loop_{digest}(Tensor? reset, {', '.join(takes)}) -> {gives if results == 1 else f'({gives})'}"
         self._door = operator(schema, self._shapes)(self._whole)
 
     def __call__(
@@ -91,7 +86,7 @@ class Loop:
         columns: Sequence[Tensor],
         constants: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """The results of every step, in float32 at least. clears: what the memories are after a reset, and where there is no start."""
+        """The results, in float32 at least. clears: what the memories are after a reset, and where there is no start."""
         found = self._door(reset, *starts, *clears, *columns, *constants)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
@@ -106,53 +101,104 @@ class Loop:
         """One step: columns and results [B,*axes]."""
         if not (columns[0].is_cpu and native.ready(time.dtype) and native.library(time.dtype, self.source) is not None):
             found = self(resets(time), starts, clears, [x.unsqueeze(1) for x in columns], constants)
-            return [x[:, 0] for x in found]
+            return [x[:, 0] if self._is_column(k) else x for k, x in enumerate(found)]
         # Nobody watches, and the call checks what it is given.
-        kind, batch, like = time.dtype, time.batch, columns[0]
+        kind, batch = time.dtype, time.batch
         ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
         given = [
             x if x is None or (x.dtype is kind and x.is_contiguous()) else of_type(x, kind).contiguous()
             for x in (*ends, *columns, *constants)
         ]
-        results = [like.new_empty(batch, *sizes, dtype=kind) for sizes in self.layout.results]
+        results = self._empty(columns[0], (batch,), kind)
         reset = None if time.reset is None else time.reset.expand(batch).contiguous()
-        nothing = [None] * len(self.layout.kept)
-        native.call(self.forward, kind, *given, reset, *results, *nothing, batch, 1, 1)
+        native.call(self.forward, kind, *given, reset, *results, *self._unkept(), batch, 1, 1)
         return results
 
     def _parts(self, given: Sequence[Any]) -> tuple[Any, list[Any], list[Any], list[Any], list[Any]]:
         reset, *rest = given
-        ends = (
-            len(self.layout.memories),
-            len(self.layout.memories),
-            len(self.layout.columns),
-            len(self.layout.constants),
-        )
+        memories, columns, constants, _ = self.counts
         found, at = [], 0
-        for count in ends:
+        for count in (memories, memories, columns, constants):
             found.append(rest[at : at + count])
             at += count
         return (reset, *found)
 
     def _shapes(self, *given: Any) -> Any:
-        _, _, _, columns, _ = self._parts(given)
-        x = columns[0]
-        kind = state_type(data_type(*(one for one in given[1:] if one is not None)))
-        found = tuple(x.new_empty(*x.shape[:2], *sizes, dtype=kind) for sizes in self.layout.results)
-        return found if len(found) > 1 else found[0]
+        x = self._parts(given)[3][0]
+        found = self._empty(x, x.shape[:2], state_type(data_type(*(one for one in given[1:] if one is not None))))
+        return tuple(found) if len(found) > 1 else found[0]
 
     def _whole(self, *given: Any) -> Any:
         reset, *rest = given
         kind = state_type(data_type(*(x for x in rest if x is not None)))
         rest = [None if x is None else of_type(x, kind) for x in rest]
-        columns = self._parts((reset, *rest))[3]
-        if columns[0].shape[0] * columns[0].shape[1] == 0:
-            found = tuple(columns[0].new_empty(*columns[0].shape[:2], *sizes) for sizes in self.layout.results)
-        elif (native.usable(reset, *rest) and self._in_c(columns[0])) or tritons.usable(self.kernels, reset, *rest):
+        x = self._parts((reset, *rest))[3][0]
+        if x.shape[0] * x.shape[1] == 0:
+            found = self._nothing(*rest)
+        elif (native.usable(reset, *rest) and self._in_c(x)) or self._reaches(reset, *rest):
             found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
         else:
             found = self._twin(reset, *rest)
         return found if len(found) > 1 else found[0]
+
+    def _in_c(self, like: Tensor) -> bool:
+        """Whether what computes with such tensors is C."""
+        return like.is_cpu and native.library(like.dtype, self.source) is not None
+
+    # Said by each kind.
+
+    def _is_column(self, k: int) -> bool:
+        """Whether a result is handed out for every step."""
+        return True
+
+    def _empty(self, like: Tensor, lead: Sequence[int], kind: torch.dtype) -> list[Tensor]:
+        """Room for the results."""
+        raise NotImplementedError
+
+    def _nothing(self, *given: Any) -> tuple[Tensor, ...]:
+        """The results where there are no steps, or no sequences."""
+        x = self._parts((None, *given))[3][0]
+        return tuple(self._empty(x, x.shape[:2], x.dtype))
+
+    def _unkept(self) -> list[None]:
+        """What the forward pass is given for what it shall not keep."""
+        raise NotImplementedError
+
+    def _reaches(self, *tensors: Tensor | None) -> bool:
+        """Whether something else than C computes with these tensors, and not the twin."""
+        return False
+
+    def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
+        raise NotImplementedError
+
+    def _run_backward(
+        self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError
+
+    def _twin(self, *given: Any) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+class Loop(Compiled):
+    """A loop over whatever steps. ``step(time, *olds, *columns, *constants)`` computes the results of one; ``operands``, from the same values
+    of all steps and the products, what the matrices are multiplied by."""
+
+    def __init__(
+        self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step, kernels: str = ""
+    ) -> None:
+        self.layout, self.step, self.operands, self.kernels = layout, step, operands, kernels
+        counts = len(layout.memories), len(layout.columns), len(layout.constants), len(layout.results)
+        super().__init__(source, signatures, counts, repr(layout))
+
+    def _empty(self, like: Tensor, lead: Sequence[int], kind: torch.dtype) -> list[Tensor]:
+        return [like.new_empty(*lead, *sizes, dtype=kind) for sizes in self.layout.results]
+
+    def _unkept(self) -> list[None]:
+        return [None] * len(self.layout.kept)
+
+    def _reaches(self, *tensors: Tensor | None) -> bool:
+        return tritons.usable(self.kernels, *tensors)
 
     # The twin.
 
@@ -168,7 +214,7 @@ class Loop:
         found: list[tuple[Tensor, ...]] = []
         for t in range(steps):
             if reset is not None:
-                olds = [_where(reset[:, t], clear, old) for clear, old in zip(filled, olds, strict=True)]
+                olds = [where(reset[:, t], clear, old) for clear, old in zip(filled, olds, strict=True)]
             results = self.step(time, *olds, *(x[:, t] for x in columns), *constants)
             found.append(results)
             olds = [results[new] for new, _, _ in self.layout.memories]
@@ -182,10 +228,6 @@ class Loop:
         ]
 
     # Native code.
-
-    def _in_c(self, like: Tensor) -> bool:
-        """Whether what computes with such tensors is C."""
-        return like.is_cpu and native.library(like.dtype, self.source) is not None
 
     def _blocks(self, like: Tensor) -> int:
         """How many blocks of sequences there are, each of which sums by itself."""
@@ -215,7 +257,7 @@ class Loop:
         x = columns[0]
         batch, steps = x.shape[:2]
         olds = [
-            _before(results[new], start, clear, reset)
+            before(results[new], start, clear, reset)
             for (new, _, _), start, clear in zip(layout.memories, starts, self._cleared(clears, x), strict=True)
         ]
         operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
@@ -262,12 +304,12 @@ def resets(time: Time) -> Tensor | None:
     return reset.expand(time.batch)[:, None] if time.steps is None else reset.expand(time.batch, time.steps)
 
 
-def _before(new: Tensor, start: Tensor | None, clear: Tensor, reset: Tensor | None) -> Tensor:
+def before(new: Tensor, start: Tensor | None, clear: Tensor, reset: Tensor | None) -> Tensor:
     """What every step saw of a memory: [B,T,*axes]."""
     first = clear.expand(new.shape[0], *clear.shape) if start is None else start
     old = torch.cat([first[:, None], new[:, :-1]], 1)
-    return old if reset is None else _where(reset, clear, old)
+    return old if reset is None else where(reset, clear, old)
 
 
-def _where(reset: Tensor, clear: Tensor, old: Tensor) -> Tensor:
+def where(reset: Tensor, clear: Tensor, old: Tensor) -> Tensor:
     return torch.where(reset.view(*reset.shape, *[1] * clear.dim()), clear, old)

@@ -1,4 +1,4 @@
-"""Scans over time: a diagonal linear recurrence, its max-plus cousin, and one that turns pairs.
+"""Scans over time by torch alone: a diagonal linear recurrence, its max-plus cousin, and one that turns pairs.
 
 diagonal   h[t] = a[t] * h[t-1] + b[t]
 max-plus   h[t] = max(a[t] + h[t-1], b[t])
@@ -6,21 +6,13 @@ rotation   h[t] = a[t] * R(angle[t]) h[t-1] + b[t]
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from . import native
 from .operators import operator
-from .support import Kept, Native, data_type, of_type, polar, spread, state_type
-
-native.declare(
-    "scan_forward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D)"
-    " B T D a_batch a_time maximum",
-    "scan_backward a{B:a_batch,T:a_time,D:1} b(B,T,D) start(B,D) clear(D) reset?:bool[B,T] h(B,T,D) grad(B,T,D)"
-    " da(B,T,D) db(B,T,D) dstart(B,D) dclear(B,D) B T D a_batch a_time maximum",
-)
+from .support import data_type, of_type, polar, state_type
 
 
 def diagonal_scan(
@@ -127,12 +119,6 @@ def _scan(
         return b.to(state if wide else dtype), start.expand(b.shape[:1] + b.shape[2:])
     if b.shape[1] == 1:
         h = _step(a, b, start, reset, cleared, maximum)
-    elif native.usable(a, b, start, cleared, reset):
-        # The dims of S that a lacks are filled in, batch and time stay of size 1.
-        a = spread(a, a.shape[:2] + b.shape[2:])
-        reset = None if reset is None else reset.contiguous()
-        given = (a, b.contiguous(), start.contiguous(), cleared.contiguous())
-        (h,) = _native(*given, reset, maximum)
     else:
         h = blocked_scan(a, b, start, reset, cleared, maximum)
     return h if wide else of_type(h, dtype), h[:, -1]
@@ -146,7 +132,7 @@ def _step(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tens
 
 
 def blocked_scan(a: Tensor, b: Tensor, start: Tensor, reset: Tensor | None, clear: Tensor, maximum: bool) -> Tensor:
-    """The twin: sqrt(T) steps inside all blocks at once, sqrt(T) steps over the blocks, one correction of every step.
+    """sqrt(T) steps inside all blocks at once, sqrt(T) steps over the blocks, one correction of every step.
 
     Neither divides nor takes logarithms, so any a is safe.
     """
@@ -199,39 +185,3 @@ def _blocks(x: Tensor, blocks: int, size: int, fill: float) -> tuple[Tensor, ...
     if missing:
         x = torch.cat([x, x.new_full((x.shape[0], missing, *x.shape[2:]), fill)], 1)
     return x.reshape(x.shape[0], blocks, size, *x.shape[2:]).unbind(2)
-
-
-def _forward(
-    keep: bool, a: Tensor, b: Tensor, start: Tensor, clear: Tensor, reset: Tensor | None, maximum: bool
-) -> tuple[tuple[Tensor, ...], Kept]:
-    h = torch.empty_like(b)
-    native.call("scan_forward", b.dtype, a, b, start, clear, reset, h, *_sizes(a, b), int(maximum))
-    return (h,), ()
-
-
-def _backward(
-    inputs: Sequence[Tensor], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
-) -> tuple[Tensor | None, ...]:
-    a, b, start, clear, reset, maximum = inputs
-    da, db = torch.empty_like(b), torch.empty_like(b)
-    dstart, dclear = torch.empty_like(start), torch.zeros_like(start)
-    found = (da, db, dstart, dclear)
-    native.call(
-        "scan_backward", b.dtype, a, b, start, clear, reset, *results, *grads, *found, *_sizes(a, b), int(maximum)
-    )
-    return da.sum_to_size(a.shape), db, dstart, dclear.sum(0), None, None
-
-
-def _twin(*inputs: Tensor) -> tuple[Tensor, ...]:
-    a, b, start, clear, reset, maximum = inputs
-    return (blocked_scan(a, b, start, reset, clear, bool(maximum)),)
-
-
-def _sizes(a: Tensor, b: Tensor) -> tuple[int, ...]:
-    """Batch, time, width, and how far a moves per batch row and per step."""
-    batch, time = b.shape[:2]
-    width = math.prod(b.shape[2:])
-    return batch, time, width, (a[0].numel() if a.shape[0] > 1 else 0), (width if a.shape[1] > 1 else 0)
-
-
-_native = Native(_forward, _backward, _twin)

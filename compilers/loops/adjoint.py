@@ -8,7 +8,7 @@ each product (a delta), and one product over all steps after it gives that of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssir.compilers.loops.region import Memory, Region, Result, Unfit, by_matrix
@@ -20,7 +20,7 @@ from ssir.ir.ops import operation
 @dataclass(frozen=True)
 class Adjoint:
     """``memories``: the gradients that go from step to step, one for each memory of the region. ``grads``, ``olds``, ``columns``,
-    ``products``, ``constants``: by input of the body, the result, the memory (its ``old``), the column, the product or the constant of the
+    ``values``, ``constants``: by input of the body, the result, the memory (its ``old``), the column, the value or the constant of the
     region that it is.
     ``deltas``: by column or product of the region, the gradient of it; ``sums``: by constant, what is summed up."""
 
@@ -29,7 +29,7 @@ class Adjoint:
     grads: Mapping[str, Result]
     olds: Mapping[str, str]
     columns: Mapping[str, str]
-    products: Mapping[str, str]
+    values: Mapping[str, str]
     constants: Mapping[str, str]
     deltas: Mapping[str, Result]
     sums: Mapping[str, Result]
@@ -41,16 +41,18 @@ def products(region: Region) -> dict[str, tuple[str, str]]:
     return {name: pair for name, pair in found.items() if pair is not None}
 
 
-def adjoint(region: Region) -> Adjoint:
-    """The derivative of a region. Raises Unfit where an operation has none."""
-    return _Maker(region).made()
+def adjoint(region: Region, values: Collection[str] | None = None, results: Sequence[Result] | None = None) -> Adjoint:
+    """The derivative of a region. ``values``: what it is given of the forward pass instead of the products with constant matrices, whose
+    gradients are then summed up too; ``results``: those that have gradients, if not all. Raises Unfit where an operation has none."""
+    return _Maker(region, values, region.results if results is None else results).made()
 
 
 class _Maker:
-    def __init__(self, region: Region) -> None:
-        self.region = region
+    def __init__(self, region: Region, values: Collection[str] | None, results: Sequence[Result]) -> None:
+        self.region, self.results = region, results
         self.b = GraphBuilder(f"{region.body.name}_backward")
-        self.products = products(region)
+        self.products = products(region) if values is None else {}
+        self.given = frozenset(self.products if values is None else values)
         self.values: dict[str, Value] = {}
         self.adjoints: dict[str, Value] = {}
         self.named: dict[str, str] = {}
@@ -65,7 +67,7 @@ class _Maker:
             d = b.input(f"{memory.old}.grad", _column(body[memory.old].type, Dependence.STATE))
             carried[memory.old] = d.name
             self._add(memory.new, d)
-        for result in self.region.results:
+        for result in self.results:
             type = body[result.value].type
             g = b.input(f"{result.value}.grad", Type(tuple(map(type.axis, result.axes)), dependence=Dependence.INPUT))
             grads[g.name] = result
@@ -90,7 +92,7 @@ class _Maker:
             {name: result for name, result in grads.items() if name in kept},
             {name: node for name, node in own.items() if node in {m.old for m in region.memories}},
             {name: node for name, node in own.items() if node in region.columns},
-            {name: node for name, node in own.items() if node in self.products},
+            {name: node for name, node in own.items() if node in self.given},
             {name: node for name, node in own.items() if node in region.constants},
             {name: Result(value.name, region.body[name].type.names) for name, value in deltas.items()},
             {name: Result(value.name, region.body[name].type.names) for name, value in sums.items()},
@@ -98,7 +100,7 @@ class _Maker:
 
     def _again(self, node: Node) -> Value:
         """A value of the forward pass: given, or computed again."""
-        if node.op == "input" or node.name in self.products:
+        if node.op == "input" or node.name in self.given:
             constant = node.name in self.region.constants
             value = self.b.input(node.name, node.type if constant else _column(node.type))
             self.named[node.name] = value.name

@@ -1,20 +1,22 @@
-"""The form of any cycle whose step can be written down as arithmetic on arrays of fixed sizes: its loop over time is compiled."""
+"""The form of any cycle whose step can be written down as arithmetic on arrays of fixed sizes: its loop over time is compiled; and how
+compiled loops and scans are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.loops.region import Region, Unfit, region
+from ssir.compilers.loops.diagonal import IN, scan
+from ssir.compilers.loops.region import Region, Result, Unfit, region
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
-from ssir.ir.graph import Dependence, Graph, Type
-from ssir.passes.facts import Facts
+from ssir.ir.graph import Dependence, Graph, Node, Type
+from ssir.passes.facts import Facts, state_axes
 
 if TYPE_CHECKING:
-    from ssir.compilers.torch.cells import Cell
+    from ssir.compilers.torch.cells import Cell, Scanned
 
 
 class CompiledLoop:
@@ -43,27 +45,51 @@ class CompiledLoop:
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Mapping[str, Value]:
         region: Region = match.details["cell"].region
-        starts = [f.start(f.graph[memory.states[0]]) for memory in region.memories]
-        values = [f.value(name) for name in (*region.columns.values(), *region.constants.values())]
-        values += [start for start in starts if start is not None]
-        name = f.b.free("loop")
-        f.bodies[name] = region.body
-        about = {
-            "body": name,
-            "memories": tuple((one.old, one.new, one.states, one.fill) for one in region.memories),
-            "started": tuple(start is not None for start in starts),
-            "columns": tuple(region.columns),
-            "constants": tuple(region.constants),
-            "results": tuple((one.value, one.axes) for one in region.results),
-        }
-        whole = f.b.declared("loop", "compiled_loop", values, about, Type(dependence=Dependence.STATE))
+        whole = _called(f, region, region.results)
         found = {}
         for node, result in region.outputs.items():
-            type = Type(tuple(f.graph[node].type.axis(axis) for axis in result.axes), dependence=Dependence.STATE)
-            found[node] = f.result(whole, region.results.index(result), type)
+            found[node] = f.result(whole, region.results.index(result), _type(region, result))
         return found
 
     step = sequence
+
+
+def scan_call(f: Function, node: Node, scan: Scanned) -> Value:
+    """What a scan reads."""
+    region = scan.region
+    (output,) = region.outputs.values()
+    whole = _called(f, region, (output,))
+    return f.result(whole, scan.tiled.results.index(output), _type(region, output))
+
+
+def _called(f: Function, region: Region, results: Sequence[Result]) -> Value:
+    """The call of a loop, or of a scan."""
+    firsts = [f.node(memory.states[0]) for memory in region.memories]
+    starts = [f.start(node) for node in firsts]
+    around = (*region.columns.values(), *region.constants.values())
+    values = [_entering(f, firsts[0]) if name == IN else f.value(name) for name in around]
+    values += [start for start in starts if start is not None]
+    name, affine = f.b.free("loop"), region.affine
+    f.bodies[name] = region.body
+    about = {
+        "body": name,
+        "memories": tuple((one.old, one.new, one.states, one.fill) for one in region.memories),
+        "started": tuple(start is not None for start in starts),
+        "columns": tuple(region.columns),
+        "constants": tuple(region.constants),
+        "results": tuple((one.value, one.axes) for one in results),
+        "affine": None if affine is None else (affine.gate, affine.into, affine.maximum),
+    }
+    return f.b.declared("loop", "compiled_loop", values, about, Type(dependence=Dependence.STATE))
+
+
+def _entering(f: Function, node: Node) -> Value:
+    return f.spread(f.as_wide(f.entering(node)), state_axes(node), node)
+
+
+def _type(region: Region, result: Result) -> Type:
+    type = region.body[result.value].type
+    return Type(tuple(type.axis(axis) for axis in result.axes), dependence=Dependence.STATE)
 
 
 def compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
@@ -72,6 +98,15 @@ def compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
     if key not in graph.known:
         graph.known[key] = _compiled(graph, cycle)
     found: Cell | Unfit = graph.known[key]
+    return found
+
+
+def compiled_scan(graph: Graph, node: Node, readout: bool) -> Scanned | None:
+    """The scan of a memory, with its readout or without, if there is one."""
+    key = ("compiled scan", node.name, readout)
+    if key not in graph.known:
+        graph.known[key] = _compiled_scan(graph, node, readout)
+    found: Scanned | None = graph.known[key]
     return found
 
 
@@ -92,3 +127,14 @@ def _compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
         return found
     except Unfit as reason:
         return reason
+
+
+def _compiled_scan(graph: Graph, node: Node, readout: bool) -> Scanned | None:
+    from ssir.compilers.torch.cells import scanned
+
+    try:
+        made = scan(graph, node, readout)
+        found = made.body.known["cell"] = scanned(made)
+        return found
+    except Unfit:
+        return None

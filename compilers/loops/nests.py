@@ -76,6 +76,10 @@ class Nests(Schedule):
             half = f" + {'odd' if old else '(1 - odd)'} * ROWS * {self.row(buffer.axes)}"
         return f"{'own' if buffer.private else 'shared'} + ROWS * {buffer.at}{half}"
 
+    def row_at(self, name: str) -> str:
+        """The pointer to a row of a buffer."""
+        return f"{self.base(name)} + r * {self.row_of(name)}"
+
     def row_of(self, name: str) -> str:
         """The numbers from row to row of a buffer."""
         return self.row(self.buffers[name].axes)
@@ -179,17 +183,22 @@ class Nests(Schedule):
         """How many entries an axis that grows may have in this step."""
         raise NotImplementedError
 
-    def offset(self, axes: Sequence[str], index: Mapping[str, str]) -> str:
-        """Where something stands among values over these axes."""
+    def offset(self, axes: Sequence[str], index: Mapping[str, str], sizes: Mapping[str, int] | None = None) -> str:
+        """Where something stands among values over these axes, of other ``sizes`` than those of loops."""
         parts: list[str] = []
+        sizes = self.sizes if sizes is None else sizes
         end = len(axes)
         while end > 0:
             place, first = self._run(axes[:end], index)
-            stride = prod(self.sizes[other] for other in axes[end:] if other not in self.dynamic)
+            stride = prod(sizes[other] for other in axes[end:] if other not in self.dynamic)
             words = [place] if stride == 1 else [place, str(stride)]
             parts.insert(0, " * ".join([*words, *("room" for other in axes[end:] if other in self.dynamic)]))
             end = first
         return " + ".join(parts) or "0"
+
+    def given_offset(self, axes: Sequence[str], index: Mapping[str, str]) -> str:
+        """Where something stands in a row of what is given."""
+        return self.offset(axes, index)
 
     def _run(self, axes: Sequence[str], index: Mapping[str, str]) -> tuple[str, int]:
         """The place along the last of these axes, and as many before it as are parts of one index; and how many are left."""
@@ -347,7 +356,7 @@ class Nests(Schedule):
         if known is not None:
             return known
         kind = "const REAL" if self.is_given(name) else "REAL"
-        self.pointers[key] = f"{kind} *{key} = {self.base(name)} + r * {self.row_of(name)}; /* {name} */"
+        self.pointers[key] = f"{kind} *{key} = {self.row_at(name)}; /* {name} */"
         return key
 
     def is_given(self, name: str) -> bool:
@@ -372,7 +381,7 @@ class Nests(Schedule):
             key = f"x{k}"
             kind = "int64_t" if node.type.dtype == "int" else "REAL"
             self.pointers[key] = f"const {kind} *{key} = {self.given_at(k)};"
-            value = f"{key}[{self.offset(node.type.names, index)}]"
+            value = f"{key}[{self.given_offset(node.type.names, index)}]"
             return f"(REAL){value}" if kind == "int64_t" else value
         axes = self.buffers[name].axes
         turned = self._turned(name)

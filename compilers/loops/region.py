@@ -58,9 +58,19 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Affine:
+    """A memory becomes gate * memory + into, or max(gate + memory, into), where gate and into are over all its axes; without a gate it is
+    left as it is."""
+
+    gate: str | None
+    into: str
+    maximum: bool
+
+
+@dataclass(frozen=True)
 class Region:
     """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
-    it are. ``rooms``: memories that are written in place."""
+    it are. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it."""
 
     body: Graph
     memories: tuple[Memory, ...]
@@ -68,6 +78,7 @@ class Region:
     constants: Mapping[str, str]
     outputs: Mapping[str, Result]
     rooms: tuple[Room, ...] = ()
+    affine: Affine | None = None
 
     @property
     def results(self) -> tuple[Result, ...]:

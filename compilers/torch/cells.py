@@ -1,17 +1,20 @@
-"""A region for the runtime: its steps as functions in torch, its loops as functions in C, and what they take and give."""
+"""A region for the runtime: its steps, or those of a scan all at once, as functions in torch, its loops as functions in C, and what they take
+and give."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import Any
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
-from ssir.compilers.loops.region import Memory, Region, Result, Unfit
+from ssir.compilers.loops.region import Affine, Memory, Region, Result, Unfit
+from ssir.compilers.loops.tiled import Tiled, print_tiles
+from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
 from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.torch.code import Code, Line, called, code, literal, method, text, variable
@@ -42,7 +45,7 @@ def cell(region: Region) -> Cell:
     deltas, sums = tuple(dict.fromkeys(back.deltas.values())), tuple(dict.fromkeys(back.sums.values()))
     given = tuple(region.columns), tuple(region.constants)
     kept = tuple(_own(region, name) for name in products(region))
-    taken = (*back.grads, *back.olds, *back.columns, *back.products), tuple(back.constants)
+    taken = (*back.grads, *back.olds, *back.columns, *back.values), tuple(back.constants)
     forward = Loop("LOOP_forward", region.body, region.memories, *given, region.results, kept, (), False)
     backward = Loop("LOOP_backward", back.body, back.memories, *taken, deltas, (), sums, True)
     printed = [print_loop(loop) for loop in (forward, backward)]
@@ -51,6 +54,27 @@ def cell(region: Region) -> Cell:
     one, other = (one.signature.replace("LOOP_", f"loop_{digest}_") for one in printed)
     kernels = _kernels((forward, backward)).replace("LOOP_", f"loop_{digest}_")
     return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), kernels, deltas, sums, digest)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The C of the region of a scan, and what tells it from others."""
+
+    region: Region
+    tiled: Tiled
+    digest: str
+
+
+def scanned(region: Region) -> Scanned:
+    """The scan of a region. Raises Unfit where it does not go tile by tile, or its derivative cannot be written in C."""
+    places = cut(region)
+    if places is None or not region.columns:
+        raise Unfit("there is nothing to scan" if places else "the step runs along all axes of the memory")
+    printed = print_tiles(region, places, "LOOP")
+    digest = hashlib.sha256(printed.text.encode()).hexdigest()[:12]
+    one, other = (signature.replace("LOOP_", f"loop_{digest}_") for signature in printed.signatures)
+    text = '#include "loops.h"\n\n' + printed.text.replace("LOOP_", f"loop_{digest}_")
+    return Scanned(region, replace(printed, text=text, signatures=(one, other)), digest)
 
 
 def _kernels(loops: Sequence[Loop]) -> str:
@@ -63,36 +87,41 @@ def _kernels(loops: Sequence[Loop]) -> str:
 
 def loop_call(e: Emitter, node: Node) -> Code:
     """Write the call of a loop, and what it keeps; one of its results."""
-    cell, about = _known(e, node), node.attrs
-    region = cell.region
-    loop = variable(e.unit.define(cell.digest, "LOOP", lambda name: definition(cell, name, e.unit)))
+    loop, about = _known(e, node), node.attrs
+    region = loop.region
+    if isinstance(loop, Scanned):
+        name = e.unit.define(loop.digest, "SCAN", lambda name: scan_definition(loop, name, e.unit))
+        kept_last, handed_out = loop.tiled.again, loop.tiled.results
+    else:
+        name = e.unit.define(loop.digest, "LOOP", lambda name: definition(loop, name, e.unit))
+        kept_last, handed_out = False, region.results
     columns, constants, starts = _parted(node)
-    states = [e.unit.source[names[0]].name for _, _, names, _ in about["memories"]]
     column = e.function("loops", "column")
     given = (
-        tuple(method(OLD, "get", e.key(name)) for name in states),
+        tuple(method(OLD, "get", e.key(names[0])) for _, _, names, _ in about["memories"]),
         tuple(_tensor(e, starts.pop(0)) if started else None for started in about["started"]),
         tuple(called(column, _tensor(e, name), TIME, _sizes(e, name)) for name in columns),
         tuple(_tensor(e, name) for name in constants),
     )
-    results = [e.fresh(f"{node.name}_{result.value.partition('/')[0]}") for result in region.results]
+    results = [e.fresh(f"{node.name}_{result.value.partition('/')[0]}") for result in handed_out]
+    last = [e.fresh(f"{node.name}_last")] if kept_last else []
     step = e.mode == "step"
     if step:
-        e.unpack(results, method(loop, "once", TIME, *given))
+        e.unpack([*results, *last], method(variable(name), "once", TIME, *given))
     else:
-        e.unpack(results, called(loop, called(e.function("loops", "resets"), TIME), *given))
-    named = dict(zip(region.results, results, strict=True))
+        e.unpack([*results, *last], called(variable(name), called(e.function("loops", "resets"), TIME), *given))
+    named = dict(zip(handed_out, results, strict=True))
     for memory in region.memories:
-        for name in memory.states:
-            kept: Code = named[region.kept(memory)]
-            kept = kept if step else code("{0}[:, -1]", kept)
-            data = memory_kind(e.unit.source, e.unit.source[name]) == "data"
-            e.remember(name, code("time.as_data({0})", kept) if data else kept)
+        kept: Code = last[0] if last else named[region.kept(memory)]
+        kept = kept if step or last else code("{0}[:, -1]", kept)
+        for state in memory.states:
+            data = memory_kind(e.unit.source, e.unit.source[state]) == "data"
+            e.remember(state, code("time.as_data({0})", kept) if data else kept)
     e.results[node.name] = results
     return results[0]
 
 
-def _known(e: Emitter, node: Node) -> Cell:
+def _known(e: Emitter, node: Node) -> Cell | Scanned:
     """The loop that a node is."""
     body, about = e.graph.bodies[node.attrs["body"]], node.attrs
     if "cell" not in body.known:
@@ -103,9 +132,10 @@ def _known(e: Emitter, node: Node) -> Cell:
             dict(zip(about["columns"], columns, strict=True)),
             dict(zip(about["constants"], constants, strict=True)),
             {str(i): Result(*one) for i, one in enumerate(about["results"])},
+            affine=None if about["affine"] is None else Affine(*about["affine"]),
         )
-        body.known["cell"] = cell(region)
-    found: Cell = body.known["cell"]
+        body.known["cell"] = cell(region) if region.affine is None else scanned(region)
+    found: Cell | Scanned = body.known["cell"]
     return found
 
 
@@ -154,6 +184,64 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
     return "\n\n\n".join([*functions, called])
 
 
+def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
+    """The text of what a module defines for a scan: two functions, and the scan, called ``name``."""
+    region, tiled = scan.region, scan.tiled
+    body, affine, (memory,) = region.body, region.affine, region.memories
+    assert affine is not None
+    given = [*region.columns, *region.constants]
+    gates, reads = f"{name.lower()}_gates", f"{name.lower()}_reads"
+    own = body[memory.old].type.names
+    wanted = [Result(one, own) for one in (affine.gate, affine.into) if one is not None]
+    others = [result for result in tiled.results if result != region.kept(memory)]
+    functions = [
+        _function(unit, body, gates, "sequence", given, wanted),
+        _function(unit, body, reads, "sequence", [memory.old, *given], others),
+    ]
+    runtime = Emitter(unit, "constant")
+    made, tiling = (runtime.function("tiled", one).id for one in ("Scan", "Tiling"))
+    arguments = [
+        _tiling(scan, tiling),
+        f'"""\n{tiled.text}"""',
+        "(\n" + "".join(f'        "{signature}",\n' for signature in tiled.signatures) + "    )",
+        gates,
+        reads,
+    ]
+    called = f"{name} = {made}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+    return "\n\n\n".join([*functions, called])
+
+
+def _tiling(scan: Scanned, name: str) -> str:
+    """The tiling, as Python."""
+    region, tiled, (memory,) = scan.region, scan.tiled, scan.region.memories
+    body, back = region.body, tiled.adjoint
+    sizes = {axis.name: axis.size or 0 for node in body for axis in node.type.axes}
+
+    def shape(result: Result) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in result.axes)
+
+    kept = region.kept(memory)
+    parts: dict[str, Any] = {
+        "memory": shape(kept),
+        "fill": memory.fill,
+        "maximum": region.affine is not None and region.affine.maximum,
+        "results": tuple(map(shape, tiled.results)),
+        "new": None if tiled.again else tiled.results.index(kept),
+        "kept": tiled.kept,
+        "deltas": tuple((shape(one), tiled.parts.get(one.value, 1)) for one in tiled.deltas),
+        "sums": tuple(map(shape, tiled.sums)),
+        "columns": tuple(tiled.deltas.index(back.deltas[n]) if n in back.deltas else None for n in region.columns),
+        "constants": tuple(tiled.sums.index(back.sums[n]) if n in back.sums else None for n in region.constants),
+    }
+    return _written(name, parts)
+
+
+def _written(name: str, parts: dict[str, Any]) -> str:
+    """A call with these arguments."""
+    lines = (f"        {key}={value!r},\n".replace("-inf", 'float("-inf")') for key, value in parts.items())
+    return f"{name}(\n{''.join(lines)}    )"
+
+
 def _function(unit: Unit, body: Graph, name: str, mode: Mode, inputs: Sequence[str], wanted: Iterable[Result]) -> str:
     """A function of inputs of a body, over a sequence or for a step."""
     own = Unit(body, "", {}, unit.imports, Regions(body), unit.definitions)
@@ -185,7 +273,7 @@ def _layout(cell: Cell, layout: str) -> str:
     results, made, constants = region.results, products(region), list(region.constants)
     places = {"old": [m.old for m in region.memories], "column": list(region.columns), "product": list(made)}
     taken = [("grad", results.index(result)) for result in back.grads.values()]
-    for kind, names in (("old", back.olds), ("column", back.columns), ("product", back.products)):
+    for kind, names in (("old", back.olds), ("column", back.columns), ("product", back.values)):
         taken += [(kind, places[kind].index(node)) for node in names.values()]
     parts: dict[str, Any] = {
         "memories": tuple(
@@ -206,8 +294,7 @@ def _layout(cell: Cell, layout: str) -> str:
             for node, (matrix, operand) in made.items()
         ),
     }
-    lines = (f"        {name}={value!r},\n".replace("-inf", 'float("-inf")') for name, value in parts.items())
-    return f"{layout}(\n{''.join(lines)}    )"
+    return _written(layout, parts)
 
 
 def _equation(region: Region, node: str, operand: str, matrix: str) -> str | None:

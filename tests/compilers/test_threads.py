@@ -11,7 +11,7 @@ from torch import Tensor
 import ssir
 from ssir.compilers.kernels import native
 from ssir.compilers.kernels.pointwise import rms_norm
-from ssir.compilers.kernels.selective import selective_scan
+from tests.compilers.kernels.test_operators import selective
 from tests.compilers.test_forms import spec
 
 WIDE = {
@@ -83,24 +83,19 @@ def test_threads_wait_for_one_another_in_a_cell(name: str) -> None:
 
 
 @pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there is but one thread here")
-def test_each_thread_adds_into_a_share_of_its_own() -> None:
-    """Then two threads make the sum over all channels as one makes it over each half, to the last bit."""
+def test_each_tile_has_a_share_of_its_own_in_what_is_summed_over_channels() -> None:
+    """Then two threads make the same sum as one, to the last bit."""
     width, states = 1024, 4
     random = torch.Generator().manual_seed(0)
-    rates = -torch.rand(width, states, generator=random)
-    gate, x, weight = (torch.rand(1, 50, width, generator=random) for _ in range(3))
-    b, c = (torch.randn(1, 50, states, generator=random, requires_grad=True) for _ in range(2))
-
-    def sums(channels: slice, threads: int) -> list[Tensor]:
+    given = {"g": torch.rand(1, 50, width, generator=random), "L": -torch.rand(width, states, generator=random)}
+    given["u"] = torch.rand(1, 50, width, generator=random)
+    given |= {name: torch.randn(1, 50, states, generator=random, requires_grad=True) for name in "bc"}
+    results = []
+    for threads in (1, 2):
         torch.set_num_threads(threads)
-        y, _ = selective_scan(gate[..., channels], rates[channels], x[..., channels], b, c)
-        return list(torch.autograd.grad((y * weight[..., channels]).sum(), [b, c]))
-
-    half = width // 2
-    for whole, first, second in zip(
-        sums(slice(None), 2), sums(slice(half), 1), sums(slice(half, None), 1), strict=True
-    ):
-        assert torch.equal(whole, first + second)
+        y, _ = selective(width, states)(None, None, **given)
+        results.append(torch.autograd.grad(y.square().sum(), [given["b"], given["c"]]))
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
 @pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there is but one thread here")

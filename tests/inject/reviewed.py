@@ -123,11 +123,11 @@ FAULTS = (
         "REAL *restrict share = dw;",
     ),
     Fault(
-        "native",
-        "compilers/kernels/selective.c",
-        "all threads add into the share of the first",
-        "REAL *db = all_db + THREAD * batch * time * states, *dc = all_dc + THREAD * batch * time * states;",
-        "REAL *db = all_db, *dc = all_dc;",
+        "loops",
+        "compilers/loops/tiles.py",
+        "all tiles write their sums where the first does",
+        'at = f"({at} * {count} + ',
+        'at = f"(0 * {at} * {count} + 0 * ',
     ),
     Fault(
         "native",
@@ -186,7 +186,9 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless("compilers/kernels/memory.py", "_stride", "", "strides are at least 1 where there are entries"),
     Harmless("compilers/kernels/", "", "is_grad_enabled()", "whether memory is saved by computing again"),
     Harmless("compilers/kernels/", "worth", "", "how many threads pay"),
-    Harmless("compilers/kernels/selective.c", "bounded", ">", "at the bound, the bound is what it gives"),
+    Harmless("compilers/loops/tiles.py", "", "_ROOM", "how large a tile is"),
+    Harmless("compilers/loops/tiles.py", "", "_LONG", "how large a tile is"),
+    Harmless("compilers/loops/tiled.py", "", "_COSTLY", "what is computed again, and what again and again"),
     Harmless("", "", "65536", "how much work pays for threads"),
     Harmless("", "", "32768", "how much work pays for threads"),
     Harmless(

@@ -117,8 +117,20 @@ ROOMS: Mapping[str, Room] = {
         _WORDS,
     ),
     "loops": Room(
-        ("compilers/loops/*.py", "compilers/kernels/loops.py", "compilers/torch/cells.py", "ssir/ir/builder.py"),
-        ("tests/compilers/loops", "tests/runtime/test_native_step.py", "tests/compilers/test_forms.py"),
+        (
+            "compilers/loops/*.py",
+            "compilers/kernels/loops.py",
+            "compilers/kernels/tiled.py",
+            "compilers/torch/cells.py",
+            "ssir/ir/builder.py",
+        ),
+        (
+            "tests/compilers/kernels/test_tiled.py",
+            "tests/compilers/loops",
+            "tests/compilers/test_threads.py",
+            "tests/runtime/test_native_step.py",
+            "tests/compilers/test_forms.py",
+        ),
         _WORDS,
     ),
     "step": Room(
@@ -143,6 +155,7 @@ _NOT_KERNELS = {
     "module.py",
     "native.py",
     "loops.py",
+    "tiled.py",
     "step.py",
     "__init__.py",
 }

@@ -51,7 +51,12 @@ OPS = (
         DECLARED,
     ),
     Op("loop", ("values*",), ("body", "memories"), DECLARED),
-    Op("compiled_loop", ("values*",), ("body", "memories", "started", "columns", "constants", "results"), DECLARED),
+    Op(
+        "compiled_loop",
+        ("values*",),
+        ("body", "memories", "started", "columns", "constants", "results", "affine"),
+        DECLARED,
+    ),
     Op("result", ("loop",), ("index",), DECLARED),
 )
 PROGRAM = frozenset(op.name for op in OPS)

@@ -217,7 +217,7 @@ def test_random_arguments_are_right_or_refused() -> None:
 
 def test_every_c_function_says_what_it_takes() -> None:
     folder = Path(native.__file__).parent
-    for name in ("attention", "fir", "linear", "pointwise", "scan", "selective"):
+    for name in ("attention", "fir", "linear", "pointwise"):
         importlib.import_module(f"{native.__package__}.{name}")
     declared = {name: len(signature.arguments) + 1 for name, signature in native._signatures.items()}
     found = {}

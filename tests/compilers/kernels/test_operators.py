@@ -21,9 +21,8 @@ from ssir.compilers.kernels.joint import joint
 from ssir.compilers.kernels.pointwise import gated, rms_norm
 from ssir.compilers.kernels.rank_one import rank_one
 from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan, rotation_scan
-from ssir.compilers.kernels.selective import selective_scan
 
-from ..loops.made import GRU, LSTM, made
+from ..loops.made import GRU, LSTM, made, made_scan
 from .checks import close
 
 Kernel = Callable[..., Any]
@@ -65,6 +64,25 @@ def cells(name: str, width: int) -> Kernel:
     return run
 
 
+def scan(text: str, inputs: str, dims: str, readout: bool = False) -> Kernel:
+    """A compiled scan, given by name; what is no input is its constant."""
+    made = {
+        read: made_scan(f"y: {{state: {text}, read: {read}}}", inputs, dims, readout) for read in ("after", "before")
+    }
+
+    def run(h0: Any, reset: Any, read: str = "after", **given: Tensor) -> Any:
+        found, loop = made[read]
+        columns = [given.pop(name) for name in found.region.columns.values()]
+        return loop(reset, [h0], [None], columns, list(given.values()))
+
+    return run
+
+
+def selective(n: int, m: int) -> Kernel:
+    text, inputs = "[n, m], A: 'exp(g * param([n, m]))', B: b, input: u, C: c", "{g: [n], u: [n], b: [m], c: [m]}"
+    return scan(text, inputs, f"{{n: {n}, m: {m}}}", True)
+
+
 def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: torch.dtype = torch.float32) -> Case:
     """A kernel and what it is given: all sizes differ, keys and values too."""
     generator = torch.Generator().manual_seed(1)
@@ -85,6 +103,13 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
     match name:
         case "diagonal":
             return diagonal_scan, {"a": gates(*lead, 7), "b": some(*lead, 7), "h0": memory(7), "reset": reset}
+        case "gated":
+            return scan("[n], A: a, input: b", "{a: [n], b: [n]}", "{n: 7}"), {
+                "a": gates(*lead, 7),
+                "b": some(*lead, 7),
+                "h0": memory(7),
+                "reset": reset,
+            }
         case "max_plus":
             return max_plus_scan, {"a": gates(*lead, 1), "b": some(*lead, 7), "h0": memory(7), "reset": reset}
         case "rotation":
@@ -93,7 +118,7 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
         case "selective":
             given = {"g": -gates(*lead, 7), "L": gates(7, 3), "u": some(*lead, 7)}
             given |= {"b": some(*lead, 3), "c": some(*lead, 3)}
-            return selective_scan, given | {"h0": memory(7, 3), "reset": reset}
+            return selective(7, 3), given | {"h0": memory(7, 3), "reset": reset}
         case "cell":
             given = {"gates": some(*lead, 4, 7), "R": some(4, 7, 7) / 3, "h0": memory(7), "c0": memory(7)}
             return cells(name, 7), given | {"reset": reset}
@@ -129,7 +154,19 @@ def draw(name: str, batch: int, time: int, state: bool, packed: bool, dtype: tor
             return mixture, given | {"gate": some(5, 6, 3), "up": some(5, 6, 3), "down": some(5, 4, 6)}
 
 
-RECURRENT = ["diagonal", "max_plus", "rotation", "selective", "cell", "average", "fir", "fir_long", "scalar", "key"]
+RECURRENT = [
+    "gated",
+    "diagonal",
+    "max_plus",
+    "rotation",
+    "selective",
+    "cell",
+    "average",
+    "fir",
+    "fir_long",
+    "scalar",
+    "key",
+]
 RECURRENT += ["turned", "rank_one", "joint", "system", "system_scan"]
 NAMES = [*RECURRENT, "experts"]
 STATES = ("h0", "c0", "history")
@@ -485,7 +522,12 @@ def test_a_reset_shuts_out_what_is_not_finite(way: str, name: str, at: int) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in RECURRENT if name not in ("cell", "average", "joint", "system", "system_scan")]
+    "name",
+    [
+        name
+        for name in RECURRENT
+        if name not in ("gated", "selective", "cell", "average", "joint", "system", "system_scan")
+    ],
 )
 def test_wide_results_of_narrow_data(way: str, name: str) -> None:
     kernel, given = draw(name, 2, 20, True, True, torch.bfloat16)

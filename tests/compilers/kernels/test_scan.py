@@ -40,7 +40,7 @@ def inputs(a_shape: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Tensor
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_scan_agrees_with_a_loop(
-    way: str, name: str, dtype: torch.dtype, a_shape: tuple[int, ...], shape: tuple[int, ...], packed: bool
+    name: str, dtype: torch.dtype, a_shape: tuple[int, ...], shape: tuple[int, ...], packed: bool
 ) -> None:
     reset = resets(shape[0], shape[1]) if packed else None
     check(
@@ -59,17 +59,17 @@ def test_complex_scan_agrees_with_a_loop() -> None:
 
 
 @pytest.mark.parametrize(("steps", "shares"), [(1, [0.5]), (3, [0.875, 0.75, 0.5])], ids=["one step", "a sequence"])
-def test_max_plus_gives_half_of_the_gradient_to_each_of_two_equals(way: str, steps: int, shares: list[float]) -> None:
+def test_max_plus_gives_half_of_the_gradient_to_each_of_two_equals(steps: int, shares: list[float]) -> None:
     h0, b = torch.zeros(1, 1, requires_grad=True), torch.zeros(1, steps, 1, requires_grad=True)
     dh0, db = torch.autograd.grad(max_plus_scan(torch.zeros(1, 1, 1), b, h0)[0].sum(), (h0, b))
     assert float(dh0 + db.sum()) == steps
-    if way == "native" or steps == 1:  # in blocks, equals meet in another order
+    if steps == 1:  # in blocks, equals meet in another order
         close("gradient of h0", dh0, torch.tensor([[shares[0]]]), 0)
         close("gradient of b", db, torch.tensor(shares)[None, :, None], 0)
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-def test_state_carries_across_a_split(way: str, kernel: Callable[..., tuple[Tensor, Tensor]]) -> None:
+def test_state_carries_across_a_split(kernel: Callable[..., tuple[Tensor, Tensor]]) -> None:
     given = inputs((2, 30, 4), (2, 30, 4))
     whole, last = kernel(given["a"], given["b"], given["h0"])
     first, middle = kernel(given["a"][:, :13], given["b"][:, :13], given["h0"])
@@ -78,7 +78,7 @@ def test_state_carries_across_a_split(way: str, kernel: Callable[..., tuple[Tens
     close("last", end, last, 1e-6)
 
 
-def test_non_contiguous_inputs(way: str) -> None:
+def test_non_contiguous_inputs() -> None:
     given = inputs((2, 6, 12), (2, 6, 12))
     kernel = functools.partial(diagonal_scan, h0=given["h0"])
     turned = {name: given[name].transpose(1, 2) for name in ("a", "b")}
@@ -91,7 +91,7 @@ def test_non_contiguous_inputs(way: str) -> None:
 
 
 @pytest.mark.parametrize("gate", [0.0, -30.0, -1e3, -1e5, -math.inf])
-def test_extreme_gates_stay_finite(way: str, gate: float) -> None:
+def test_extreme_gates_stay_finite(gate: float) -> None:
     log_a = torch.full((1, 50, 3), -0.01)
     log_a[:, 20] = gate
     given = {"a": log_a.exp(), "b": torch.randn(1, 50, 3), "h0": torch.randn(1, 3)}
@@ -101,7 +101,7 @@ def test_extreme_gates_stay_finite(way: str, gate: float) -> None:
     check(max_plus_scan, functools.partial(naive, clear=bottom, maximum=True), given, torch.float32)
 
 
-def test_reset_shuts_out_even_nan(way: str) -> None:
+def test_reset_shuts_out_even_nan() -> None:
     b = torch.randn(1, 12, 3)
     b[:, 4] = math.nan
     reset = torch.zeros(1, 12, dtype=torch.bool)
@@ -113,7 +113,7 @@ def test_reset_shuts_out_even_nan(way: str) -> None:
         assert last.isfinite().all()
 
 
-def test_half_precision_keeps_a_float32_state(way: str) -> None:
+def test_half_precision_keeps_a_float32_state() -> None:
     a, b = torch.rand(2, 9, 4).bfloat16().requires_grad_(), torch.randn(2, 9, 4).bfloat16()
     h, last = diagonal_scan(a, b)
     assert (h.dtype, last.dtype) == (torch.bfloat16, torch.float32)
@@ -122,7 +122,7 @@ def test_half_precision_keeps_a_float32_state(way: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-def test_gradients_can_be_differentiated_again(way: str, kernel: Callable[..., tuple[Tensor, Tensor]]) -> None:
+def test_gradients_can_be_differentiated_again(kernel: Callable[..., tuple[Tensor, Tensor]]) -> None:
     given = [tensor.double().requires_grad_() for tensor in inputs((1, 5, 2), (1, 5, 2)).values()]
     reset = torch.tensor([[False, False, True, False, False]])
     torch.autograd.gradgradcheck(lambda a, b, h0, clear: kernel(a, b, h0, reset, clear), given)

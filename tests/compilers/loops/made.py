@@ -1,6 +1,6 @@
 """Loops of cycles that a test writes down, and the same steps by the operations of the reference."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ssir import passes
 from ssir.compilers.kernels.loops import Loop
+from ssir.compilers.kernels.tiled import Scan
+from ssir.compilers.loops import diagonal
 from ssir.compilers.loops.region import Memory, Region, region
-from ssir.compilers.torch.cells import cell, definition
+from ssir.compilers.torch.cells import Scanned, cell, definition, scan_definition, scanned
 from ssir.compilers.torch.emit import Unit
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.builder import GraphBuilder
@@ -57,19 +59,33 @@ def made(text: str, inputs: str, dims: str) -> tuple[Region, Loop]:
 
 def loop(region: Region) -> Loop:
     """The loop of a region, as a model's module defines it."""
+    made: Loop = _executed("LOOP", region.body, lambda unit: definition(cell(region), "LOOP", unit))
+    return made
+
+
+@cache
+def made_scan(text: str, inputs: str, dims: str, readout: bool) -> tuple[Scanned, Scan]:
+    """The scan of the only memory of a component."""
+    whole = graph(text, inputs, dims)
+    (node,) = whole.states
+    found = scanned(diagonal.scan(whole, node, readout))
+    made: Scan = _executed("SCAN", found.region.body, lambda unit: scan_definition(found, "SCAN", unit))
+    return found, made
+
+
+def _executed(name: str, body: Graph, write: Callable[[Unit], str]) -> Any:
+    """What a module calls by this name."""
     imports: dict[str, dict[str, str]] = {}
-    body = region.body
-    written = definition(cell(region), "LOOP", Unit(body, "", {}, imports, Regions(body), {}))
+    written = write(Unit(body, "", {}, imports, Regions(body), {}))
     lines = [
-        f"from ssir.compilers.kernels.{module} import {own} as {name}"
+        f"from ssir.compilers.kernels.{module} import {own} as {here}"
         for module, names in imports.items()
-        for name, own in names.items()
+        for here, own in names.items()
     ]
     head = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\nfrom typing import Any\n"
     scope: dict[str, Any] = {}
     exec(head + "\n".join(lines) + "\n" + written, scope)  # noqa: S102 - the text of a module
-    made: Loop = scope["LOOP"]
-    return made
+    return scope[name]
 
 
 @cache

@@ -1,0 +1,153 @@
+"""Scans that were compiled for a model: loops over time of one memory that becomes gate * memory + into, or max(gate + memory, into).
+
+The C goes through them step by step. The twin computes gate and into for many steps at once, scans in few operations, and computes for
+all these steps what is read.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from . import native
+from .loops import Compiled, Plain, before
+from .scan import blocked_scan
+from .support import Kept
+
+CHUNK = 256  # steps of which the twin has a memory that is not handed out
+
+
+class Tiling(NamedTuple):
+    """What the C functions of a scan take and give, by number.
+
+    memory, fill: the sizes of the memory, and what it is where nothing has entered; maximum: whether it is the larger of two
+    results: sizes of what is handed out for every step; new: which of it is the memory, if it is handed out
+    kept: the numbers that are kept, every few steps, of a memory that is not handed out
+    deltas: sizes of what the backward pass gives for every step, and of how many parts, by tiles, it is the sum; sums: of what it sums up
+    columns, constants: of each, the delta, or sum, that is its gradient, if it has one
+    """
+
+    memory: tuple[int, ...]
+    fill: float
+    maximum: bool
+    results: tuple[tuple[int, ...], ...]
+    new: int | None
+    kept: int
+    deltas: tuple[tuple[tuple[int, ...], int], ...]
+    sums: tuple[tuple[int, ...], ...]
+    columns: tuple[int | None, ...]
+    constants: tuple[int | None, ...]
+
+
+Values = Callable[..., tuple[Tensor, ...]]
+
+
+class Scan(Compiled):
+    """``gates(time, *columns, *constants)`` computes gate and into of all steps, without a gate into alone; ``reads(time, memory, *columns,
+    *constants)`` the results but the memory, from what all steps see of it. The last memory is the last result, if it is none of the others."""
+
+    def __init__(self, tiling: Tiling, source: str, signatures: tuple[str, str], gates: Values, reads: Values) -> None:
+        self.tiling, self.gates, self.reads = tiling, gates, reads
+        results = len(tiling.results) + (tiling.new is None)
+        super().__init__(source, signatures, (1, len(tiling.columns), len(tiling.constants), results), repr(tiling))
+
+    def _is_column(self, k: int) -> bool:
+        return k < len(self.tiling.results)
+
+    def _empty(self, like: Tensor, lead: Sequence[int], kind: torch.dtype) -> list[Tensor]:
+        found = [like.new_empty(*lead, *sizes, dtype=kind) for sizes in self.tiling.results]
+        last = [like.new_empty(lead[0], *self.tiling.memory, dtype=kind)] if self.tiling.new is None else []
+        return found + last
+
+    def _nothing(self, *given: Any) -> tuple[Tensor, ...]:
+        _, (start,), (clear,), columns, _ = self._parts((None, *given))
+        *results, last = super()._nothing(*given)
+        if self.tiling.new is None:
+            last = self._cleared(clear, columns[0]).expand(last.shape) if start is None else start
+        return *results, last
+
+    def _unkept(self) -> list[None]:
+        return [None] if self.tiling.new is None else []
+
+    def _cleared(self, clear: Tensor | None, like: Tensor) -> Tensor:
+        return like.new_full(self.tiling.memory, self.tiling.fill) if clear is None else clear
+
+    def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
+        reset, (start,), (clear,), columns, constants = self._parts(given)
+        x = columns[0]
+        batch, steps = x.shape[:2]
+        results = self._empty(x, (batch, steps), x.dtype)
+        kept: list[Tensor | None] = list(self._unkept())
+        if kept and keep:
+            kept = [x.new_empty(batch, -(-steps // EVERY), self.tiling.kept)]
+        native.call(self.forward, x.dtype, start, clear, *columns, *constants, reset, *results, *kept, batch, steps, 1)
+        return tuple(results), tuple(kept) if keep else ()
+
+    def _run_backward(
+        self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        tiling = self.tiling
+        reset, (start,), (clear,), columns, constants = self._parts(inputs)
+        x, parts = columns[0], torch.get_num_threads()
+        batch, steps = x.shape[:2]
+        cleared = self._cleared(clear, x)
+        if tiling.new is None:
+            *grads, last = grads
+            flow, seen = last.clone(), kept
+        else:
+            first = cleared.expand(batch, *tiling.memory).contiguous() if start is None else start
+            flow, seen = torch.empty_like(first), (results[tiling.new], first)
+        deltas = [x.new_empty(tiles, batch, steps, *sizes) for sizes, tiles in tiling.deltas]
+        sums = [x.new_zeros(parts, *sizes) for sizes in tiling.sums]
+        anew = None if clear is None else clear.new_zeros(parts, *clear.shape)
+        given = (*grads, *columns, *constants, reset, cleared, *seen)
+        native.call(self.backward, x.dtype, flow, anew, *given, *deltas, *sums, batch, steps, parts)
+        whole = [delta.sum(0) if len(delta) > 1 else delta[0] for delta in deltas]
+        dclear = None if anew is None else anew.sum(0) + (flow.sum(0) if start is None else 0)
+        found = [None, None if start is None else flow, dclear]
+        found += [None if k is None else whole[k] for k in tiling.columns]
+        return (*found, *(None if k is None else sums[k].sum(0) for k in tiling.constants))
+
+    def _twin(self, *given: Any) -> tuple[Tensor, ...]:
+        reset, (start,), (clear,), columns, constants = self._parts(given)
+        batch, steps = columns[0].shape[:2]
+        clear = self._cleared(clear, columns[0])
+        memory = clear.expand(batch, *self.tiling.memory) if start is None else start
+        if self.tiling.new is not None:
+            return self._piece(memory, clear, reset, columns, constants)[:-1]
+        found = []
+        for t in range(0, steps, CHUNK):
+            now = slice(t, t + CHUNK)
+            piece = memory, clear, None if reset is None else reset[:, now], [x[:, now] for x in columns], constants
+            if torch.is_grad_enabled() and steps > CHUNK and not native.tracing():
+                *ys, memory = checkpoint(self._piece, *piece, use_reentrant=False)
+            else:
+                *ys, memory = self._piece(*piece)
+            found.append(ys)
+        return *(torch.cat(one, 1) for one in zip(*found, strict=True)), memory
+
+    def _piece(
+        self,
+        memory: Tensor,
+        clear: Tensor,
+        reset: Tensor | None,
+        columns: Sequence[Tensor],
+        constants: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """The results of some steps, and the memory after them."""
+        x = columns[0]
+        batch, steps = x.shape[:2]
+        *gates, into = self.gates(Plain(x), *columns, *constants)
+        sizes = self.tiling.memory
+        gate = gates[0] if gates else x.new_full(sizes, 0.0 if self.tiling.maximum else 1.0)
+        gate = gate[None, None] if gate.dim() == len(sizes) else gate  # it may be constant
+        h = blocked_scan(gate, into.expand(batch, steps, *sizes), memory, reset, clear, self.tiling.maximum)
+        results = list(self.reads(Plain(x), before(h, memory, clear, reset), *columns, *constants))
+        if self.tiling.new is not None:
+            results.insert(self.tiling.new, h)
+        return *results, h[:, -1]
+
+
+EVERY = 16  # steps between memories that are kept, in the C too
