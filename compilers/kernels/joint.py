@@ -168,15 +168,15 @@ def _chunks(
         unit[source].expand(move.shape[:-1]),
         *(move[..., i, :] if after else unit[i].expand(move.shape[:-1]) for i in reads),
     ]
-    own = [torch.zeros_like(into[..., 0]), *(into[..., i] if after else torch.zeros_like(into[..., 0]) for i in reads)]
+    nothing = torch.zeros_like(into[..., 0])
+    own = [nothing, *(into[..., i] if after else nothing for i in reads)]
     pairs, since, until, total = _products(torch.stack(meets, 3), into, move, torch.stack(own, 3))
     met = (rows.flatten(3, 4) @ keys.flatten(3, 4).mT).unflatten(-1, (entering, size)).unflatten(-3, (sorts, size))
     inner, outer = (pairs * met).flatten(-2).split((1, sorts - 1), 3)  # [B,N,H,1 or R,C,E*C]
     within, from_others = inner.squeeze(3).split(apart, -1)
     first, seeing = (since[..., None] * rows[..., None, :]).flatten(-2).split((1, sorts - 1), 3)  # [B,N,H,1 or R,C,S*K]
-    column, other = (
-        (until[..., None] * keys[..., None, :]).flatten(-2).flatten(3, 4).mT.split(apart, -1)
-    )  # [B,N,H,S*K,C or (E-1)*C]
+    columns = (until[..., None] * keys[..., None, :]).flatten(-2).flatten(3, 4).mT  # [B,N,H,S*K,E*C]
+    column, other = columns.split(apart, -1)
     value, others = values.flatten(3, 4).split(apart, 3)
     known = torch.cat([first.squeeze(3), value + from_others @ others], -1)
     eye = torch.eye(size, dtype=move.dtype, device=move.device)

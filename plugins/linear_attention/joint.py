@@ -24,7 +24,8 @@ from ssir.plugins.linear_attention.forms import CHUNK, Axes, sizes_of
 
 @dataclass(frozen=True)
 class _Found:
-    """``around``: by input of the step, the node of the graph that it is; ``readouts``: nodes that only the readouts of the states decide."""
+    """``around``: by input of the step, the node of the graph that it is; ``readouts``: the nodes that are sums
+    of its states along the keys."""
 
     what: joint.Joint
     step: Region
