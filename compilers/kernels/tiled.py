@@ -16,6 +16,7 @@ from .loops import Compiled, Plain, before
 from .scan import blocked_scan
 from .support import Kept
 
+EVERY = 16  # steps between memories that are kept, in the C too
 CHUNK = 256  # steps of which the twin has a memory that is not handed out
 
 
@@ -148,6 +149,3 @@ class Scan(Compiled):
         if self.tiling.new is not None:
             results.insert(self.tiling.new, h)
         return *results, h[:, -1]
-
-
-EVERY = 16  # steps between memories that are kept, in the C too

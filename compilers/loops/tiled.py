@@ -218,7 +218,7 @@ class _Frame:
             "        const int64_t me = THREAD;",
             "        (void)me;",
             f"        REAL *own = aligned_alloc(64, {-(-own // 16) * 16} * sizeof(REAL));",
-            f"#pragma omp for collapse({len(loops)}) schedule(static)",
+            f"#pragma omp for collapse({len(loops)}) schedule(static) nowait",
             *(f"        {line}" for line in loops),
             f"            const int64_t unit = {unit} * {self.tiles} + tile, from = tile * {self.cut.size};",
             f"            const int64_t width = min64({self.cut.size}, {self.cut.length} - from);",

@@ -22,7 +22,7 @@ EVERY = 16
 """Steps from one memory that is kept to the next, where not all are."""
 _LANES = 16
 _ROOM = 1024  # numbers of a memory in a tile
-_LONG = 512  # numbers of a tile that lie in a row
+_LONG = 256  # numbers of a tile that lie in a row
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,12 @@ def cut(region: Region) -> Cut | None:
     while len(order) > 1 and run * sizes[order[-1]] <= most:
         run *= sizes[order.pop()]
     *outer, axis = order or [""]  # a memory may be a number
-    size, length = max(1, most // run), sizes.get(axis, 1)
-    return Cut(tuple(outer), axis, min(size if run > 1 else size // _LANES * _LANES, length), length, parallel)
+    length = sizes.get(axis, 1)
+    count = -(-length // max(1, most // run))
+    size = -(-length // (count + count % 2 if count > 1 else 1))  # two threads shall have as many
+    if run == 1 and count > 1:
+        size = -(-size // _LANES) * _LANES
+    return Cut(tuple(outer), axis, size, length, parallel)
 
 
 def hides(region: Region) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ssir.compilers.kernels import native
 from ssir.compilers.kernels.tiled import Scan
 from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.tiles import cut
 from ssir.compilers.torch.cells import Scanned
 
 from ..loops.made import drawn, made_scan, steps
@@ -130,6 +131,25 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_threads_share_tiles(threads: int, name: str, readout: bool, sizes: dict[str, int], batch: int) -> None:
     agree(scan(name, readout, **sizes), batch, 20, True, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "readout", "sizes", "outer", "axis", "size"),
+    [
+        ("gated", False, {"n": 100}, (), "n", 100),
+        ("gated", False, {"n": 768}, (), "n", 192),
+        ("pairs of axes", False, {"q": 10, "n": 70}, (), "q", 3),
+        ("pairs of axes", False, {"q": 10, "n": 512}, ("q",), "n", 256),
+        ("of a number", False, {}, (), "", 1),
+        ("selective", True, {"n": 1536, "m": 16}, (), "n", 64),
+    ],
+)
+def test_tiles_fit_the_cache_and_two_threads_have_as_many(
+    name: str, readout: bool, sizes: dict[str, int], outer: tuple[str, ...], axis: str, size: int
+) -> None:
+    found = cut(scan(name, readout, **sizes)[0].region)
+    assert found is not None
+    assert (found.outer, found.axis, found.size) == (outer, axis, size)
 
 
 @pytest.mark.parametrize("name", READ)
