@@ -4,7 +4,7 @@ manifest.json        versions, and the SHA-256 of every file
 spec.json, spec/     the component and the dims, and the text of the spec and of those that it imports
 plan.json            the plan
 model.py             the modules as written; with this folder on the path, `import model; model.load()` needs torch alone
-runtime/             what model.py imports: torch and the standard library only
+runtime/             what model.py imports, laid out as in ssir: torch and the standard library only
 weights.safetensors  the parameters (complex ones as pairs of reals)
 """
 
@@ -18,7 +18,6 @@ import re
 import shutil
 import sys
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from ssir.compilers.c.program import Program
 from ssir.compilers.cuda_graph import GraphModel
 from ssir.compilers.kernels.module import Model
 from ssir.compilers.kernels.weights import own_tensors, with_weights
-from ssir.compilers.torch.lower import RUNTIME, is_core, runtime_modules, write
+from ssir.compilers.torch.lower import located, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.files import written
 from ssir.ir.text import digest
@@ -46,7 +45,7 @@ def load(dtype: torch.dtype = torch.{dtype}) -> Model:
     """The whole, with the weights that stand beside this file."""
     from pathlib import Path
 
-    from runtime.weights import with_weights
+    from runtime.compilers.kernels.weights import with_weights
 
     return with_weights(model(dtype), Path(__file__).with_name("weights.safetensors"))
 '''
@@ -118,18 +117,27 @@ def _fill(model: Model, at: Path) -> None:
     _write(at / "plan.json", json.dumps(model.plan.record(), indent=1))
     source = write(model.graph, model.plan, f"{spec.name}, written by SSIR", "runtime")
     _write(at / "model.py", source.text + _LOAD.format(dtype=model.plan.at.dtype))
-    (at / "runtime").mkdir()
-    for path in sorted(Path(str(files(RUNTIME))).iterdir()):
-        if path.suffix in (".py", ".c", ".h"):
-            shutil.copyfile(path, at / "runtime" / path.name)
-    for name, module in runtime_modules(source):
-        if not is_core(name):
-            target = at.joinpath(*name.split(".")).with_suffix(".py")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(module.__file__, target)
+    modules = {located(name, "runtime"): Path(module.__file__) for name, module in runtime_modules(source)}
+    for name, path in modules.items():
+        *above, last = name.split(".")
+        if above[:1] != ["runtime"]:
+            at.joinpath(*above).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, at.joinpath(*above, f"{last}.py"))
+        elif not at.joinpath(*above).exists():
+            _copy(path.parent, at.joinpath(*above))
+            for i in range(1, len(above)):
+                at.joinpath(*above[:i], "__init__.py").touch()
     weights = {name: p.detach().cpu() for name, p in own_tensors(model)}
     real = {name: (torch.view_as_real(w) if w.is_complex() else w).contiguous() for name, w in weights.items()}
     save_file(real, at / "weights.safetensors", metadata={"ir": digest(model.graph)})
+
+
+def _copy(folder: Path, to: Path) -> None:
+    """What there is in a folder of runtime modules."""
+    to.mkdir(parents=True)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".py", ".c", ".h"):
+            shutil.copyfile(path, to / path.name)
 
 
 def _texts(module: Module, at: Path) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def test_what_is_in_the_way_is_not_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["weights.safetensors", "model.py", "plan.json", "spec.json", "spec/0.yaml", "runtime/memory.py"]
+    "name",
+    ["weights.safetensors", "model.py", "plan.json", "spec.json", "spec/0.yaml", "runtime/compilers/kernels/memory.py"],
 )
 def test_a_changed_file_is_refused(name: str, tmp_path: Path) -> None:
     ssir.save(made("lstm"), tmp_path / "a")

@@ -158,6 +158,11 @@ def declare(*texts: str, source: str = "") -> None:
         _signatures[signature.name], _sources[signature.name] = signature, source
 
 
+def beside(module: str, name: str) -> str:
+    """The text of a C file that stands beside a module."""
+    return Path(module).with_name(name).read_text(encoding="utf-8")
+
+
 _signatures: dict[str, Signature] = {}
 _sources: dict[str, str] = {}
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from math import prod
-from operator import and_
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import attend_whole, attention, attention_step
 from .clock import Time
-from .runs import documents, seen
 from .support import of_type, state_type
 
 
@@ -110,14 +106,6 @@ def l2_norm(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
     return x / length.clamp(min=eps)
 
 
-def joined(*parts: Tensor | float) -> Tensor:
-    """Parts laid end to end along the last axis, broadcast along the others. A number is a part of one entry."""
-    like = next(x for x in parts if isinstance(x, Tensor))
-    given = [x if isinstance(x, Tensor) else like.new_full((1,) * like.dim(), x) for x in parts]
-    front = torch.broadcast_shapes(*(x.shape[:-1] for x in given))
-    return torch.cat([x.expand(*front, x.shape[-1]) for x in given], -1)
-
-
 def concat(parts: Sequence[Tensor], dim: int) -> Tensor:
     shape = torch.broadcast_shapes(*(p.movedim(dim, -1).shape[:-1] for p in parts))
     return torch.cat([p.movedim(dim, -1).expand(*shape, -1).movedim(-1, dim) for p in parts], dim)
@@ -146,28 +134,3 @@ def select(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def modulo(a: Tensor, b: Tensor) -> Tensor:
     return torch.sub(a, b * torch.floor(a / b))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, time: Time, scale: float, size: int | None) -> Tensor:
-    """softmax(scale q k) v over the entries of two registers.
-
-    q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
-    Returns [batch, (steps,) heads, group, V].
-    """
-    first, last = seen(time, k.shape[1], size)
-    if time.steps is not None:
-        return attention(q, k, v, scale, first, last, size)
-    if last is None:
-        return attention_step(q, k, v, scale, first)
-    assert first is not None
-    return attention(q.unsqueeze(1), k, v, scale, first.unsqueeze(1), last.unsqueeze(1)).squeeze(1)
-
-
-def attend_all(q: Tensor, k: Tensor, v: Tensor, time: Time, *rest: Any) -> Tensor:
-    """``attend_whole`` with biases and masks one by one. What is in ``rest``: those; a sign for each, + for what is added to the scores, -
-    for what is taken from them, & for a mask; the scale; whether a step sees its own document alone."""
-    *others, signs, scale, apart = rest
-    added = [-x if sign == "-" else x for sign, x in zip(signs, others, strict=True) if sign != "&"]
-    kept = [x for sign, x in zip(signs, others, strict=True) if sign == "&"]
-    bias = sum(added[1:], added[0]) if added else None
-    return attend_whole(q, k, v, scale, bias, reduce(and_, kept) if kept else None, documents(time) if apart else None)

@@ -7,6 +7,7 @@ again, and both can be batched by a loop. Autocast touches none of it.
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,7 +27,7 @@ def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Function], Fu
 
     def make(function: Function) -> Function:
         name, rest = schema.split("(", 1)
-        namespace = _namespace()
+        namespace = _namespace(Path(function.__code__.co_filename).parent)
         packets = getattr(torch.ops, namespace)
         if not hasattr(packets, name):
             _define(namespace, name, rest, function, shapes)
@@ -47,19 +48,19 @@ def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Function], Fu
 
 
 @functools.cache
-def _namespace() -> str:
-    """Where the operators of these sources are. A process may hold several copies: of the same sources, which share them, or of
+def _namespace(folder: Path) -> str:
+    """Where the operators of the sources in a folder are. A process may hold several copies: of the same sources, which share them, or of
     others, which have their own."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({*Path(__file__).parent.glob("*.py"), *folder.glob("*.py")}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    sources = digest.hexdigest()[:16]
+    sources, name = digest.hexdigest()[:16], re.sub(r"\W", "_", f"sources_{folder.parent.name}")
     packets = torch.ops.ssir
-    if not hasattr(packets, "sources"):
+    if not hasattr(packets, name):
         library = torch.library.Library("ssir", "FRAGMENT")
-        library.define("sources() -> str")
-        _lasting(library, "sources", lambda: sources)
-    return "ssir" if packets.sources() == sources else f"ssir_{sources}"
+        library.define(f"{name}() -> str")
+        _lasting(library, name, lambda: sources)
+    return "ssir" if getattr(packets, name)() == sources else f"ssir_{sources}"
 
 
 def _lasting(library: torch.library.Library, name: str, kernel: Callable[..., Any]) -> None:

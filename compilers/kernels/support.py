@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from . import native
 
 HALF = (torch.float16, torch.bfloat16)
+
+Read = Literal["after", "before"]
+"""Whether a memory is read after the step's input has entered, or before."""
 
 
 def data_type(*tensors: Tensor | None) -> torch.dtype:

@@ -46,18 +46,19 @@ class Source:
     modules: tuple[str, ...]
 
 
-def write(graph: Graph, plan: Plan, title: str, package: str = RUNTIME) -> Source:
-    """The source of the classes of a graph and its bodies. It imports torch and runtime modules only."""
+def write(graph: Graph, plan: Plan, title: str, package: str = "ssir") -> Source:
+    """The source of the classes of a graph and its bodies. It imports torch and runtime modules only; those of this project lie in ``package``
+    as they do in ssir."""
     writer, made = _Writer(plan, steps.native_step(graph)), program(graph, plan.chosen)
     writer.visit(graph, "", made, title)
     body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
     lines = [
-        f"from {f'{package}.{name}' if is_core(name) else name} import {', '.join(_imported_as(name, own) for own, name in sorted(used.items()))}"
+        f"from {located(name, package)} import {', '.join(_imported_as(name, own) for own, name in sorted(used.items()))}"
         for name, used in sorted(writer.imports.items())
     ]
     if "layers." in body:
-        lines.insert(0, f"from {package} import layers")
+        lines.insert(0, f"from {located('layers', package).rpartition('.')[0]} import layers")
     functional = "import torch.nn.functional as F\n" if "F." in body else ""
     head = f'"""{title}"""\n\nfrom __future__ import annotations\n\nfrom collections.abc import Mapping\nfrom typing import Any\n\nimport torch\n{functional}from torch import Tensor\n\n'
     modules = tuple(sorted({*writer.imports, *(["layers"] if "layers." in body else [])}))
@@ -342,6 +343,12 @@ def _core() -> frozenset[str]:
     return frozenset(path.name.removesuffix(".py") for path in files(RUNTIME).iterdir())
 
 
+def located(module: str, package: str = "ssir") -> str:
+    """The full name of a runtime module, those of this project in a package that is laid out like ssir."""
+    name = f"{RUNTIME}.{module}" if is_core(module) else module
+    return f"{package}{name.removeprefix('ssir')}" if name.startswith("ssir.") else name
+
+
 def is_core(module: str) -> bool:
     """Whether a runtime module is the core's, called by its short name."""
     return module in _core()
@@ -350,4 +357,4 @@ def is_core(module: str) -> bool:
 def runtime_modules(source: Source) -> Iterator[tuple[str, Any]]:
     """The runtime modules of a source, by name."""
     for name in source.modules:
-        yield name, import_module(f"{RUNTIME}.{name}" if is_core(name) else name)
+        yield name, import_module(located(name))

@@ -111,7 +111,16 @@ class Attention:
         gives = [scores.heads, scores.group, values]
         axes = [axis for term in scores.terms if term.q for axis in f.node(term.q).type.axes]
         options = [scale, slots.size]
-        y = f.kernel("operations.attend", q, k, v, gives=gives, given="time", options=options, axes=axes)
+        y = f.kernel(
+            "ssir.plugins.attention.kernels.attention.attend",
+            q,
+            k,
+            v,
+            gives=gives,
+            given="time",
+            options=options,
+            axes=axes,
+        )
         return f.fed_through(node, y)
 
     step = sequence
@@ -126,7 +135,9 @@ class Attention:
                 asked = f.as_data(f.value(term.q)) * term.scale
                 qs.append(taken("led", asked, scores.heads, scores.group, term.keys))
             ks.append(taken("entries", f.seen(f.node(term.k)), scores.heads, term.keys))
-        queries, keys = (f.kernel("operations.joined", *parts, gives=None) for parts in (qs, ks))
+        queries, keys = (
+            f.kernel("ssir.plugins.attention.kernels.attention.joined", *parts, gives=None) for parts in (qs, ks)
+        )
         return taken("object", queries), taken("object", keys)
 
 

@@ -64,7 +64,7 @@ class WholeAttention:
             return None
         asked, there, given = (f.value(one.name) for one in (q, k, v))
         return f.kernel(
-            "operations.attend_all",
+            "ssir.plugins.attention.kernels.attention.attend_all",
             taken("led", asked, heads, group, over),
             taken("led", there, [slot], heads, over),
             taken("led", given, [slot], heads, values),

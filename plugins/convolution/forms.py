@@ -38,5 +38,13 @@ class Filter:
         before = node.attrs["read"] == "before"
         taps = taken("thin", f.as_data(f.value(node.role("C") or "")), (slots.name,), *each)
         past = taken("object", f.past(node, None if before else slots.size - 1))
-        y = f.kernel("fir.filtered", taken("led", x, *each), taps, past, gives=each, given="reset", options=[before])
+        y = f.kernel(
+            "ssir.plugins.convolution.kernels.fir.filtered",
+            taken("led", x, *each),
+            taps,
+            past,
+            gives=each,
+            given="reset",
+            options=[before],
+        )
         return f.fed_through(node, y)

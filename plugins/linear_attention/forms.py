@@ -18,6 +18,7 @@ from ssir.passes import operators
 from ssir.passes.facts import Facts
 
 CHUNK = 64
+KERNELS = "ssir.plugins.linear_attention.kernels"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Chunked:
         operands = [taken("full", q, heads, axes.keys), taken("full", k, heads, axes.keys)]
         operands += [taken("full", v, axes.heads, axes.values)]
         name = "key_decay" if self.by_key else "scalar_decay"
-        return _read(f, fact, axes, f"chunked.{name}", [*operands, _gate(f, fact, axes, self.by_key)])
+        return _read(f, fact, axes, f"{KERNELS}.chunked.{name}", [*operands, _gate(f, fact, axes, self.by_key)])
 
 
 class Turned:
@@ -125,7 +126,7 @@ class Turned:
         half = parts.angles[0].attrs["half"]
         angles = [f.b.rename(f.value(one.inputs[0]), {one.attrs["half"]: half}) for one in parts.angles]
         operands += [taken("full", sum(angles[1:], angles[0]), heads, [half])]
-        return _read(f, fact, axes, "chunked.turned_decay", [*operands, _gate(f, fact, axes, False)])
+        return _read(f, fact, axes, f"{KERNELS}.chunked.turned_decay", [*operands, _gate(f, fact, axes, False)])
 
 
 class RankOne:
@@ -169,7 +170,7 @@ class RankOne:
         groups = [several, axes.heads, axes.keys] if several else [axes.heads, axes.keys]
         operands += [taken("full", one, *groups) for one in (*lefts, *rights)]
         name = "rank_ones" if several else "rank_one"
-        return _read(f, fact, axes, f"rank_one.{name}", [*operands, _gate(f, fact, axes, by_key)])
+        return _read(f, fact, axes, f"{KERNELS}.rank_one.{name}", [*operands, _gate(f, fact, axes, by_key)])
 
 
 def _entering(f: Function, fact: Facts) -> tuple[Value, Value, Value]:

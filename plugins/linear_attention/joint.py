@@ -19,7 +19,7 @@ from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Graph
 from ssir.passes import joint
 from ssir.passes.facts import Facts
-from ssir.plugins.linear_attention.forms import CHUNK, Axes, sizes_of
+from ssir.plugins.linear_attention.forms import CHUNK, KERNELS, Axes, sizes_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Joint:
         queries = f.b("pack", *(product(one.query) for one in what.reads), axis=read)
         state = f.node(found.step.memories[0].states[0])
         y = f.kernel(
-            "joint.joint_states",
+            f"{KERNELS}.joint.joint_states",
             table(what.between, row),
             taken("full", product(what.right), axes.heads, axes.keys),
             taken("full", keys, axes.heads, [entry], axes.keys),

@@ -114,7 +114,13 @@ class Top:
         source, over = e.node(node.inputs[0]), node.attrs["over"]
         own = source.type.names
         place, there = own.index(over) - len(own), ops.there(e, source, (over,), own)
-        found = called(e.function("experts", "top"), e.number(source.name), place, node.attrs["k"], there)
+        found = called(
+            e.function("ssir.plugins.mixture.kernels.experts", "top"),
+            e.number(source.name),
+            place,
+            node.attrs["k"],
+            there,
+        )
         return e.let(node.name, found)
 
     def expand(self, b: GraphBuilder, node: Node, a: Value) -> Value:
@@ -183,7 +189,7 @@ class Experts:
         down = ops.kept(e, maps[-1].name, [("flatten", (1, len(out)))] if len(out) > 1 else one)
         gate, up = first if node.attrs["gated"] else (None, first[0])
         given = x, w, *picked, gate, up, down, node.attrs["activation"]
-        y = called(e.function("experts", "experts"), *given)
+        y = called(e.function("ssir.plugins.mixture.kernels.experts", "experts"), *given)
         return e.let(node.name, ops.apart(y, [node.type.axis(name).size or 0 for name in out]))
 
     def expand(self, b: GraphBuilder, node: Node, x: Value, weights: Value, *maps: Value) -> Value:

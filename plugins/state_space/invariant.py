@@ -182,7 +182,7 @@ def _run(
     held = [layout.systems, layout.states]
     complex_state = is_complex(f.graph, node) if way == "scanned" else node.type.dtype == "complex"
     return f.kernel(
-        f"invariant.{way}",
+        f"ssir.plugins.state_space.kernels.invariant.{way}",
         taken("object", system),
         x,
         gives=gives,
@@ -214,7 +214,7 @@ def _system(f: Function, fact: Facts, layout: _Layout, real: bool | None = None)
         operands.append(_still(f, entering, [layout.systems, layout.states, layout.inputs], layout))
         operands.append(_still(f, c, [layout.systems, layout.outputs, layout.states], layout))
         options = [node.attrs["read"], real]
-    return f.kernel("invariant.invariant", *operands, gives=None, options=options)
+    return f.kernel("ssir.plugins.state_space.kernels.invariant.invariant", *operands, gives=None, options=options)
 
 
 def _still(f: Function, value: Value, groups: Sequence[Sequence[str]], layout: _Layout) -> Taken:

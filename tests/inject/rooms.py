@@ -106,8 +106,9 @@ ROOMS: Mapping[str, Room] = {
         (*_FORMS[:2], "tests/compilers/test_exported.py", "tests/runtime/test_states.py", *_FORMS[2:]),
     ),
     "kernels": Room(
-        ("compilers/kernels/*.py",),
+        ("compilers/kernels/*.py", "plugins/*/kernels/*.py"),
         (
+            "tests/plugins",
             "tests/compilers/test_edges.py",
             "tests/compilers/test_threads.py",
             "tests/compilers/test_context.py",
@@ -138,8 +139,9 @@ ROOMS: Mapping[str, Room] = {
         ("tests/runtime/test_native_step.py", "tests/compilers/c"),
     ),
     "native": Room(
-        ("compilers/kernels/*.c", "compilers/kernels/*.h"),
+        ("compilers/kernels/*.c", "compilers/kernels/*.h", "plugins/*/kernels/*.c"),
         (
+            "tests/plugins",
             "tests/compilers/test_threads.py",
             "tests/compilers/loops",
             "tests/compilers/kernels",

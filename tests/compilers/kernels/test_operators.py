@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssir.compilers.kernels import experts, native, operators
-from ssir.compilers.kernels.chunked import key_decay, scalar_decay, turned_decay
-from ssir.compilers.kernels.experts import top
-from ssir.compilers.kernels.fir import fir
-from ssir.compilers.kernels.invariant import System
-from ssir.compilers.kernels.joint import joint
+from ssir.compilers.kernels import native, operators
 from ssir.compilers.kernels.pointwise import gated, rms_norm
-from ssir.compilers.kernels.rank_one import rank_one
 from ssir.compilers.kernels.scan import diagonal_scan, max_plus_scan, rotation_scan
+from ssir.plugins.convolution.kernels.fir import fir
+from ssir.plugins.linear_attention.kernels.chunked import key_decay, scalar_decay, turned_decay
+from ssir.plugins.linear_attention.kernels.joint import joint
+from ssir.plugins.linear_attention.kernels.rank_one import rank_one
+from ssir.plugins.mixture.kernels import experts
+from ssir.plugins.mixture.kernels.experts import top
+from ssir.plugins.state_space.kernels.invariant import System
 
 from ..loops.made import GRU, LSTM, made, made_scan
 from .checks import close

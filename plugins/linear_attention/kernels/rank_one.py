@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .chunked import CHUNK, Read, contained, pair_products, pair_sums, split
-from .operators import operator
-from .support import data_type, of_type, state_type
+from ....compilers.kernels.operators import operator
+from ....compilers.kernels.support import Read, data_type, of_type, state_type
+from .chunked import CHUNK, contained, pair_products, pair_sums, split
 
 
 def _shapes(

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunked import CHUNK, Read, blocks, cleared, split
-from .operators import operator
-from .support import data_type, finite, of_type, reached, state_type
+from ....compilers.kernels.operators import operator
+from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type
+from .chunked import CHUNK, blocks, cleared, split
 
 
 def _shapes(

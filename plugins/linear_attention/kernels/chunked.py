@@ -18,19 +18,16 @@ V values.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operators import operator
-from .pointwise import turn_by
-from .support import data_type, finite, of_type, reached, state_type
+from ....compilers.kernels.operators import operator
+from ....compilers.kernels.pointwise import turn_by
+from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type
 
 CHUNK = 64
-
-Read = Literal["after", "before"]
 
 
 def scalar_decay(

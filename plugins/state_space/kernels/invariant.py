@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import native
-from .chunked import Read
-from .operators import operator
-from .support import data_type, finite, of_type, reached, state_type, without_autocast
+from ....compilers.kernels import native
+from ....compilers.kernels.operators import operator
+from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type, without_autocast
 
 CHUNK = 64
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.fir import fir
-
-from .checks import check, close, resets
+from ssir.plugins.convolution.kernels.fir import fir
+from tests.compilers.kernels.checks import check, close, resets
 
 
 def naive(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssir.compilers.kernels import experts
+from ssir.plugins.mixture.kernels import experts
 
 E, K, IN, HIDDEN, OUT = 5, 2, 4, 6, 3
 

@@ -11,14 +11,19 @@ import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import blocks, native
-from .support import data_type, of_type, state_type, twin_gradients
+from ....compilers.kernels import native
+from ....compilers.kernels.clock import Time
+from ....compilers.kernels.runs import documents, seen
+from ....compilers.kernels.support import data_type, of_type, state_type, twin_gradients
+from . import blocks
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,
 WIDEST = 256  # and at most this
@@ -33,6 +38,7 @@ native.declare(
     f"attention_backward {_LAID[0]} y(B,T,H*G,V) lse(B,H*G,T) grad(B,T,H*G,V) dq(B,T,H*G,K) dk(B,N,H*G,K) dv(B,N,H*G,V) {_LAID[1]}",
     "attention_step q(B,H,G,K) k{B:kb,N:kn,H:kh,K:1} v{B:vb,N:vn,H:vh,V:1} first?:int64[B] y(B,H,G,V) scores(B*H*G,N+16) scale"
     " B N H G K<=256 V<=256 kb kn kh vb vn vh",
+    source=native.beside(__file__, "attention.c"),
 )
 
 
@@ -123,6 +129,39 @@ def attend_whole(
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, bias)):
         return _recorded(how, q, k, v, bias, keep)
     return _forward(how, q, k, v, bias, keep)[0]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, time: Time, scale: float, size: int | None) -> Tensor:
+    """softmax(scale q k) v over the entries of two registers.
+
+    q: [batch, (steps,) heads, group, K]; k: [batch, entries, heads, K]; v: [batch, entries, heads, V].
+    Returns [batch, (steps,) heads, group, V].
+    """
+    first, last = seen(time, k.shape[1], size)
+    if time.steps is not None:
+        return attention(q, k, v, scale, first, last, size)
+    if last is None:
+        return attention_step(q, k, v, scale, first)
+    assert first is not None
+    return attention(q.unsqueeze(1), k, v, scale, first.unsqueeze(1), last.unsqueeze(1)).squeeze(1)
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor, time: Time, *rest: Any) -> Tensor:
+    """``attend_whole`` with biases and masks one by one. What is in ``rest``: those; a sign for each, + for what is added to the scores, -
+    for what is taken from them, & for a mask; the scale; whether a step sees its own document alone."""
+    *others, signs, scale, apart = rest
+    added = [-x if sign == "-" else x for sign, x in zip(signs, others, strict=True) if sign != "&"]
+    kept = [x for sign, x in zip(signs, others, strict=True) if sign == "&"]
+    bias = sum(added[1:], added[0]) if added else None
+    return attend_whole(q, k, v, scale, bias, reduce(and_, kept) if kept else None, documents(time) if apart else None)
+
+
+def joined(*parts: Tensor | float) -> Tensor:
+    """Parts laid end to end along the last axis, broadcast along the others. A number is a part of one entry."""
+    like = next(x for x in parts if isinstance(x, Tensor))
+    given = [x if isinstance(x, Tensor) else like.new_full((1,) * like.dim(), x) for x in parts]
+    front = torch.broadcast_shapes(*(x.shape[:-1] for x in given))
+    return torch.cat([x.expand(*front, x.shape[-1]) for x in given], -1)
 
 
 def _each(x: Tensor, batch: int, steps: int) -> Tensor:

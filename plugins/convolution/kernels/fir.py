@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-from .operators import operator
-from .support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
+from ....compilers.kernels import native
+from ....compilers.kernels.operators import operator
+from ....compilers.kernels.support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
 
 NATIVE_TAPS = 8
 DIRECT_TAPS = 32  # from here on the FFT wins
@@ -24,6 +24,7 @@ native.declare(
     "fir_forward x(B,T,D) w(W,D) bias?(D) history(B,W-1,D) reset?:bool[B,T] y(B,T,D) reach:uint8[B,T] B T D W<=8",
     "fir_backward x(B,T,D) w(W,D) history(B,W-1,D) reach:uint8[B,T] grad(B,T,D) dx(B,T,D) dw(B,W,D) dhistory(B,W-1,D)"
     " B T D W<=8",
+    source=native.beside(__file__, "fir.c"),
 )
 
 

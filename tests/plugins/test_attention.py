@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssir.compilers.kernels.attention import attend_whole, attention, attention_step, plain
-
-from .checks import check, close
+from ssir.plugins.attention.kernels.attention import attend_whole, attention, attention_step, plain
+from tests.compilers.kernels.checks import check, close
 
 SIZES = [
     (2, 63, 2, 1, 16, 16),

@@ -1,0 +1,1 @@
+"""Attention at run time: torch, and C where there is a compiler."""

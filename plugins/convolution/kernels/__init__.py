@@ -1,0 +1,1 @@
+"""Filters at run time: torch, and C where there is a compiler."""

@@ -1,0 +1,1 @@
+"""Memories of outer products at run time, in chunks of matrix products: torch alone."""

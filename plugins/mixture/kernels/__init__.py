@@ -1,0 +1,1 @@
+"""Experts at run time: torch alone."""

@@ -1,0 +1,1 @@
+"""Systems that do not change with time, at run time: torch alone."""

@@ -1,0 +1,3 @@
+from tests.compilers.kernels.conftest import poison, way
+
+__all__ = ["poison", "way"]
