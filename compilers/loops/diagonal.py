@@ -37,8 +37,8 @@ def _enlarged(graph: Graph, node: Node) -> frozenset[str]:
         own = graph[name]
         if own.type.dependence is not Dependence.INPUT or own.type.dtype != "real" or not operation(own.op).elementwise:
             return False
-        sizes = [graph[one].type.numel() for one in own.inputs if graph[one].type.dependence is Dependence.INPUT]
-        return any([own.type.numel() > max(sizes), *map(visit, own.inputs)])
+        sizes = [graph[one].type.numel() for one in own.inputs if graph[one].type.dependence >= Dependence.INPUT]
+        return any([own.type.numel() > max(sizes, default=own.type.numel()), *map(visit, own.inputs)])
 
     def visit(name: str) -> bool:
         if name not in found and grows(name):

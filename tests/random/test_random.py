@@ -10,6 +10,12 @@ FOUND = {  # by campaigns
         w: sum(window(x, tap) * softmax(linear(x, tap), over=tap), over=tap)
         y: linear(v, [a]) + linear(w, [a])
 """,
+    "what enters a scan is larger than all that it is made of, which only states decide": """
+        w: delay(f, initial=0.3)
+        f: 0.5 * sin(linear(x, [b]) + w)
+        y: sum(h, over=b)
+        h: {state: [b, a], A: "where(position % 3 == 2, 0, 0.9)", input: "sin(linear(z, [b, a]) - w * param([b], init=ones))", read: before}
+""",
 }
 HEAD = """
 ssir: 1
