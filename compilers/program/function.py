@@ -114,9 +114,8 @@ class Function(Systems):
         self._memories: dict[str, Value] = {}
         self._pending: list[Callable[[], object]] = []
         if inside is None:
-            self.values |= {
-                node.name: self._add(node) for node in graph.inputs
-            }  # they are the signature, in this order
+            # They are the signature, in this order.
+            self.values |= {node.name: self._add(node) for node in graph.inputs}
 
     def made(self, outputs: Sequence[tuple[str, str]], bodies: Mapping[str, Graph] | None = None) -> Graph:
         """The function as a graph: what its outputs and the memories need."""
