@@ -3,7 +3,8 @@
 The hand-written C is that of `scan.c` (h = a h + b) and `selective.c` (h = exp(g L) h + u b, y = c h) as they stood before compiled loops
 took their place; it is read from the history of the repository. Both sides run by turns in one process, as their Python calls them, without
 autograd around them: float32, 16 states a channel where the state is expanded. One thread is measured by the time of the processor, two
-by the clock, for which the machine has to be idle.
+by the clock. On a machine that is not idle both sides then wait for the scheduler: rows of two threads whose times are multiples of some
+8 ms compare waits, not loops.
 """
 
 from __future__ import annotations
