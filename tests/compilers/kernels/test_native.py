@@ -216,12 +216,13 @@ def test_random_arguments_are_right_or_refused() -> None:
 
 
 def test_every_c_function_says_what_it_takes() -> None:
-    folder = Path(native.__file__).parent
-    for name in ("attention", "fir", "linear", "pointwise"):
-        importlib.import_module(f"{native.__package__}.{name}")
+    families = ("plugins.attention.kernels.attention", "plugins.convolution.kernels.fir")
+    for name in (*families, "compilers.kernels.linear", "compilers.kernels.pointwise"):
+        importlib.import_module(f"ssir.{name}")
     declared = {name: len(signature.arguments) + 1 for name, signature in native._signatures.items()}
     found = {}
-    for path in folder.glob("*.c"):
+    root = Path(native.__file__).parents[2]
+    for path in (*root.glob("compilers/kernels/*.c"), *root.glob("plugins/*/kernels/*.c")):
         for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", path.read_text(), re.MULTILINE):
             found[name] = arguments.count("int64_t")
     assert {name: declared.get(name) for name in found} == found

@@ -284,8 +284,8 @@ def test_copies_of_the_sources_share_their_operators_and_others_have_their_own(t
     folder = Path(operators.__file__).parent
 
     def loaded(name: str, change: str) -> Any:
-        target = tmp_path / name
-        target.mkdir()
+        target = tmp_path / name / "compilers" / "kernels"
+        target.mkdir(parents=True)
         for path in folder.iterdir():
             if path.is_file():
                 (target / path.name).write_text(path.read_text())
@@ -298,7 +298,8 @@ def test_copies_of_the_sources_share_their_operators_and_others_have_their_own(t
         return importlib.import_module(f"{name}.scan")
 
     same, other = loaded("same_runtime", ""), loaded("other_runtime", "\n\nother = 1\n")
-    names = [sys.modules[f"{name}.operators"]._namespace() for name in ("same_runtime", "other_runtime")]
+    copies = [sys.modules[f"{name}.operators"] for name in ("same_runtime", "other_runtime")]
+    names = [copy._namespace(Path(copy.__file__ or "").parent) for copy in copies]
     assert names[0] == "ssir"
     assert names[1].startswith("ssir_")
     x = torch.rand(2, 5, 3)
