@@ -7,7 +7,7 @@ from math import isqrt
 
 from ssir.compilers.forms import Cost, Form, Match, Setting
 from ssir.compilers.program.entries import LONG
-from ssir.compilers.program.function import Function, fill, taken
+from ssir.compilers.program.function import Function, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
 from ssir.passes.facts import Facts, is_complex
@@ -121,7 +121,7 @@ class Scan:
         each = [(axis.name,) for axis in fact.axes]
         plus = node.attrs["algebra"] == "plus_times"
         into = f.as_wide(f.entering(node))
-        a, start = node.role("A"), f.start(node)
+        a = node.role("A")
         same = a is None or fact.structure.kind == "identity"
         gate = f.b.number(1.0 if plus else 0.0) if same else f.value(f.graph[a or ""].inputs[0])
         h = f.kernel(
@@ -132,11 +132,10 @@ class Scan:
             memories=[[node.name]],
             held=each,
             given="reset",
-            behind=[] if start is None else [taken("still", start, *each)],
-            options=[fill(node)] if start is None else [],
+            behind=[f.clear(node, each)],
             dtype="complex" if is_complex(f.graph, node) else "real",
         )
-        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))
+        return f.read(node, h)
 
 
 def complex_scan(entries: int, at: Setting) -> Cost:

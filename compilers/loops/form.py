@@ -3,8 +3,8 @@ compiled loops and scans are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match, Setting
@@ -17,6 +17,9 @@ from ssir.passes.facts import Facts, state_axes
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.cells import Cell, Scanned
+
+
+Printed = TypeVar("Printed")
 
 
 class CompiledLoop:
@@ -94,20 +97,24 @@ def _type(region: Region, result: Result) -> Type:
 
 def compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
     """The loop of a cycle, or why there is none."""
-    key = ("compiled loop", cycle)
-    if key not in graph.known:
-        graph.known[key] = _compiled(graph, cycle)
-    found: Cell | Unfit = graph.known[key]
-    return found
+    from ssir.compilers.torch.cells import cell
+
+    def made() -> Region:
+        found = region(graph, cycle, graph.seen_outside(cycle))
+        if not found.columns:
+            raise Unfit("nothing enters the cycle")
+        return found
+
+    return _printed(graph, ("compiled loop", cycle), made, cell)
 
 
 def compiled_scan(graph: Graph, node: Node, readout: bool) -> Scanned | None:
     """The scan of a memory, with its readout or without, if there is one."""
-    key = ("compiled scan", node.name, readout)
-    if key not in graph.known:
-        graph.known[key] = _compiled_scan(graph, node, readout)
-    found: Scanned | None = graph.known[key]
-    return found
+    from ssir.compilers.torch.cells import scanned
+
+    key = "compiled scan", node.name, readout
+    found = _printed(graph, key, lambda: scan(graph, node, readout), scanned)
+    return None if isinstance(found, Unfit) else found
 
 
 def why_not(graph: Graph, cycle: frozenset[str]) -> str | None:
@@ -116,25 +123,15 @@ def why_not(graph: Graph, cycle: frozenset[str]) -> str | None:
     return str(found) if isinstance(found, Unfit) else None
 
 
-def _compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:
-    from ssir.compilers.torch.cells import cell
-
-    try:
-        made: Region = region(graph, cycle, graph.seen_outside(cycle))
-        if not made.columns:
-            raise Unfit("nothing enters the cycle")
-        found = made.body.known["cell"] = cell(made)
-        return found
-    except Unfit as reason:
-        return reason
-
-
-def _compiled_scan(graph: Graph, node: Node, readout: bool) -> Scanned | None:
-    from ssir.compilers.torch.cells import scanned
-
-    try:
-        made = scan(graph, node, readout)
-        found = made.body.known["cell"] = scanned(made)
-        return found
-    except Unfit:
-        return None
+def _printed(
+    graph: Graph, key: object, made: Callable[[], Region], printed: Callable[[Region], Printed]
+) -> Printed | Unfit:
+    """The loop of a region, made once for a graph, or why there is none."""
+    if key not in graph.known:
+        try:
+            found = made()
+            graph.known[key] = found.body.known["cell"] = printed(found)
+        except Unfit as reason:
+            graph.known[key] = reason
+    known: Printed | Unfit = graph.known[key]
+    return known

@@ -293,6 +293,15 @@ class Function(Systems):
         h = self.ordered(h, self._type(node).names)
         return self.b.declared("before", "before", self._started(node, h), about, h.type)
 
+    def read(self, node: Node, h: Value) -> Value:
+        """The readout of a memory over a sequence, from what it is after each step."""
+        return self.readout(node, h if node.attrs["read"] == "after" else self.before(node, h))
+
+    def clear(self, node: Node, groups: Groups) -> Taken:
+        """What a memory is after a reset, for a kernel that holds it: a number, if the spec says nothing."""
+        start = self.start(node)
+        return taken("object", self.b.number(fill(node))) if start is None else taken("still", start, *groups)
+
     def step(self, fact: Facts) -> Value:
         """One step of any memory: h = A h + B x, y = C h + D x."""
         node = fact.node
@@ -365,12 +374,10 @@ class Function(Systems):
         used, weights = self.contracted(node), self.value(c)
         if not used:
             return self.fed_through(node, y * weights)
-        lag = 0 if node.attrs["read"] == "after" else 1
         rest = [axis for axis in node.type.axes if axis.name in {*y.type.names, *weights.type.names}]
-        about = {"over": tuple(used), "lag": lag}
         dtype = "complex" if "complex" in (y.type.dtype, weights.type.dtype) else "real"
         type = Type(tuple(rest), dtype, node.type.dependence, node.type.absent)
-        return self.fed_through(node, self.b.declared("read", "weigh", [y, weights], about, type))
+        return self.fed_through(node, self.b.declared("read", "weigh", [y, weights], {"over": tuple(used)}, type))
 
     def past(self, node: Node, entries: int | None) -> Value:
         """The last entries of a register (None: all) before a call."""
@@ -447,7 +454,7 @@ class Function(Systems):
         self.bodies[name] = body
         type = Type(dependence=Dependence.STATE)
         whole = self.b.declared("loop", "loop", given, {"body": name, "memories": states}, type)
-        return {one: self.result(whole, i, replace(self.graph[one].type)) for i, one in enumerate(wanted)}
+        return {one: self.result(whole, i, self.graph[one].type) for i, one in enumerate(wanted)}
 
     def result(self, loop: Value, index: int, type: Type) -> Value:
         """One of the results of a loop."""

@@ -16,11 +16,10 @@ from ssir.compilers.loops.region import Affine, Memory, Region, Result, Unfit
 from ssir.compilers.loops.tiled import Tiled, print_tiles
 from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
-from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.torch.code import Code, Line, called, code, literal, method, text, variable
 from ssir.compilers.torch.emit import Emitter, Mode, Unit
-from ssir.compilers.torch.ops import TIME
-from ssir.compilers.torch.program import OLD
+from ssir.compilers.torch.ops import TIME, scalar
+from ssir.compilers.torch.program import OLD, as_kept
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.graph import Graph, Node
 
@@ -115,8 +114,7 @@ def loop_call(e: Emitter, node: Node) -> Code:
         kept: Code = last[0] if last else named[region.kept(memory)]
         kept = kept if step or last else code("{0}[:, -1]", kept)
         for state in memory.states:
-            data = memory_kind(e.unit.source, e.unit.source[state]) == "data"
-            e.remember(state, code("time.as_data({0})", kept) if data else kept)
+            e.remember(state, as_kept(e, state, kept))
     e.results[node.name] = results
     return results[0]
 
@@ -150,7 +148,7 @@ def _tensor(e: Emitter, name: str) -> Code:
     """A value from around a loop, as a tensor over its own axes."""
     node = e.node(name)
     if node.op == "layer":
-        return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", e.value(name))
+        return scalar(e.value(name))
     return e.tensor(name, node.type.names) if node.op == "const" else e.fitted(name, node.type.names, e.number(name))
 
 
@@ -172,16 +170,9 @@ def definition(cell: Cell, name: str, unit: Unit) -> str:
     ]
     runtime = Emitter(unit, "constant")
     loop, layout = (runtime.function("loops", one).id for one in ("Loop", "Layout"))
-    arguments = [
-        _layout(cell, layout),
-        f'"""\n{cell.source}"""',
-        "(\n" + "".join(f'        "{signature}",\n' for signature in cell.signatures) + "    )",
-        step,
-        given,
-        *([f'"""\n{cell.kernels}"""'] if cell.kernels else []),
-    ]
-    called = f"{name} = {loop}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
-    return "\n\n\n".join([*functions, called])
+    further = [f'"""\n{cell.kernels}"""'] if cell.kernels else []
+    arguments = [_layout(cell, layout), *_native(cell.source, cell.signatures), step, given, *further]
+    return _made(name, loop, arguments, functions)
 
 
 def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
@@ -200,15 +191,18 @@ def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
     ]
     runtime = Emitter(unit, "constant")
     made, tiling = (runtime.function("tiled", one).id for one in ("Scan", "Tiling"))
-    arguments = [
-        _tiling(scan, tiling),
-        f'"""\n{tiled.text}"""',
-        "(\n" + "".join(f'        "{signature}",\n' for signature in tiled.signatures) + "    )",
-        gates,
-        reads,
-    ]
-    called = f"{name} = {made}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
-    return "\n\n\n".join([*functions, called])
+    return _made(name, made, [_tiling(scan, tiling), *_native(tiled.text, tiled.signatures), gates, reads], functions)
+
+
+def _native(source: str, signatures: Sequence[str]) -> list[str]:
+    """C and what its functions take, as arguments."""
+    return [f'"""\n{source}"""', "(\n" + "".join(f'        "{one}",\n' for one in signatures) + "    )"]
+
+
+def _made(name: str, kind: str, arguments: Sequence[str], functions: Sequence[str]) -> str:
+    """Functions, and what is made of them."""
+    call = f"{name} = {kind}(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+    return "\n\n\n".join([*functions, call])
 
 
 def _tiling(scan: Scanned, name: str) -> str:

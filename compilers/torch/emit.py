@@ -29,7 +29,6 @@ from ssir.ir.ops import is_elementwise
 from ssir.ir.slots import gaps
 
 Mode = Literal["constant", "sequence", "step"]
-LEAD = {"constant": 0, "sequence": 2, "step": 1}
 
 
 def unused(hint: str, taken: Collection[str], joint: str = "_") -> str:
@@ -218,7 +217,7 @@ class Emitter:
 
     def lead(self, name: str) -> int:
         """How many axes stand in front of the named ones."""
-        return 0 if self.is_constant(name) else LEAD[self.mode]
+        return 0 if self.is_constant(name) else ops.LEADS[self.mode]
 
     def value(self, name: str) -> Code:
         """The expression (a variable, or a number) of a node."""
@@ -320,7 +319,7 @@ class Emitter:
         """``fitted``, as a tensor even where it is a number."""
         node = self.graph[name]
         if node.op == "const":
-            return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", node.attrs["value"])
+            return ops.scalar(node.attrs["value"])
         return self.fitted(name, wanted)
 
 

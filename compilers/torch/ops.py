@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ssir.compilers.torch.emit import Emitter
 
 TIME, RUN = variable("time"), variable("run")
+LEADS = {"constant": 0, "sequence": 2, "step": 1}
+"""How many axes stand in front of the named ones, by mode."""
 
 SPELLED: Mapping[str, str] = {
     "neg": "-{0}",
@@ -123,7 +125,7 @@ def operand(e: Emitter, name: str, wanted: Sequence[str]) -> Code:
             given = text, place, TIME, entries(e, axis), size, lag
             text = e.let(f"{name}_by_entry", called(e.function("memory", "by_slot"), *given))
         if slots:
-            return fit(text, node.type.names, wanted, {"sequence": 2, "step": 1}[e.mode])
+            return fit(text, node.type.names, wanted, LEADS[e.mode])
     return fit(text, node.type.names, wanted, e.lead(name))
 
 
@@ -182,7 +184,12 @@ def _is_number(e: Emitter, name: str) -> bool:
 def _as_tensor(e: Emitter, name: str, text: Code) -> Code:
     if not _is_number(e, name):
         return text
-    return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", text)
+    return scalar(text)
+
+
+def scalar(number: object) -> Code:
+    """A number as a tensor without axes."""
+    return code("torch.full((), {0}, dtype=time.dtype, device=time.device)", number)
 
 
 def _met(e: Emitter, node: Node, name: str, text: Code) -> Code:
@@ -230,7 +237,7 @@ def there(e: Emitter, node: Node, over: Sequence[str], wanted: Sequence[str]) ->
 
 def present(e: Emitter, axis: str, size: int | None, lag: int, wanted: Sequence[str]) -> Code:
     """The mask of the slots along an axis that are there, fitted to ``wanted``."""
-    lead, at = {"sequence": 2, "step": 1}[e.mode], list(wanted).index(axis)
+    lead, at = LEADS[e.mode], list(wanted).index(axis)
     behind = len(wanted) - at - 1
     if lag == WHOLE:
         return code("time.together({0}, {1})", at, behind)
@@ -348,7 +355,7 @@ def _dot(e: Emitter, node: Node) -> Code:
         if e.node(name).type.dtype in ("int", "bool"):
             text = e.number(name)
         if e.mode != "constant" and e.is_constant(name) and any(axis in e.unit.entries for axis in own):
-            sides.append((operand(e, name, own), own, {"sequence": 2, "step": 1}[e.mode]))
+            sides.append((operand(e, name, own), own, LEADS[e.mode]))
         else:
             sides.append((text, own, e.lead(name)))
     product = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real" and e.mode != "constant"
@@ -427,9 +434,6 @@ def _functional(e: Emitter, node: Node, x: Code) -> Code:
     if per:
         return called(e.function("operations", "block_linear"), x, w, b)
     return called(e.function("linear", "linear"), x, w, *([] if b is None else [b]))
-
-
-LEADS = {"constant": 0, "sequence": 2, "step": 1}
 
 
 def flat_weight(e: Emitter, weight: Node, per: int, out: int, inner: int) -> Code:

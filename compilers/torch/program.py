@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.torch import ops
-from ssir.compilers.torch.code import Code, Line, called, code, function_of, literal, method, name_of, variable
+from ssir.compilers.torch.code import Code, called, code, function_of, literal, method, name_of, variable
 from ssir.compilers.torch.ops import TIME
 from ssir.ir.graph import Node
 
@@ -64,21 +64,19 @@ def _contract(e: Emitter, node: Node) -> Code:
 # Memories.
 
 
-def _recall(e: Emitter, node: Node, function: str) -> Code:
-    """What is remembered, or would be."""
+def _initial(e: Emitter, node: Node) -> tuple[object, ...]:
+    """What a memory would be before the first step: sizes, dtype, the start and the filling."""
     sizes, dtype = _sizes(node.type.names, node), code(_DTYPES[node.attrs["kind"]])
-    given = TIME, OLD, e.key(node.attrs["memory"]), sizes, dtype, _start(e, node, 0), node.attrs["fill"]
-    return called(e.function("memory", function), *given)
+    return sizes, dtype, _start(e, node, 0), node.attrs["fill"]
 
 
 def _old(e: Emitter, node: Node) -> Code:
-    return e.let(node.name, _recall(e, node, "recall"))
+    recalled = called(e.function("memory", "recall"), TIME, OLD, e.key(node.attrs["memory"]), *_initial(e, node))
+    return e.let(node.name, recalled)
 
 
 def _first(e: Emitter, node: Node) -> Code:
-    dtype = code(_DTYPES[node.attrs["kind"]])
-    given = TIME, _sizes(node.type.names, node), dtype, _start(e, node, 0), node.attrs["fill"]
-    text = called(e.function("memory", "initial"), *given)
+    text = called(e.function("memory", "initial"), TIME, *_initial(e, node))
     if (slots := node.attrs["slots"]) is not None:
         text = code("{0}.movedim({1}, 1).flip(1)", text, node.type.names.index(slots) - len(node.type.names))
     return text
@@ -152,7 +150,7 @@ def _weigh(e: Emitter, node: Node) -> Code:
         weights = e.tensor(c.name, names) if e.is_constant(c.name) else ops.cleared(e, c.name, over)
         c_lead = e.lead(c.name)
     if axis in e.unit.entries and axis in over and axis not in dict(c.type.absent):
-        mask = ops.present(e, axis, slots.attrs["size"], node.attrs["lag"], names)
+        mask = ops.present(e, axis, slots.attrs["size"], slots.attrs["lag"], names)
         weights = called(e.function("operations", "masked"), weights, mask)
     if node.type.dtype == "real":
         text, weights = ops.as_data(e, slots.name, text), ops.as_data(e, c.name, weights)
@@ -227,16 +225,19 @@ def _kernel(e: Emitter, node: Node) -> Code:
         e.bind([y, last[0] if len(held) == 1 else literal(tuple(last))], call)
         for names, found in zip(about["memories"], last, strict=True):
             for name in names:
-                state = e.unit.source[name]
-                kept = _laid_back(state, about["held"], found)
-                data = memory_kind(e.unit.source, state) == "data"
-                e.remember(name, code("time.as_data({0})", kept) if data else kept)
+                e.remember(name, as_kept(e, name, _laid_back(e.unit.source[name], about["held"], found)))
     groups = about["gives"]
     if groups is None or all(len(group) == 1 for group in groups) or e.mode == "constant":
         return y
     sizes = [axis.size for axis in node.type.axes]
     front = ast.Starred(code("{0}.shape[:{1}]", y, ops.LEADS[e.mode]), ast.Load())
     return e.let(f"{node.name}_axes", method(y, "reshape", front, *sizes))
+
+
+def as_kept(e: Emitter, state: str, value: Code) -> Code:
+    """A value that a kernel or a loop gives, in the dtype that the memory is kept in."""
+    data = memory_kind(e.unit.source, e.unit.source[state]) == "data"
+    return code("time.as_data({0})", value) if data else value
 
 
 def _own(state: Node, groups: Sequence[Sequence[str]]) -> tuple[dict[str, int], list[str], list[str]]:
@@ -272,8 +273,8 @@ def _loop(e: Emitter, node: Node) -> Code:
     cell.finish()
     name = e.fresh(f"{node.name}_cell")
     columns = [name_of(cell.names[one]) or "" for one in cell.columns]
-    lines = [*cell.lines, Line(ast.Return(literal(tuple(ys))))]
-    e.statement(function_of(name.id, ["time", "old", "new", *columns], [line.statement for line in lines]))
+    inside = [*(line.statement for line in cell.lines), ast.Return(literal(tuple(ys)))]
+    e.statement(function_of(name.id, ["time", "old", "new", *columns], inside))
     found = [e.fresh(one) for _, one in body.outputs]
     given = [called(e.function("operations", "lengthened"), text, TIME) for text in cell.columns.values()]
     e.unpack(found, called(e.function("memory", "loop"), name, TIME, OLD, NEW, *given))

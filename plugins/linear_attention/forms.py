@@ -89,8 +89,7 @@ class Chunked:
         q, k, v = _entering(f, fact)
         shared = not {*q.type.names, *k.type.names} & set(axes.heads)
         heads = () if shared else axes.heads
-        operands = [taken("full", q, heads, axes.keys), taken("full", k, heads, axes.keys)]
-        operands += [taken("full", v, axes.heads, axes.values)]
+        operands = _operands(q, k, v, axes, heads)
         name = "key_decay" if self.by_key else "scalar_decay"
         return _read(f, fact, axes, f"{KERNELS}.chunked.{name}", [*operands, _gate(f, fact, axes, self.by_key)])
 
@@ -121,8 +120,7 @@ class Turned:
         q, k, v = _entering(f, fact)
         touched = {axis for one in parts.angles for axis in one.type.names}.union(q.type.names, k.type.names)
         heads = axes.heads if touched & set(axes.heads) else ()
-        operands = [taken("full", q, heads, axes.keys), taken("full", k, heads, axes.keys)]
-        operands += [taken("full", v, axes.heads, axes.values)]
+        operands = _operands(q, k, v, axes, heads)
         half = parts.angles[0].attrs["half"]
         angles = [f.b.rename(f.value(one.inputs[0]), {one.attrs["half"]: half}) for one in parts.angles]
         operands += [taken("full", sum(angles[1:], angles[0]), heads, [half])]
@@ -161,8 +159,7 @@ class RankOne:
         lefts = [-_product(f, one.left) if one.minus else _product(f, one.left) for one in parts]
         rights = [_product(f, one.right) for one in parts]
         by_key = fact.log is not None and parts[0].over in f.node(fact.log).type.names
-        operands = [taken("full", one, axes.heads, axes.keys) for one in (q, k)]
-        operands += [taken("full", v, axes.heads, axes.values)]
+        operands = _operands(q, k, v, axes, axes.heads)
         several: list[str] = []
         if len(parts) > 1:
             several = [f"{parts[0].over}.step"]
@@ -177,6 +174,12 @@ def _entering(f: Function, fact: Facts) -> tuple[Value, Value, Value]:
     """Queries, keys and values: C, B and x."""
     c, b, x = (f.value(fact.node.role(role) or "") for role in ("C", "B", "x"))
     return c, b, x
+
+
+def _operands(q: Value, k: Value, v: Value, axes: Axes, heads: Sequence[str]) -> list[Taken | None]:
+    """The three for a kernel; ``heads``: of queries and keys."""
+    wide = [taken("full", one, heads, axes.keys) for one in (q, k)]
+    return [*wide, taken("full", v, axes.heads, axes.values)]
 
 
 def _product(f: Function, names: Iterable[str]) -> Value:

@@ -171,14 +171,14 @@ class ConstantScan:
         node, layout = fact.node, match.details["layout"]
         x = taken("full", f.as_wide(f.entering(node)), layout.systems, layout.states)
         h = _run(f, fact, layout, "scanned", _system(f, fact, layout), x, [layout.systems, layout.states])
-        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))
+        return f.read(node, h)
 
 
 def _run(
     f: Function, fact: Facts, layout: _Layout, way: str, system: Value, x: Taken, gives: Sequence[Sequence[str]]
 ) -> Value:
     """What a system makes of x, with the memory laid out as [systems, states]."""
-    node, start = fact.node, f.start(fact.node)
+    node = fact.node
     held = [layout.systems, layout.states]
     complex_state = is_complex(f.graph, node) if way == "scanned" else node.type.dtype == "complex"
     return f.kernel(
@@ -189,8 +189,7 @@ def _run(
         memories=[[node.name]],
         held=held,
         given="reset",
-        behind=[] if start is None else [taken("still", start, *held)],
-        options=[0.0] if start is None else [],
+        behind=[f.clear(node, held)],
         dtype="complex" if complex_state else "real",
     )
 

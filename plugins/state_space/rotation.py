@@ -39,7 +39,6 @@ class RotatingScan:
         decay = b.number(-1.0 if parts.minus else 1.0)
         for name in parts.decays:
             decay = decay * f.value(name)
-        start = f.start(node)
         h = f.kernel(
             "scan.rotation_scan",
             taken("led", decay, *order),
@@ -49,7 +48,6 @@ class RotatingScan:
             memories=[[node.name]],
             held=order,
             given="reset",
-            behind=[] if start is None else [taken("still", start, *order)],
-            options=[0.0] if start is None else [],
+            behind=[f.clear(node, order)],
         )
-        return f.readout(node, h if node.attrs["read"] == "after" else f.before(node, h))
+        return f.read(node, h)

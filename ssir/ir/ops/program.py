@@ -42,7 +42,7 @@ OPS = (
     Op("past", (), ("memory", "kind", "axis", "entries"), DECLARED),
     Op("keep", ("x",), ("memory", "size"), DECLARED),
     Op("slots", ("entries", "start?"), ("kind", "axis", "size", "lag"), DECLARED),
-    Op("weigh", ("slots", "weights"), ("over", "lag"), DECLARED),
+    Op("weigh", ("slots", "weights"), ("over",), DECLARED),
     # Algorithms.
     Op(
         "kernel",
