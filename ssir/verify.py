@@ -86,6 +86,7 @@ def verify(
     seed: int = 0,
     every_form: bool = True,
     thorough: bool = False,
+    dtypes: Sequence[torch.dtype] = _FLOATS,
 ) -> Report:
     """Check every form of every state of a spec (or only those of the plan). Dims that the caller has not set are made small.
 
@@ -97,12 +98,12 @@ def verify(
     report = Report(spec.name, small.spec.dims, first.has_step)
     proof = _Proof(report, progress)
     for state, form, forced in _choices(first, every_form):
-        for dtype in _FLOATS:
+        for dtype in dtypes:
             proof.compare(small, state, form, dtype, steps, forced)
     real = _plan(spec)
     if forced := _forced(first.plan, real, report):
         form = ", ".join(dict.fromkeys(forced.values()))
-        for dtype in _FLOATS:
+        for dtype in dtypes:
             proof.compare(small, "", f"{form} (chosen at the real dims)", dtype, steps, forced)
     if thorough:
         _thorough(proof, spec, small, real, seed)

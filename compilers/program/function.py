@@ -408,6 +408,7 @@ class Function(Systems):
         gives: Groups | None,
         memories: Sequence[Sequence[str]] = (),
         held: Groups = (),
+        several: bool = False,
         given: Literal["reset", "time"] | None = None,
         behind: Sequence[Taken] = (),
         options: Sequence[Any] = (),
@@ -419,8 +420,9 @@ class Function(Systems):
             operands (None as it is), [memory before the call,] [reset or time,] what stands behind, options
 
         and gives y, with an axis for each group of ``gives`` behind batch and time (None: whatever it likes, for another kernel); or, where
-        it is given a memory, y and the memory after the call. That has an axis for each group of ``held``, None if there is none yet; of several
-        there are tuples. ``memories``: of each the states that it is, by name. ``axes``: such as no operand has, nor the memories.
+        it is given a memory, y and the memory after the call. That has an axis for each group of ``held``, None if there is none yet; a kernel of
+        ``several`` takes and gives a tuple of them. ``memories``: of each the states that it is, by name. ``axes``: such as no operand has, nor
+        the memories.
         """
         values = [one for one in (*operands, *behind) if one is not None]
         nodes = [self.graph[name] for names in memories for name in names]
@@ -432,6 +434,7 @@ class Function(Systems):
             "gives": None if gives is None else tuple(map(tuple, gives)),
             "memories": tuple(map(tuple, memories)),
             "held": tuple(map(tuple, held)),
+            "several": several,
             "with": given,
             "behind": len(behind),
             "options": tuple(options),

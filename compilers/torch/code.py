@@ -8,12 +8,12 @@ Precedence, names that are used and names that are bound are then known, and nev
 from __future__ import annotations
 
 import ast
-import copy
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 Code = ast.expr
 
@@ -129,16 +129,16 @@ def _parsed(template: str) -> ast.Module:
 
 def _filled(template: str, parts: Sequence[object], named: Mapping[str, object]) -> list[ast.stmt]:
     given = {f"_{key}_": literal(part) for key, part in [*enumerate(parts), *named.items()]}
-    body: list[ast.stmt] = _Filler(given).visit(copy.deepcopy(_parsed(template))).body
-    return body
+    return [_copied(one, given) for one in _parsed(template).body]
 
 
-class _Filler(ast.NodeTransformer):
-    def __init__(self, given: Mapping[str, Code]) -> None:
-        self.given = given
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        found = self.given.get(node.id, node)
-        if isinstance(node.ctx, ast.Store) and isinstance(found, ast.Name):
-            return ast.Name(found.id, ast.Store())
-        return found
+def _copied(part: Any, given: Mapping[str, Code]) -> Any:
+    """A part of a template, with what is given in its places."""
+    if isinstance(part, list):
+        return [_copied(one, given) for one in part]
+    if not isinstance(part, ast.AST):
+        return part
+    if isinstance(part, ast.Name) and part.id in given:
+        found = given[part.id]
+        return ast.Name(found.id, part.ctx) if isinstance(found, ast.Name) else found
+    return type(part)(**{name: _copied(getattr(part, name, None), given) for name in part._fields})

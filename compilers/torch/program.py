@@ -212,7 +212,7 @@ def _kernel(e: Emitter, node: Node) -> Code:
     firsts = [e.unit.source[names[0]] for names in about["memories"]]
     held = [_memory(e, state, about["held"]) for state in firsts]
     if held:
-        given.append(held[0] if len(held) == 1 else tuple(held))
+        given.append(tuple(held) if about["several"] else held[0])
     if about["with"] is not None:
         given.append(code({"reset": "time.reset", "time": "time"}[about["with"]]))
     given += [*texts[first:], *about["options"]]
@@ -222,7 +222,7 @@ def _kernel(e: Emitter, node: Node) -> Code:
         y = e.let(node.name, call)
     else:
         y, last = e.fresh(node.name), [e.fresh(f"{node.name}_last") for _ in held]
-        e.bind([y, last[0] if len(held) == 1 else literal(tuple(last))], call)
+        e.bind([y, literal(tuple(last)) if about["several"] else last[0]], call)
         for names, found in zip(about["memories"], last, strict=True):
             for name in names:
                 e.remember(name, as_kept(e, name, _laid_back(e.unit.source[name], about["held"], found)))

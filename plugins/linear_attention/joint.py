@@ -91,6 +91,7 @@ class Joint:
             gives=[axes.heads, [read], axes.values],
             memories=[memory.states for memory in found.step.memories],
             held=[axes.heads, axes.keys, axes.values],
+            several=True,
             given="reset",
             options=[what.read, what.source, tuple(one.state for one in what.reads)],
             axes=[Axis(name, size) for name, size in state.attrs["axes"]],

@@ -16,11 +16,18 @@ FOUND = {  # by campaigns
         y: sum(h, over=b)
         h: {state: [b, a], A: "where(position % 3 == 2, 0, 0.9)", input: "sin(linear(z, [b, a]) - w * param([b], init=ones))", read: before}
 """,
+    "a delta rule by two states that are one memory": """
+        k: 0.5 * l2_norm(linear(z, [key], bias=true), over=key)
+        e: dot(k, delay(w), over=key) - tanh(linear(x, [b]))
+        v: {state: [key, b], A: "sigmoid(linear(z, [], bias=true))", B: -k, input: e}
+        w: {state: [key, b], A: 0, input: v}
+        y: linear(dot(linear(x, [key]), w, over=key), [a])
+""",
 }
 HEAD = """
 ssir: 1
 name: found
-dims: {a: 1, b: 2, tap: 1}
+dims: {a: 1, b: 2, key: 2, tap: 1}
 components:
   main:
     input: {x: [a], z: [b]}

@@ -47,7 +47,7 @@ OPS = (
     Op(
         "kernel",
         ("operands*",),
-        ("function", "takes", "gives", "sizes", "memories", "held", "with", "behind", "options"),
+        ("function", "takes", "gives", "sizes", "memories", "held", "several", "with", "behind", "options"),
         DECLARED,
     ),
     Op("loop", ("values*",), ("body", "memories"), DECLARED),
