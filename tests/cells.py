@@ -2,6 +2,9 @@
 
 Forward and backward over a sequence, projections of the input included, one thread, by turns in one process. A gate is a matrix that the
 last output is multiplied by; a cell without any counts as one gate.
+
+The first row is torch alone, without SSIR and without a loop: a projection, a function of autograd that hands on what it is given, and the
+gradients of both. No cell can be called for less.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from .small import component
 
 SIZES = ((32, 1, 256), (64, 4, 256), (256, 1, 256), (512, 1, 256))
 LINEAR = "linear(u, n) + linear(m, n)"
+BY_HEADS = "linear(u, [head, w]) + linear(m, w, per=head, over=w)"
+FLOOR = "torch's floor"
 CELLS = {
     "LSTM": (4, f"i: sigmoid({LINEAR})\nf: sigmoid({LINEAR})\ng: tanh({LINEAR})\nc: {{state: [n], A: f, B: i, input: g}}\nh: sigmoid({LINEAR}) * tanh(c)"),
     "GRU": (3, f"r: sigmoid({LINEAR})\nz: sigmoid({LINEAR})\nh: {{state: [n], A: z, B: 1 - z, input: 'tanh(linear(u, n) + r * linear(m, n, bias=true))'}}"),
@@ -32,7 +37,29 @@ CELLS = {
     "Elman": (1, f"h: tanh({LINEAR})"),
     "elementwise": (1, "f: sigmoid(linear(u, n) + param([n]) * m)\nh: {state: [n], A: f, B: 1 - f, input: 'linear(u, n)'}"),
     "by heads": (2, "f: sigmoid(linear(u, [head, w]) + linear(m, w, per=head, over=w))\nh: {state: [head, w], A: f, B: 1 - f, input: 'tanh(linear(u, [head, w]) + linear(m, w, per=head, over=w))'}"),
+    "sLSTM": (4, f"i: {BY_HEADS}\nf: {BY_HEADS}\ns: {{state: [head, w], A: logsigmoid(f), input: i, algebra: max_plus}}\nfade: exp(logsigmoid(f) + delay(s, initial=-1e38) - s)\nc: {{state: [head, w], A: fade, B: exp(i - s), input: 'tanh({BY_HEADS})'}}\nd: {{state: [head, w], A: fade, input: exp(i - s)}}\nh: sigmoid({BY_HEADS}) * c / d"),
 }  # fmt: skip
+
+
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return grad.clone()
+
+
+class Floor(torch.nn.Module):
+    """What a call costs where nothing is computed."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(n, n, bias=False)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _Nothing.apply(self.project(x)), None
 
 
 def cell(name: str, n: int) -> Any:
@@ -67,12 +94,16 @@ def main() -> None:
     columns = []
     for n, batch, steps in SIZES:
         x = torch.randn(batch, steps, n, generator=torch.Generator().manual_seed(0))
-        models = {name: cell(name, n) for name in CELLS} | {"sLSTM (with its filter and norm)": mixer("slstm", n)}
+        models = (
+            {FLOOR: Floor(n)}
+            | {name: cell(name, n) for name in CELLS}
+            | {"sLSTM, with its filter and norm": mixer("slstm", n)}
+        )
         columns.append(measured(models, x, options.rounds))
     heads = " | ".join(f"n = {n}, batch {batch}" for n, batch, _ in SIZES)
     lines = [f"| cell | gates | {heads} |", f"|---|---:|{'---:|' * len(SIZES)}"]
     for name in columns[0]:
-        gates = CELLS[name][0] if name in CELLS else 4
+        gates = 1 if name == FLOOR else CELLS[name][0] if name in CELLS else 4
         cells = [f"{found[name]:.2f} ms ({found[name] / gates / (found['LSTM'] / 4):.2f})" for found in columns]
         lines.append(f"| {name} | {gates} | {' | '.join(cells)} |")
     page = f"# Cells\n\n{(__doc__ or '').strip()}\n\nIn brackets: the time of a gate over that of a gate of the LSTM. 256 steps, float32, torch {torch.__version__}.\n\n"

@@ -121,7 +121,7 @@ class _Linear(torch.autograd.Function):
 
 def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     """sum_m left[m,:] right[m,:]^T: the gradient of a weight; left: [M,N], right: [M,K], result: [N,K]."""
-    if torch.is_grad_enabled() or not _special(left.t(), right.t(), None) or not _large(left.shape[1], right):
+    if not _large(left.shape[1], right) or torch.is_grad_enabled() or not _special(left.t(), right.t(), None):
         return left.t() @ right
     return _product(_transposed(left), right.t(), None)
 
