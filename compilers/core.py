@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isqrt
 
+from ssir.analysis.facts import Facts, is_complex
 from ssir.compilers.forms import Cost, Form, Match, Setting
 from ssir.compilers.program.entries import LONG
 from ssir.compilers.program.function import Function, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
-from ssir.passes.facts import Facts, is_complex
 
 
 def input_words(fact: Facts) -> str:

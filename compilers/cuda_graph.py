@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels import native
-from ssir.compilers.kernels.frozen import Kept
-from ssir.compilers.kernels.module import Model
-from ssir.compilers.kernels.state import State
+from ssir.compilers.runtime import native
+from ssir.compilers.runtime.frozen import Kept
+from ssir.compilers.runtime.model import Model
+from ssir.compilers.runtime.state import State
 from ssir.errors import EnvironmentLacks, UsageError
 
 Replay = Callable[[], None]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ssir.analysis.facts import Facts
 from ssir.ir.graph import Graph
-from ssir.passes.facts import Facts
 
 if TYPE_CHECKING:
     from ssir.compilers.program.function import Function

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssir.analysis.facts import Facts, facts, is_complex
 from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import USUAL, Cost, Form, Match, Setting
 from ssir.compilers.loops.form import CompiledLoop
 from ssir.errors import UsageError, nearest
 from ssir.ir.graph import Dependence, Graph, Node, owners
 from ssir.ir.ops import TABLE
-from ssir.passes.facts import Facts, facts, is_complex
 from ssir.registry import registry
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}

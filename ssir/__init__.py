@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ssir.artifact import open as open
     from ssir.artifact import save as save
     from ssir.draw import draw as draw
+    from ssir.proof.verify import verify as verify
     from ssir.registry import registry as registry
     from ssir.spec.load import Spec as Spec
     from ssir.spec.load import load as load
     from ssir.spec.load import loads as loads
-    from ssir.verify import verify as verify
 
 # Where the public names live; imported when first asked for, since most need no torch, and it takes seconds to import.
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
     "Spec": "ssir.spec.load",
     "load": "ssir.spec.load",
     "loads": "ssir.spec.load",
-    "verify": "ssir.verify",
+    "verify": "ssir.proof.verify",
 }
 
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ssir import passes
+from ssir.analysis.memories import merged, unmerged
 from ssir.compilers.forms import Setting
-from ssir.compilers.kernels.module import Model
-from ssir.compilers.kernels.state import State
 from ssir.compilers.plan import plan as make_plan
+from ssir.compilers.runtime.model import Model
+from ssir.compilers.runtime.state import State
 from ssir.compilers.torch.lower import build, write
 from ssir.errors import EnvironmentLacks, UsageError, nearest
 from ssir.initial import initialise
 from ssir.ir.graph import Graph
 from ssir.ir.graph import parameters as parameters
-from ssir.passes.memories import merged, unmerged
 from ssir.reference.interpreter import Interpreter
 from ssir.registry import registry
 from ssir.spec.load import Spec, given

@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssir.api import to_torch
-from ssir.compilers.c.program import Program
+from ssir.compilers.c.export import Program
 from ssir.compilers.cuda_graph import GraphModel
-from ssir.compilers.kernels.module import Model
-from ssir.compilers.kernels.weights import own_tensors, with_weights
+from ssir.compilers.runtime.model import Model
+from ssir.compilers.runtime.weights import own_tensors, with_weights
 from ssir.compilers.torch.lower import located, runtime_modules, write
 from ssir.errors import SSIRError, UsageError
 from ssir.files import written
@@ -45,7 +45,7 @@ def load(dtype: torch.dtype = torch.{dtype}) -> Model:
     """The whole, with the weights that stand beside this file."""
     from pathlib import Path
 
-    from runtime.compilers.kernels.weights import with_weights
+    from runtime.compilers.runtime.weights import with_weights
 
     return with_weights(model(dtype), Path(__file__).with_name("weights.safetensors"))
 '''

@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssir import api
-from ssir.compilers.kernels import native
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime import native
+from ssir.compilers.runtime.model import Model
 from ssir.errors import UsageError
 from ssir.registry import registry
 from ssir.spec.load import Spec, load, zoo

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ssir
 from ssir.api import parameter_groups
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime.model import Model
 
 WIDTH, LAYERS = 128, 2
 STEPS, BATCH, LENGTH = 160, 8, 128

@@ -185,7 +185,7 @@ def _core() -> Registry:
     functions.register(registry)
     registry.add("backend", "torch", _later("ssir.api", "to_torch"))
     registry.add("backend", "cuda-graph", _later("ssir.api", "to_cuda_graph"))
-    registry.add("backend", "c", _later("ssir.compilers.c.program", "to_c"))
+    registry.add("backend", "c", _later("ssir.compilers.c.export", "to_c"))
     return registry
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from ssir import passes
 from ssir.api import to_torch
 from ssir.compilers.forms import Setting
-from ssir.compilers.kernels.module import Model
 from ssir.compilers.plan import Plan, plan
+from ssir.compilers.runtime.model import Model
 from ssir.errors import UsageError
 from ssir.files import replace
 from ssir.ir.text import digest
 from ssir.proof.meaning import inputs
-from ssir.shrink import cut
+from ssir.proof.shrink import cut
 from ssir.spec.load import Spec
 
 _HOPELESS = 30.0  # a form of which so many times the least is expected is not measured

@@ -20,7 +20,7 @@ from statistics import quantiles
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels import native
+from ssir.compilers.runtime import native
 from tests.compilers.loops.made import made_scan
 
 LAST = "1fa8510"  # the commit that has them
@@ -52,7 +52,7 @@ Ways = dict[str, Callable[[], object]]
 
 def by_hand(name: str, given: dict[str, Tensor], grad: Tensor) -> Ways:
     """The functions in C, called as their Python did."""
-    call = ["git", "show", f"{LAST}:compilers/kernels/{name}.c"]
+    call = ["git", "show", f"{LAST}:compilers/runtime/{name}.c"]
     text = subprocess.run(call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
     native.declare(*BY_HAND[name], source=text)
     return (_scan if name == "scan" else _selective)(given, grad)

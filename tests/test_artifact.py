@@ -11,7 +11,7 @@ import torch
 
 import ssir
 from ssir.artifact import Damaged
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime.model import Model
 from ssir.errors import UsageError
 from tests.small import small
 
@@ -76,7 +76,7 @@ def test_what_is_in_the_way_is_not_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["weights.safetensors", "model.py", "plan.json", "spec.json", "spec/0.yaml", "runtime/compilers/kernels/memory.py"],
+    ["weights.safetensors", "model.py", "plan.json", "spec.json", "spec/0.yaml", "runtime/compilers/runtime/memory.py"],
 )
 def test_a_changed_file_is_refused(name: str, tmp_path: Path) -> None:
     ssir.save(made("lstm"), tmp_path / "a")

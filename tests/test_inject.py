@@ -52,5 +52,5 @@ def test_faults_are_of_the_kinds_that_go_unseen() -> None:
 
 
 def test_what_changes_nothing_is_left_out() -> None:
-    assert harmless("compilers/kernels/memory.py", "_append", "2 * max(entries, 32)")
-    assert harmless("compilers/kernels/memory.py", "_last", "size - 1") is None
+    assert harmless("compilers/runtime/memory.py", "_append", "2 * max(entries, 32)")
+    assert harmless("compilers/runtime/memory.py", "_last", "size - 1") is None

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ssir.analysis.facts import state_axes
 from ssir.compilers.loops.region import Affine, Maker, Region, Result, Unfit
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
 from ssir.ir.ops import operation
-from ssir.passes.facts import state_axes
 
 IN = ""
 """What a column is that no node is: all that enters the memory."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from ssir.analysis.facts import Facts, state_axes
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.diagonal import IN, scan
@@ -13,7 +14,6 @@ from ssir.compilers.loops.region import Region, Result, Unfit, region
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
-from ssir.passes.facts import Facts, state_axes
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.cells import Cell, Scanned

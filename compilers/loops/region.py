@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ssir.analysis.facts import facts, is_complex, state_axes
 from ssir.compilers.program.systems import Systems, UnknownOperator
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
 from ssir.ir.ops import operation
-from ssir.ir.verify import in_step
-from ssir.passes.facts import facts, is_complex, state_axes
+from ssir.ir.verifier import in_step
 
 
 class Unfit(Exception):

@@ -60,7 +60,7 @@ SPELLED: Mapping[str, str] = {
     "ne": "({0} != {1}).to(REAL)",
     "where": "tl.where({0} != 0, {1}, {2})",
 }
-"""The elementwise operations, as expressions of Triton and of ssir.compilers.kernels.elementary."""
+"""The elementwise operations, as expressions of Triton and of ssir.compilers.runtime.elementary."""
 REDUCED = {
     "sum": ("tl.sum", "0.0"),
     "dot": ("tl.sum", "0.0"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from ssir.analysis.facts import facts, is_complex
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops.program import PROGRAM
-from ssir.passes.facts import facts, is_complex
 from ssir.registry import registry
 
 _AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part".split())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ssir.analysis.facts import facts
 from ssir.compilers.forms import Match
 from ssir.errors import SSIRError
 from ssir.ir.graph import Axis, Graph, Node
 from ssir.ir.ops import is_elementwise
-from ssir.passes.facts import facts
 from ssir.registry import registry
 
 LONG = 16

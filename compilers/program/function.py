@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from ssir.analysis.facts import Facts, facts, is_complex, state_axes
 from ssir.compilers.forms import Match
 from ssir.compilers.program.dtypes import is_wide, memory_kind, wide
 from ssir.compilers.program.entries import entry_axes
@@ -19,7 +20,6 @@ from ssir.errors import Span
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type, attrs, parents
 from ssir.ir.op import broadcast
-from ssir.passes.facts import Facts, facts, is_complex, state_axes
 from ssir.registry import registry
 
 Mode = Literal["sequence", "step"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ssir.analysis.facts import facts
 from ssir.compilers.core import Loop
 from ssir.compilers.forms import Match
 from ssir.compilers.program.function import Function, begin
 from ssir.ir.graph import Graph
 from ssir.ir.text import render
-from ssir.passes.facts import facts
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ssir.analysis.facts import state_axes
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Axis, Graph, Node, Type
-from ssir.passes.facts import state_axes
 
 
 class UnknownOperator(Exception):

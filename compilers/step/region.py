@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ssir.analysis.facts import facts, is_complex, state_axes
 from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
 from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, spelled
 from ssir.compilers.program.systems import UnknownOperator
@@ -17,7 +18,6 @@ from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
-from ssir.passes.facts import facts, is_complex, state_axes
 from ssir.registry import registry
 
 SHORT = 16

@@ -21,9 +21,9 @@ from ssir.compilers.program.function import written as memories_written
 from ssir.compilers.torch import ops
 from ssir.compilers.torch.code import Code, Line, binding, bound, called, code, literal, name_of, variable
 from ssir.compilers.torch.methods import written
-from ssir.compilers.torch.parts import Parts
 from ssir.compilers.torch.program import PROGRAM
 from ssir.compilers.torch.regions import Regions
+from ssir.compilers.torch.submodules import Parts
 from ssir.ir.graph import Dependence, Graph, Node, parents
 from ssir.ir.ops import is_elementwise
 from ssir.ir.slots import gaps

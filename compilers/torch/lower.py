@@ -17,22 +17,22 @@ from typing import Any
 
 import torch
 
-from ssir.compilers.kernels.module import Model
+from ssir.analysis.facts import facts
 from ssir.compilers.plan import Plan
 from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.program.program import Program, program
+from ssir.compilers.runtime.model import Model
 from ssir.compilers.step.c import Step
 from ssir.compilers.torch import ops, steps
 from ssir.compilers.torch.code import Code, Line, called, code, literal, statements
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.compilers.torch.methods import with_constants, written
 from ssir.compilers.torch.ops import TIME
-from ssir.compilers.torch.parts import Part
 from ssir.compilers.torch.regions import Again, Regions
+from ssir.compilers.torch.submodules import Part
 from ssir.ir.graph import Graph, Node, parents
-from ssir.passes.facts import facts
 
-RUNTIME = "ssir.compilers.kernels"
+RUNTIME = "ssir.compilers.runtime"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def model(dtype: torch.dtype = torch.float32, device: torch.device | None = None
 class _Writer:
     plan: Plan
     native: Step | None
-    imports: dict[str, dict[str, str]] = field(default_factory=lambda: {"module": {"Body": "Body", "Model": "Model"}})
+    imports: dict[str, dict[str, str]] = field(default_factory=lambda: {"model": {"Body": "Body", "Model": "Model"}})
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)

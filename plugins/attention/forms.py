@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ssir.analysis.facts import Facts
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Graph, Node
-from ssir.passes.facts import Facts
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ssir.analysis.facts import Facts
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
-from ssir.passes.facts import Facts
 
 
 class Filter:

@@ -9,13 +9,13 @@ from functools import reduce
 from math import prod
 from operator import mul
 
+from ssir.analysis import operators
+from ssir.analysis.facts import Facts
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Graph, Node
-from ssir.passes import operators
-from ssir.passes.facts import Facts
 
 CHUNK = 64
 KERNELS = "ssir.plugins.linear_attention.kernels"

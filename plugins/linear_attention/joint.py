@@ -12,13 +12,13 @@ from operator import mul, truediv
 
 import networkx as nx
 
+from ssir.analysis import joint
+from ssir.analysis.facts import Facts
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.region import Region, Unfit, region
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Graph
-from ssir.passes import joint
-from ssir.passes.facts import Facts
 from ssir.plugins.linear_attention.forms import CHUNK, KERNELS, Axes, sizes_of
 
 

@@ -4,7 +4,7 @@ from ssir.registry import Registry
 
 
 def register(registry: Registry) -> None:
-    from ssir.plugins.position.rotation import Rotate, rotate
+    from ssir.plugins.position.rotate import Rotate, rotate
 
     registry.function(rotate)
     registry.add("op", "rotate", Rotate())

@@ -5,13 +5,13 @@ The expanded state is never written out over a sequence: it is a memory that is 
 
 from __future__ import annotations
 
+from ssir.analysis.facts import Facts
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.form import compiled_scan, scan_call
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph
-from ssir.passes.facts import Facts
 
 _RATE = 5.0
 """How long an operation inside a loop takes beside one of a matrix product."""

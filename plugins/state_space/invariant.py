@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ssir.analysis.facts import Facts, is_complex
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
-from ssir.passes.facts import Facts, is_complex
 
 _CHUNK = 64
 _LARGEST = 2**26  # numbers in an operator that is written out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ssir.analysis.facts import Facts
+from ssir.analysis.operators import Rotation, rotation
 from ssir.compilers.core import complex_scan, input_words
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.program.function import Function, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Graph
-from ssir.passes.facts import Facts
-from ssir.passes.operators import Rotation, rotation
 
 
 class RotatingScan:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ssir.cli.arguments import parser
+from ssir.cli.parser import parser
 from ssir.errors import EnvironmentLacks, SpecError, SSIRError
 
 INTERRUPTED = 130

@@ -157,7 +157,7 @@ def compile_spec(options: Namespace) -> int:
 def _of_artifact(options: Namespace) -> Any:
     """The model of an artifact, with its weights, for the backend `c`."""
     import ssir
-    from ssir.compilers.c.program import Program
+    from ssir.compilers.c.export import Program
 
     if options.backend != "c":
         raise UsageError(
@@ -170,7 +170,7 @@ def _of_artifact(options: Namespace) -> Any:
 
 def _tell_twins(model: Any) -> None:
     """Say when forms that have compiled code run in PyTorch here, and why."""
-    from ssir.compilers.kernels import native
+    from ssir.compilers.runtime import native
 
     forms = {entry.match.form for entry in model.plan.entries}
     names = sorted(form.name for form in forms if getattr(form, "native", False))

@@ -21,7 +21,7 @@ def verify(options: Namespace) -> int:
     """Hold the forms of each spec against its meaning; 1 if an error is over its limit."""
     import ssir
     from ssir.proof import table
-    from ssir.verify import STEPS
+    from ssir.proof.verify import STEPS
 
     progress = say.console(stderr=True)
     output = Path(options.output) if options.output else None

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from ssir.draw import memory
+from ssir.analysis import coupling
+from ssir.analysis.facts import Facts, facts
+from ssir.draw import state_box
+from ssir.draw.equations import meanings, written
 from ssir.draw.formula import Formula
 from ssir.draw.picture import Shade
 from ssir.draw.signals import Signals
-from ssir.draw.systems import meanings, written
 from ssir.draw.words import THROUGH, function, is_fixed, product, subscript
 from ssir.ir.graph import Dependence, Graph, Node
-from ssir.passes import coupling
-from ssir.passes.facts import Facts, facts
 
 _LONGEST = 20
 _NAME = 10
@@ -124,7 +124,7 @@ class _Writer:
 
     def _lines(self, node: Node) -> _Lines:
         known = facts(self.graph, node)
-        name = memory.called(self.signals, node)
+        name = state_box.called(self.signals, node)
         shifted = [axis for axis in known.axes if self._pattern(known, (axis.name,)) == "below"]
         chosen = tuple(shifted[:1]) or known.expansion
         along = tuple(axis.name for axis in chosen)
@@ -171,7 +171,7 @@ class _Writer:
         a = state.node.role("A")
         if a is None or self.graph[a].op == "op.shift" or state.known.structure.kind == "identity":
             return Entry("1", Shade.FIXED)
-        return Entry(self._letter(state, "A", row), memory.shade(self.graph, state.known, "A"))
+        return Entry(self._letter(state, "A", row), state_box.shade(self.graph, state.known, "A"))
 
     # Beside it: what a state gives another.
 
@@ -242,7 +242,7 @@ class _Writer:
         """B times what the way makes of C, and what all of it depends on."""
         inner, shade = "", Shade.FIXED
         if source.node.role("C"):
-            inner, shade = self._letter(source, "C", column), memory.shade(self.graph, source.known, "C")
+            inner, shade = self._letter(source, "C", column), state_box.shade(self.graph, source.known, "C")
         text, held = self._made(target, source.node.name, way, inner)
         text, b = self._times_b(target, row, text)
         if len(text) > _LONGEST:
@@ -259,7 +259,7 @@ class _Writer:
         b, sign = self._letter(target, "B", row, name), ""
         if text.startswith("−"):
             text, sign = text[1:].removeprefix("1"), "−"
-        return sign + (f"{b}·{text}" if text else b), memory.shade(self.graph, target.known, "B")
+        return sign + (f"{b}·{text}" if text else b), state_box.shade(self.graph, target.known, "B")
 
     def _entrance(self, target: _Lines) -> str:
         """What a state's input is called; it is told what it is."""
@@ -400,7 +400,7 @@ class _Writer:
 
     def _notes(self) -> Iterator[str]:
         for state in self.states:
-            said = [str(state.known.structure), memory.words(memory.shade(self.graph, state.known, "A"))]
+            said = [str(state.known.structure), state_box.words(state_box.shade(self.graph, state.known, "A"))]
             said = ["kept for one step"] if state.known.structure.kind == "zero" else said
             unit = f"a vector [{state.unit}]" if state.unit else "a number"
             rows = f"; for each {product(state.along)} {unit}" if state.along else ""

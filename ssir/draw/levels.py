@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssir.draw import circuit, joint, outline, parts, path, pictures, states
-from ssir.draw.fold import Fold
+from ssir.draw import circuit, joint, outline, path, pictures, shown, states
+from ssir.draw.boxes import Fold
+from ssir.draw.equations import system as described
 from ssir.draw.picture import Row
-from ssir.draw.systems import system as described
 from ssir.draw.words import leaf
 from ssir.errors import UsageError, nearest
 from ssir.spec.load import Spec
@@ -50,13 +50,13 @@ def systems(spec: Spec) -> list[circuit.System]:
 
 def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
     found: dict[str, circuit.System] = {}
-    for part in parts.mixers(spec, every=wanted is not None):
+    for part in shown.mixers(spec, every=wanted is not None):
         for node in part.graph.states:
             if wanted in (None, node.name, leaf(node.name)):
                 key = f"{part.title} · {node.name}"
                 found.setdefault(key, described(part.graph, node, part.title, part.symbols))
     if not found and wanted is not None:
-        names = [node.name for part in parts.mixers(spec, every=True) for node in part.graph.states]
+        names = [node.name for part in shown.mixers(spec, every=True) for node in part.graph.states]
         near = nearest(wanted or "", names)
         raise UsageError(
             f"`{spec.name}` has no state `{wanted}`"
@@ -66,7 +66,7 @@ def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
 
 
 def _memoryless(spec: Spec) -> states.Memoryless:
-    if parts.canonical(spec).has_step:
+    if shown.canonical(spec).has_step:
         return states.Memoryless(spec.name, "y[t] = D x[t]: no memory, so there is no A, no B and no C")
     return states.Memoryless(spec.name, "no memory: every step reads the whole sequence, the future included")
 
@@ -75,15 +75,15 @@ def _together(spec: Spec, wanted: str | None) -> list[joint.Joint]:
     """The states of a spec that feed one another, as one each; none of them if one state is wanted."""
     if wanted is not None:
         return []
-    return [one for part in parts.mixers(spec) for one in joint.joints(part.graph, part.title, part.symbols)]
+    return [one for part in shown.mixers(spec) for one in joint.joints(part.graph, part.title, part.symbols)]
 
 
 def mixer_rows(spec: Spec) -> list[Row]:
     """Each component that mixes over time; each layer where none does."""
-    return [_row(part) for part in parts.mixers(spec)]
+    return [_row(part) for part in shown.mixers(spec)]
 
 
-def _row(part: parts.Part) -> Row:
+def _row(part: shown.Part) -> Row:
     row = Fold(part.graph, Row(part.title), part.symbols).run()
     path.finish(row)
     return row

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from ssir.draw import parts
-from ssir.draw.fold import Fold
+from ssir.analysis.facts import state_axes
+from ssir.draw import shown
+from ssir.draw.boxes import Fold
 from ssir.draw.path import finish
 from ssir.draw.picture import Box, Group, Kind, Row, Wire
 from ssir.draw.words import product
 from ssir.ir.graph import Dependence, Graph, Node, attrs, owners
-from ssir.passes.facts import state_axes
 from ssir.spec.load import Spec
 
 _MOST_MEMORIES = 3
@@ -21,10 +21,10 @@ _MOST_APART = 4
 
 def block_rows(spec: Spec) -> list[Row]:
     """Each distinct layer, the components that it calls as boxes."""
-    signs = parts.symbols(spec.module)
-    graph = parts.canonical(spec)
+    signs = shown.symbols(spec.module)
+    graph = shown.canonical(spec)
     found: list[Graph] = []
-    for body in parts.bodies(graph):
+    for body in shown.bodies(graph):
         if body not in found:
             found.append(body)
     rows = [_row(body, f"{spec.name} · {body.name}", signs) for body in found]
@@ -33,8 +33,8 @@ def block_rows(spec: Spec) -> list[Row]:
 
 def model_row(spec: Spec) -> Row:
     """The whole graph: its stack as the pattern that repeats."""
-    signs = parts.symbols(spec.module)
-    graph = parts.canonical(spec)
+    signs = shown.symbols(spec.module)
+    graph = shown.canonical(spec)
     row = Row(spec.name)
     stacks = [node for node in graph if node.op == "stack"]
     if not stacks:
@@ -81,9 +81,9 @@ def _collapsed(graph: Graph) -> Graph:
     """The graph with the signals of each outermost component call as one node; constants stay, for they are not drawn."""
     members: dict[str, list[Node]] = {}
     for node in graph:
-        name = parts.scope(graph, node.name)
+        name = shown.scope(graph, node.name)
         if name is None and node.op == "param":  # one that a call alone uses belongs to it, wherever its name stands
-            users = {parts.scope(graph, user) for user in graph.users[node.name]}
+            users = {shown.scope(graph, user) for user in graph.users[node.name]}
             name = users.pop() if len(users) == 1 else None
         if name is not None:
             members.setdefault(name, []).append(node)

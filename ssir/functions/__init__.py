@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(registry: Registry) -> None:
-    from ssir.functions import elementwise, learned, memory, operators, reductions, shapes
+    from ssir.functions import elementwise, learned, operators, reductions, shapes, systems
 
-    for module in (elementwise, reductions, learned, shapes, memory, operators):
+    for module in (elementwise, reductions, learned, shapes, systems, operators):
         module.register(registry)

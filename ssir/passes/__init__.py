@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ssir.ir.graph import Graph
-from ssir.ir.verify import verify
+from ssir.ir.verifier import verify
 from ssir.passes.affine import find_affine
 from ssir.passes.dead import drop_dead
 from ssir.passes.dependence import infer_dependence

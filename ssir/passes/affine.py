@@ -4,7 +4,7 @@
     W = state(A = f, B = -r k, x = dot(k, delay(W)) - v)   ->   W = state(A = f - outer(r k, k), B = -r k, x = -v)
 
 A is the sum of what multiplies the old value, entry by entry or, through a dot, as an outer product. The memory keeps its name: in the
-first case that of the delay, in the second its own. Non-goals: two memories that need one another (ssir.passes.joint); sums of several outer products, for
+first case that of the delay, in the second its own. Non-goals: two memories that need one another (ssir.analysis.joint); sums of several outer products, for
 which there is no form; matrices.
 """
 
@@ -16,12 +16,12 @@ from functools import reduce
 from operator import mul
 from typing import Any
 
+from ssir.analysis.facts import facts
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Graph, Node, attrs
 from ssir.ir.op import TypeFault, pairs
-from ssir.ir.verify import in_step
+from ssir.ir.verifier import in_step
 from ssir.passes.dead import drop_dead
-from ssir.passes.facts import facts
 from ssir.passes.merge import merge_equal
 from ssir.passes.rewrite import bottom_up, swapped
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from functools import reduce
 from operator import add
 
+from ssir.analysis.operators import rank_ones, rotation
+from ssir.analysis.ranges import interval
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Graph, Node, attrs
 from ssir.ir.ops import operation
-from ssir.passes.operators import rank_ones, rotation
-from ssir.passes.ranges import interval
 from ssir.passes.rewrite import bottom_up
 
 _DEEPEST = 32

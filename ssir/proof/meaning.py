@@ -13,10 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ssir.analysis.memories import kept_in
 from ssir.api import parameters
 from ssir.initial import initialise
 from ssir.ir.graph import Graph, Node
-from ssir.passes.memories import kept_in
 from ssir.proof.compare import Name, Results, differences, distance
 from ssir.reference.interpreter import Interpreter
 

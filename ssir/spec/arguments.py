@@ -19,7 +19,7 @@ from ssir.spec.calls import axis_of, fail
 from ssir.spec.static import is_static
 
 if TYPE_CHECKING:
-    from ssir.spec.text import Text
+    from ssir.spec.written import Text
 
 
 @dataclass(frozen=True)

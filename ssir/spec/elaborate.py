@@ -13,8 +13,8 @@ from typing import Any
 
 from ssir.depth import TooDeep, deep
 from ssir.errors import Diagnostic, Report, Span, SpecError, nearest
-from ssir.functions.memory import discretized, system
 from ssir.functions.operators import lifted
+from ssir.functions.systems import discretized, system
 from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
 from ssir.ir.op import UNKNOWN
 from ssir.spec.build import Builder, Site, is_unknown
@@ -23,7 +23,7 @@ from ssir.spec.module import Module, sized
 from ssir.spec.paths import refuse_clashes
 from ssir.spec.schema import Component, Discretize, Stack, State
 from ssir.spec.static import NUMBERS
-from ssir.spec.text import BUILT_IN, Text, Values
+from ssir.spec.written import BUILT_IN, Text, Values
 
 _MOST_ATTEMPTS = 64
 _MOST_LAYERS = 10_000

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssir
 from ssir.compilers import cuda_graph
-from ssir.compilers.kernels import native
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime import native
+from ssir.compilers.runtime.model import Model
 from ssir.errors import EnvironmentLacks, UsageError
 from tests.small import small
 

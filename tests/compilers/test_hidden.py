@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import ssir
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime.model import Model
 
 DIMS = "{n: 16, m: 7, head: 2, key: 16, value: 5, long: 20, short: 3, slot: unbounded, all: unbounded}"
 CAUSAL = {

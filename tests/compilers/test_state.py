@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 import ssir
+from ssir.analysis.facts import facts
 from ssir.ir.graph import Graph
 from ssir.passes.dependence import infer_dependence
-from ssir.passes.facts import facts
 from tests.small import SMALL, at, first, inputs, small
 
 STEPPING = [name for name in SMALL if small(name).graph.has_step]

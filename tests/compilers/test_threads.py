@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import ssir
-from ssir.compilers.kernels import native
-from ssir.compilers.kernels.pointwise import rms_norm
-from tests.compilers.kernels.test_operators import selective
+from ssir.compilers.runtime import native
+from ssir.compilers.runtime.pointwise import rms_norm
+from tests.compilers.runtime.test_custom_ops import selective
 from tests.compilers.test_forms import spec
 
 WIDE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssir.draw import draw, parts
+from ssir.draw import draw, shown
 from ssir.draw.joint import Joint, joints
 from ssir.draw.picture import Shade
 from ssir.reference.interpreter import Interpreter
@@ -31,7 +31,7 @@ def two(*lines: str, slot: int = 3) -> Spec:
 
 
 def joint(spec: Spec) -> Joint:
-    [part] = parts.mixers(spec)
+    [part] = shown.mixers(spec)
     [one] = joints(part.graph, part.title, part.symbols)
     return one
 
@@ -45,7 +45,7 @@ def test_a_block_is_empty_where_the_next_state_does_not_depend_on_the_last(name:
     slot, pole, model = 4, 3, 4
     spec = load(f"{name}.mixer", None, model=model, head=2, slot=slot, pole=pole)
     one = joint(spec)
-    [part] = parts.mixers(spec)
+    [part] = shown.mixers(spec)
     generator = torch.Generator().manual_seed(0)
     params = {
         key: random_like(torch.empty([n or 1 for n in node.type.sizes]), generator)

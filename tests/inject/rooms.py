@@ -32,12 +32,12 @@ _FORMS = (
     "tests/compilers/test_threads.py",
     "tests/compilers/test_forms.py",
     "tests/compilers/test_state.py",
-    "tests/test_verify.py",
+    "tests/proof/test_verify.py",
 )
 
 ROOMS: Mapping[str, Room] = {
     "spellings": Room(
-        ("compilers/torch/ops.py", "compilers/kernels/operations.py"),
+        ("compilers/torch/ops.py", "compilers/runtime/operations.py"),
         (*_FORMS[:2], "tests/compilers/test_context.py", *_FORMS[2:]),
         _WORDS,
     ),
@@ -47,7 +47,7 @@ ROOMS: Mapping[str, Room] = {
     ),
     "functions": Room(
         (
-            "ssir/functions/memory.py",
+            "ssir/functions/systems.py",
             "ssir/functions/reductions.py",
             "ssir/functions/learned.py",
             "ssir/functions/shapes.py",
@@ -78,15 +78,15 @@ ROOMS: Mapping[str, Room] = {
     ),
     "initialisers": Room(("ssir/initial.py",), ("tests/test_initial_values.py", "tests/test_initial.py")),
     "passes": Room(
-        ("ssir/passes/*.py",),
+        ("ssir/passes/*.py", "ssir/analysis/*.py"),
         (
             "tests/passes/test_given.py",
-            "tests/passes/test_facts.py",
-            "tests/passes/test_coupling.py",
-            "tests/passes/test_memories.py",
+            "tests/analysis/test_facts.py",
+            "tests/analysis/test_coupling.py",
+            "tests/analysis/test_memories.py",
             "tests/passes/test_passes.py",
             "tests/passes/test_affine.py",
-            "tests/passes/test_joint.py",
+            "tests/analysis/test_joint.py",
         ),
     ),
     "forms": Room(
@@ -102,17 +102,17 @@ ROOMS: Mapping[str, Room] = {
         _WORDS,
     ),
     "memories": Room(
-        ("compilers/kernels/memory.py", "compilers/kernels/clock.py"),
-        (*_FORMS[:2], "tests/compilers/test_exported.py", "tests/runtime/test_states.py", *_FORMS[2:]),
+        ("compilers/runtime/memory.py", "compilers/runtime/clock.py"),
+        (*_FORMS[:2], "tests/compilers/test_exported.py", "tests/compilers/runtime/test_states.py", *_FORMS[2:]),
     ),
     "kernels": Room(
-        ("compilers/kernels/*.py", "plugins/*/kernels/*.py"),
+        ("compilers/runtime/*.py", "plugins/*/kernels/*.py"),
         (
             "tests/plugins",
             "tests/compilers/test_edges.py",
             "tests/compilers/test_threads.py",
             "tests/compilers/test_context.py",
-            "tests/compilers/kernels",
+            "tests/compilers/runtime",
             "tests/compilers/loops/test_loops.py",
         ),
         _WORDS,
@@ -120,32 +120,32 @@ ROOMS: Mapping[str, Room] = {
     "loops": Room(
         (
             "compilers/loops/*.py",
-            "compilers/kernels/loops.py",
-            "compilers/kernels/tiled.py",
+            "compilers/runtime/loops.py",
+            "compilers/runtime/tiled.py",
             "compilers/torch/cells.py",
             "ssir/ir/builder.py",
         ),
         (
-            "tests/compilers/kernels/test_tiled.py",
+            "tests/compilers/runtime/test_tiled.py",
             "tests/compilers/loops",
             "tests/compilers/test_threads.py",
-            "tests/runtime/test_native_step.py",
+            "tests/compilers/runtime/test_native_step.py",
             "tests/compilers/test_forms.py",
         ),
         _WORDS,
     ),
     "step": Room(
-        ("compilers/step/*.py", "compilers/kernels/step.py", "compilers/torch/steps.py", "compilers/c/program.py"),
-        ("tests/runtime/test_native_step.py", "tests/compilers/c"),
+        ("compilers/step/*.py", "compilers/runtime/step.py", "compilers/torch/steps.py", "compilers/c/export.py"),
+        ("tests/compilers/runtime/test_native_step.py", "tests/compilers/c"),
     ),
     "native": Room(
-        ("compilers/kernels/*.c", "compilers/kernels/*.h", "plugins/*/kernels/*.c"),
+        ("compilers/runtime/*.c", "compilers/runtime/*.h", "plugins/*/kernels/*.c"),
         (
             "tests/plugins",
             "tests/compilers/test_threads.py",
             "tests/compilers/loops",
-            "tests/compilers/kernels",
-            "tests/runtime/test_native_step.py",
+            "tests/compilers/runtime",
+            "tests/compilers/runtime/test_native_step.py",
             "tests/compilers/c",
         ),
     ),
@@ -154,7 +154,7 @@ _NOT_KERNELS = {
     "memory.py",
     "clock.py",
     "operations.py",
-    "module.py",
+    "model.py",
     "native.py",
     "loops.py",
     "tiled.py",

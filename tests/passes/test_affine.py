@@ -5,7 +5,7 @@ import pytest
 import ssir
 from ssir import passes
 from ssir.compilers.plan import plan
-from ssir.ir.verify import verify
+from ssir.ir.verifier import verify
 from ssir.spec.load import Spec
 
 from ..small import component

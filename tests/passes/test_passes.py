@@ -12,12 +12,12 @@ from torch import Tensor
 from ssir import passes
 from ssir.errors import SpecError
 from ssir.ir import Axis, Dependence, Graph, Node, Type, attrs
-from ssir.ir.verify import IllFormed, verify
+from ssir.ir.verifier import IllFormed, verify
 from ssir.passes.fold import fold_constants
 from ssir.passes.gates import find_log_gates
 from ssir.passes.merge import merge_equal
+from ssir.proof.shrink import shrunk
 from ssir.reference.interpreter import Interpreter
-from ssir.shrink import shrunk
 from ssir.spec.load import load, loads, zoo
 
 NAMES = [name for name, _ in zoo()]

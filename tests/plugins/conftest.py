@@ -1,3 +1,3 @@
-from tests.compilers.kernels.conftest import poison, way
+from tests.compilers.runtime.conftest import poison, way
 
 __all__ = ["poison", "way"]

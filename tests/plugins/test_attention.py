@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssir.plugins.attention.kernels.attention import attend_whole, attention, attention_step, plain
-from tests.compilers.kernels.checks import check, close
+from tests.compilers.runtime.checks import check, close
 
 SIZES = [
     (2, 63, 2, 1, 16, 16),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssir.plugins.linear_attention.kernels.chunked import key_decay, scalar_decay, turned_decay
-from tests.compilers.kernels.checks import check, close, resets
+from tests.compilers.runtime.checks import check, close, resets
 
 Kernel = Callable[..., tuple[Tensor, Tensor]]
 Read = Literal["after", "before"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ssir.plugins.convolution.kernels.fir import fir
-from tests.compilers.kernels.checks import check, close, resets
+from tests.compilers.runtime.checks import check, close, resets
 
 
 def naive(

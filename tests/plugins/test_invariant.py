@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.kernels.support import Read
+from ssir.compilers.runtime.support import Read
 from ssir.plugins.state_space.kernels.invariant import System
-from tests.compilers.kernels.checks import check, close, resets
+from tests.compilers.runtime.checks import check, close, resets
 
 Result = tuple[Tensor, Tensor]
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssir.compilers.kernels.support import Read
+from ssir.compilers.runtime.support import Read
 from ssir.plugins.linear_attention.kernels import joint as module
-from tests.compilers.kernels.checks import check, close, resets
+from tests.compilers.runtime.checks import check, close, resets
 
 Kernel = Callable[..., tuple[Tensor, Tensor]]
 joint: Kernel = module.joint

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssir.compilers.kernels.support import Read
+from ssir.compilers.runtime.support import Read
 from ssir.plugins.linear_attention.kernels import rank_one as module
-from tests.compilers.kernels.checks import check, close, resets
+from tests.compilers.runtime.checks import check, close, resets
 
 Kernel = Callable[..., tuple[Tensor, Tensor]]
 rank_one: Kernel = module.rank_one

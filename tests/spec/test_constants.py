@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ssir
-from ssir.compilers.kernels.module import Model
+from ssir.compilers.runtime.model import Model
 from ssir.errors import SpecError
 from ssir.spec.check import check
 

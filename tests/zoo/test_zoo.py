@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ssir import passes
+from ssir.analysis.facts import facts
 from ssir.ir.graph import Graph
-from ssir.passes.facts import facts
 from ssir.reference.interpreter import Interpreter
 from ssir.spec.load import load, zoo
 from tests.oracles.compare import Model, parameters

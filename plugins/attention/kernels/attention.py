@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.kernels import native
-from ....compilers.kernels.clock import Time
-from ....compilers.kernels.runs import documents, seen
-from ....compilers.kernels.support import data_type, of_type, state_type, twin_gradients
+from ....compilers.runtime import native
+from ....compilers.runtime.clock import Time
+from ....compilers.runtime.runs import documents, seen
+from ....compilers.runtime.support import data_type, of_type, state_type, twin_gradients
 from . import blocks
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,

@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ....compilers.kernels import native
-from ....compilers.kernels.support import state_type
+from ....compilers.runtime import native
+from ....compilers.runtime.support import state_type
 
 LOW = -1e9  # the score of an entry that is not kept
 _SCORES = {"cpu": 2**18}  # about so many are in memory at once: what a cache holds

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.kernels import native
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
+from ....compilers.runtime import native
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
 
 NATIVE_TAPS = 8
 DIRECT_TAPS = 32  # from here on the FFT wins

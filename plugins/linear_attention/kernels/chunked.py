@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.pointwise import turn_by
-from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.pointwise import turn_by
+from ....compilers.runtime.support import Read, data_type, finite, of_type, reached, state_type
 
 CHUNK = 64
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.support import Read, data_type, finite, of_type, reached, state_type
 from .chunked import CHUNK, blocks, cleared, split
 
 

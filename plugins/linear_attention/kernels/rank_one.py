@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.support import Read, data_type, of_type, state_type
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.support import Read, data_type, of_type, state_type
 from .chunked import CHUNK, contained, pair_products, pair_sums, split
 
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.kernels import native
-from ....compilers.kernels.linear import linear
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.support import data_type, of_type
+from ....compilers.runtime import native
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.linear import linear
+from ....compilers.runtime.support import data_type, of_type
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ....compilers.kernels import native
-from ....compilers.kernels.operators import operator
-from ....compilers.kernels.support import Read, data_type, finite, of_type, reached, state_type, without_autocast
+from ....compilers.runtime import native
+from ....compilers.runtime.custom_ops import operator
+from ....compilers.runtime.support import Read, data_type, finite, of_type, reached, state_type, without_autocast
 
 CHUNK = 64
 

@@ -11,7 +11,7 @@ import ssir
 from ssir.catalogue import rows
 from ssir.cli import main
 from ssir.errors import UsageError
-from tests.runtime.test_native_step import TORCH
+from tests.compilers.runtime.test_native_step import TORCH
 from tests.small import SMALL, inputs, small
 
 STRICT = "-std=c11 -Wall -Wextra -Werror -g -O1 -fsanitize=address,undefined -fno-sanitize-recover -fopenmp".split()

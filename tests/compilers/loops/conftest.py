@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssir.compilers.kernels import native, tritons
 from ssir.compilers.loops import triton
+from ssir.compilers.runtime import native, tritons
 
 from .made import made
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ssir import passes
-from ssir.compilers.kernels.loops import Loop
-from ssir.compilers.kernels.tiled import Scan
 from ssir.compilers.loops import diagonal
 from ssir.compilers.loops.region import Memory, Region, region
+from ssir.compilers.runtime.loops import Loop
+from ssir.compilers.runtime.tiled import Scan
 from ssir.compilers.torch.cells import Scanned, cell, definition, scan_definition, scanned
 from ssir.compilers.torch.emit import Unit
 from ssir.compilers.torch.regions import Regions
@@ -78,7 +78,7 @@ def _executed(name: str, body: Graph, write: Callable[[Unit], str]) -> Any:
     imports: dict[str, dict[str, str]] = {}
     written = write(Unit(body, "", {}, imports, Regions(body), {}))
     lines = [
-        f"from ssir.compilers.kernels.{module} import {own} as {here}"
+        f"from ssir.compilers.runtime.{module} import {own} as {here}"
         for module, names in imports.items()
         for here, own in names.items()
     ]

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 import ssir
-from ssir.compilers.kernels import native
-from ssir.compilers.kernels.loops import Loop
 from ssir.compilers.loops.region import Region
+from ssir.compilers.runtime import native
+from ssir.compilers.runtime.loops import Loop
 from ssir.ir.ops.elementwise import OPS
 
-from ..kernels.checks import check, resets
-from ..kernels.conftest import poison  # noqa: F401 - a fixture
+from ..runtime.checks import check, resets
+from ..runtime.conftest import poison  # noqa: F401 - a fixture
 from .made import GRU, LSTM, drawn, function, made, steps
 
 Made = tuple[Region, Loop]

@@ -7,7 +7,7 @@ from ssir.compilers.loops.adjoint import adjoint
 from ssir.compilers.loops.region import Unfit, region
 from ssir.compilers.plan import plan
 from ssir.ir.text import parse, render
-from ssir.ir.verify import verify
+from ssir.ir.verifier import verify
 
 from ...small import component
 from .made import GRU, graph, made

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ssir
-from ssir.compilers.kernels import tritons
+from ssir.compilers.runtime import tritons
 
 from ...small import first, inputs, small
 from .test_loops import agree, cell

@@ -11,7 +11,7 @@ from ssir.compilers.program.function import written
 from ssir.compilers.program.program import Program, program
 from ssir.ir.graph import Graph
 from ssir.ir.text import parse, render
-from ssir.ir.verify import IllFormed, verify
+from ssir.ir.verifier import IllFormed, verify
 from ssir.passes import run
 from ssir.spec.load import load, zoo
 
