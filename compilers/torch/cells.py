@@ -18,7 +18,7 @@ from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
 from ssir.compilers.torch.code import Code, Line, called, code, literal, method, text, variable
 from ssir.compilers.torch.emit import Emitter, Mode, Unit
-from ssir.compilers.torch.ops import TIME, scalar
+from ssir.compilers.torch.operands import TIME, scalar
 from ssir.compilers.torch.program import OLD, as_kept
 from ssir.compilers.torch.regions import Regions
 from ssir.ir.graph import Graph, Node

@@ -18,7 +18,7 @@ from ssir.compilers.forms import Match
 from ssir.compilers.program.dtypes import wide
 from ssir.compilers.program.entries import entry_axes
 from ssir.compilers.program.function import written as memories_written
-from ssir.compilers.torch import ops
+from ssir.compilers.torch import operands, ops
 from ssir.compilers.torch.code import Code, Line, binding, bound, called, code, literal, name_of, variable
 from ssir.compilers.torch.methods import written
 from ssir.compilers.torch.program import PROGRAM
@@ -217,7 +217,7 @@ class Emitter:
 
     def lead(self, name: str) -> int:
         """How many axes stand in front of the named ones."""
-        return 0 if self.is_constant(name) else ops.LEADS[self.mode]
+        return 0 if self.is_constant(name) else operands.LEADS[self.mode]
 
     def value(self, name: str) -> Code:
         """The expression (a variable, or a number) of a node."""
@@ -293,7 +293,7 @@ class Emitter:
 
     def fitted(self, name: str, wanted: Sequence[str], value: Code | None = None) -> Code:
         """A value with its axes permuted to ``wanted`` and an axis of size 1 for each that it lacks."""
-        return ops.fit(
+        return operands.fit(
             value if value is not None else self.value(name), self.graph[name].type.names, wanted, self.lead(name)
         )
 
@@ -319,7 +319,7 @@ class Emitter:
         """``fitted``, as a tensor even where it is a number."""
         node = self.graph[name]
         if node.op == "const":
-            return ops.scalar(node.attrs["value"])
+            return operands.scalar(node.attrs["value"])
         return self.fitted(name, wanted)
 
 

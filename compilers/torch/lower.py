@@ -23,11 +23,11 @@ from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.program.program import Program, program
 from ssir.compilers.runtime.model import Model
 from ssir.compilers.step.c import Step
-from ssir.compilers.torch import ops, steps
+from ssir.compilers.torch import operands, steps
 from ssir.compilers.torch.code import Code, Line, called, code, literal, statements
 from ssir.compilers.torch.emit import RESERVED, Emitter, Mode, Unit, unused
 from ssir.compilers.torch.methods import with_constants, written
-from ssir.compilers.torch.ops import TIME
+from ssir.compilers.torch.operands import TIME
 from ssir.compilers.torch.regions import Again, Regions
 from ssir.compilers.torch.submodules import Part
 from ssir.ir.graph import Graph, Node, parents
@@ -277,7 +277,7 @@ def _output(e: Emitter, node: Node) -> Code:
     still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
     if not e.is_constant(node.name) and not still:
         value = e.tensor(node.name, node.type.names)
-        return ops.as_data(e, node.name, value) if node.type.dtype == "real" else value
+        return operands.as_data(e, node.name, value) if node.type.dtype == "real" else value
     sizes = tuple(axis.size or -1 for axis in node.type.axes)
     return called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
 

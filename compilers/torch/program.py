@@ -8,9 +8,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ssir.compilers.program.dtypes import memory_kind
-from ssir.compilers.torch import ops
+from ssir.compilers.torch import operands, products
 from ssir.compilers.torch.code import Code, called, code, function_of, literal, method, name_of, variable
-from ssir.compilers.torch.ops import TIME
+from ssir.compilers.torch.operands import TIME
 from ssir.ir.graph import Node
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _spread_out(e: Emitter, x: Code, sizes: Sequence[int], dtype: str) -> Code:
 def _cast(e: Emitter, node: Node) -> Code:
     (name,) = node.inputs
     to, text = node.attrs["to"], e.value(name)
-    if to == "as it is" or e.node(name).op in ("const", "layer") or ops.is_wide(e, name) == (to == "wide"):
+    if to == "as it is" or e.node(name).op in ("const", "layer") or operands.is_wide(e, name) == (to == "wide"):
         return text
     return e.let(node.name, method(TIME, f"as_{to}", text))
 
@@ -50,15 +50,15 @@ def _order(e: Emitter, node: Node) -> Code:
 
 
 def _spread(e: Emitter, node: Node) -> Code:
-    x = ops.operand(e, node.inputs[0], node.type.names)
+    x = operands.operand(e, node.inputs[0], node.type.names)
     return e.let(node.name, _spread_out(e, x, _sizes(node.type.names, node), _DTYPES[node.attrs["kind"]]))
 
 
 def _contract(e: Emitter, node: Node) -> Code:
     a, b = (e.node(name) for name in node.inputs)
-    left, right = ops.alike(e, (a.name, e.tensor(a.name, a.type.names)), (b.name, e.tensor(b.name, b.type.names)))
+    left, right = products.alike(e, (a.name, e.tensor(a.name, a.type.names)), (b.name, e.tensor(b.name, b.type.names)))
     sides = (left, a.type.names, e.lead(a.name)), (right, b.type.names, e.lead(b.name))
-    return e.let(node.name, ops.contraction(e, *sides, node.attrs["over"], node.type.names))
+    return e.let(node.name, products.contraction(e, *sides, node.attrs["over"], node.type.names))
 
 
 # Memories.
@@ -109,7 +109,7 @@ def _push(e: Emitter, node: Node) -> Code:
     x = e.node(node.inputs[0])
     inside = node.type.names[1:]
     dtype = _DTYPES[node.attrs["kind"]]
-    entering = _spread_out(e, ops.operand(e, x.name, inside), _sizes(inside, node), dtype)
+    entering = _spread_out(e, operands.operand(e, x.name, inside), _sizes(inside, node), dtype)
     given = TIME, OLD, NEW, e.key(node.attrs["memory"]), entering, node.attrs["size"], _start(e, node, 1)
     return e.let(node.name, called(e.function("memory", "push"), *given))
 
@@ -143,20 +143,20 @@ def _slots(e: Emitter, node: Node) -> Code:
 def _weigh(e: Emitter, node: Node) -> Code:
     slots, c = (e.node(name) for name in node.inputs)
     axis, over, names = slots.attrs["axis"], node.attrs["over"], c.type.names
-    text, lead = e.value(slots.name), ops.LEADS[e.mode]
+    text, lead = e.value(slots.name), operands.LEADS[e.mode]
     if e.is_constant(c.name) and any(name in e.unit.entries for name in names):
-        weights, c_lead = ops.operand(e, c.name, names), lead
+        weights, c_lead = operands.operand(e, c.name, names), lead
     else:
-        weights = e.tensor(c.name, names) if e.is_constant(c.name) else ops.cleared(e, c.name, over)
+        weights = e.tensor(c.name, names) if e.is_constant(c.name) else operands.cleared(e, c.name, over)
         c_lead = e.lead(c.name)
     if axis in e.unit.entries and axis in over and axis not in dict(c.type.absent):
-        mask = ops.present(e, axis, slots.attrs["size"], slots.attrs["lag"], names)
+        mask = operands.present(e, axis, slots.attrs["size"], slots.attrs["lag"], names)
         weights = called(e.function("operations", "masked"), weights, mask)
     if node.type.dtype == "real":
-        text, weights = ops.as_data(e, slots.name, text), ops.as_data(e, c.name, weights)
-    left, right = ops.alike(e, (slots.name, text), (c.name, weights))
+        text, weights = operands.as_data(e, slots.name, text), operands.as_data(e, c.name, weights)
+    left, right = products.alike(e, (slots.name, text), (c.name, weights))
     sides = (left, slots.type.names, lead), (right, names, c_lead)
-    return e.let(node.name, ops.contraction(e, *sides, over, node.type.names, ops.masking(e, c)))
+    return e.let(node.name, products.contraction(e, *sides, over, node.type.names, operands.masking(e, c)))
 
 
 # Algorithms.
@@ -180,8 +180,8 @@ def _taken(e: Emitter, name: str, how: str, groups: Sequence[Sequence[str]], siz
         case "object":
             return e.value(name)
         case "entries":
-            kept = ops.as_data(e, name, e.value(name))
-            return grouped(ops.fit(kept, node.type.names[1:], axes, 2), groups)
+            kept = operands.as_data(e, name, e.value(name))
+            return grouped(operands.fit(kept, node.type.names[1:], axes, 2), groups)
         case "still":
             text = e.tensor(name, axes)
             return grouped(method(text, "expand", *(sizes[a] for a in axes)) if axes else text, groups)
@@ -190,20 +190,20 @@ def _taken(e: Emitter, name: str, how: str, groups: Sequence[Sequence[str]], siz
         case "led":
             text = e.fitted(name, axes) if node.type.dtype == "bool" else e.tensor(name, axes)
             if e.lead(name) == 0:
-                text = called(e.function("operations", "leading"), text, ops.LEADS[e.mode] + len(axes))
+                text = called(e.function("operations", "leading"), text, operands.LEADS[e.mode] + len(axes))
             return grouped(text, groups)
     dtype = "time.complex" if node.type.dtype == "complex" else "time.dtype"
-    return grouped(_spread_out(e, ops.operand(e, name, axes), [sizes[a] for a in axes], dtype), groups)
+    return grouped(_spread_out(e, operands.operand(e, name, axes), [sizes[a] for a in axes], dtype), groups)
 
 
 def _kernel(e: Emitter, node: Node) -> Code:
     about = node.attrs
-    operands, texts = list(node.inputs), list[Code | None]()
+    left, texts = list(node.inputs), list[Code | None]()
     for i, one in enumerate(about["takes"]):
         if one is None:
             texts.append(None)
             continue
-        name, (how, groups) = operands.pop(0), one
+        name, (how, groups) = left.pop(0), one
         text = _taken(e, name, how, groups, dict(about["sizes"]))
         named = how == "full" and name_of(text) is None
         texts.append(e.let(f"{node.name}_{i}", text) if named else text)
@@ -230,7 +230,7 @@ def _kernel(e: Emitter, node: Node) -> Code:
     if groups is None or all(len(group) == 1 for group in groups) or e.mode == "constant":
         return y
     sizes = [axis.size for axis in node.type.axes]
-    front = ast.Starred(code("{0}.shape[:{1}]", y, ops.LEADS[e.mode]), ast.Load())
+    front = ast.Starred(code("{0}.shape[:{1}]", y, operands.LEADS[e.mode]), ast.Load())
     return e.let(f"{node.name}_axes", method(y, "reshape", front, *sizes))
 
 
@@ -260,7 +260,7 @@ def _laid_back(state: Node, groups: Sequence[Sequence[str]], last: Code) -> Code
     sizes, own, order = _own(state, groups)
     if any(len(group) != 1 for group in groups):
         last = method(last, "reshape", -1, *(sizes[name] for name in order))
-    return ops.fit(last, order, own, 1)
+    return operands.fit(last, order, own, 1)
 
 
 def _loop(e: Emitter, node: Node) -> Code:

@@ -108,12 +108,12 @@ class Top:
         return fit(chosen.to(step.dtype), names, node.type.names)
 
     def emit(self, e: Emitter, node: Node) -> Code:
-        from ssir.compilers.torch import ops
+        from ssir.compilers.torch import operands
         from ssir.compilers.torch.code import called
 
         source, over = e.node(node.inputs[0]), node.attrs["over"]
         own = source.type.names
-        place, there = own.index(over) - len(own), ops.there(e, source, (over,), own)
+        place, there = own.index(over) - len(own), operands.there(e, source, (over,), own)
         found = called(
             e.function("ssir.plugins.mixture.kernels.experts", "top"),
             e.number(source.name),
@@ -171,26 +171,28 @@ class Experts:
         return y.reshape(*y.shape[:-1], *down.shape[2:-1])
 
     def emit(self, e: Emitter, node: Node) -> Code:
-        from ssir.compilers.torch import ops
+        from ssir.compilers.torch import operands, products
         from ssir.compilers.torch.code import called, method
 
         expert, over, out = (node.attrs[key] for key in ("expert", "over", "out"))
         rest = [name for name in node.type.names if name not in out]
         source, weights, *maps = (e.node(name) for name in node.inputs)
-        x = ops.as_data(e, source.name, e.fitted(source.name, [*rest, *over], ops.cleared(e, source.name, over)))
+        x = operands.as_data(
+            e, source.name, e.fitted(source.name, [*rest, *over], operands.cleared(e, source.name, over))
+        )
         x = method(x, "flatten", -len(over)) if len(over) > 1 else x
-        w = ops.as_data(e, weights.name, e.fitted(weights.name, [*rest, expert]))
+        w = operands.as_data(e, weights.name, e.fitted(weights.name, [*rest, expert]))
         chooser = chosen(e.graph, weights.name, expert)
         picked: tuple[Code | None, int] = (None, 0)
         if chooser is not None and not e.is_constant(node.name):
             picked = e.fitted(chooser.name, [*rest, expert]), chooser.attrs["k"]
-        first = [ops.kept(e, one.name, [("flatten", (2,))] if len(over) > 1 else []) for one in maps[:-1]]
+        first = [operands.kept(e, one.name, [("flatten", (2,))] if len(over) > 1 else []) for one in maps[:-1]]
         one = [] if out else [("unsqueeze", (1,))]
-        down = ops.kept(e, maps[-1].name, [("flatten", (1, len(out)))] if len(out) > 1 else one)
+        down = operands.kept(e, maps[-1].name, [("flatten", (1, len(out)))] if len(out) > 1 else one)
         gate, up = first if node.attrs["gated"] else (None, first[0])
         given = x, w, *picked, gate, up, down, node.attrs["activation"]
         y = called(e.function("ssir.plugins.mixture.kernels.experts", "experts"), *given)
-        return e.let(node.name, ops.apart(y, [node.type.axis(name).size or 0 for name in out]))
+        return e.let(node.name, products.apart(y, [node.type.axis(name).size or 0 for name in out]))
 
     def expand(self, b: GraphBuilder, node: Node, x: Value, weights: Value, *maps: Value) -> Value:
         """The same in operations that every consumer knows; maps of weight zero are not run."""

@@ -69,7 +69,7 @@ class Rotate:
 
     def emit(self, e: Emitter, node: Node) -> Code:
         from ssir.compilers.torch.code import called
-        from ssir.compilers.torch.ops import LEADS, fit
+        from ssir.compilers.torch.operands import LEADS, fit
 
         source, angle = (e.node(name) for name in node.inputs)
         over, half = node.attrs["over"], node.attrs["half"]

@@ -205,7 +205,9 @@ HARMLESS: tuple[Harmless, ...] = (
         "what overflows says so by itself; this only keeps whole numbers small",
     ),
     Harmless("ssir/ir/ops/elementwise.py", "power", "math.log2(abs(a))", "the same"),
-    Harmless("compilers/torch/ops.py", "cleared", "mask is None", "to clear twice, or by no mask, changes nothing"),
+    Harmless(
+        "compilers/torch/operands.py", "cleared", "mask is None", "to clear twice, or by no mask, changes nothing"
+    ),
     Harmless("ssir/functions/", "", "is_unknown", "after an error only more errors are kept away"),
 )
 

@@ -37,7 +37,14 @@ _FORMS = (
 
 ROOMS: Mapping[str, Room] = {
     "spellings": Room(
-        ("compilers/torch/ops.py", "compilers/runtime/operations.py"),
+        (
+            "compilers/torch/operands.py",
+            "compilers/torch/elementwise.py",
+            "compilers/torch/products.py",
+            "compilers/torch/shapes.py",
+            "compilers/torch/sources.py",
+            "compilers/runtime/operations.py",
+        ),
         (*_FORMS[:2], "tests/compilers/test_context.py", *_FORMS[2:]),
         _WORDS,
     ),

@@ -7,8 +7,7 @@ import pytest
 from ssir.compilers.loops import spelling as c
 from ssir.compilers.loops import triton
 from ssir.compilers.step.pairs import COMPLEX
-from ssir.compilers.torch import ops as torch
-from ssir.compilers.torch import program
+from ssir.compilers.torch import elementwise, ops, program
 from ssir.ir.ops import TABLE
 from ssir.ir.ops.program import PROGRAM
 from ssir.reference import ops as reference
@@ -25,9 +24,9 @@ SPELLED: dict[str, tuple[Container[str], ...]] = {
         {"state", "context", "stack", "part", "input", "param", "const", "arange", "eye", "position", "start", "layer"},
     ),
     "torch": (
-        torch.SPELLED,
-        torch.RUNTIME,
-        torch.OTHER,
+        elementwise.SPELLED,
+        elementwise.RUNTIME,
+        ops.OTHER,
         program.PROGRAM,
         {"state"},
     ),  # of which the plan has made something else
@@ -73,7 +72,9 @@ def test_every_consumer_knows_every_operation(op: str, consumer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [reference.FUNCTIONS, torch.SPELLED, c.SPELLED, triton.SPELLED], ids=["reference", "torch", "c", "triton"]
+    "table",
+    [reference.FUNCTIONS, elementwise.SPELLED, c.SPELLED, triton.SPELLED],
+    ids=["reference", "torch", "c", "triton"],
 )
 def test_no_consumer_spells_what_is_no_operation(table: dict[str, object]) -> None:
     assert table.keys() <= {name for name, op in TABLE.items() if op.elementwise}

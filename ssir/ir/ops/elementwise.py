@@ -1,6 +1,6 @@
 """One entry of the result from one entry of each operand, broadcast by name.
 
-A function is one entry here and one spelling each in ssir.reference.ops, ssir.compilers.torch.ops, ssir.compilers.loops.spelling (C) and
+A function is one entry here and one spelling each in ssir.reference.ops, ssir.compilers.torch.elementwise, ssir.compilers.loops.spelling (C) and
 ssir.compilers.loops.triton; one of a plugin brings its spellings with it (``Elementwise``)."""
 
 from __future__ import annotations
