@@ -24,6 +24,7 @@ State = dict[str, Tensor]
 Weights = Mapping[str, Tensor]
 
 DRAWS = 3
+BOUND = 0.1  # a relative change after which what is moved may be at its bounds
 _LONGEST = 9  # of whole sequences beside what goes through time
 _OFF = 0.1  # how far parameters are moved off their first values
 
@@ -230,15 +231,23 @@ class Conditioned:
         self.results, self.merged = case.meaning(weights)
         self._known: dict[float, dict[Name, float]] = {}
 
-    def conditions(self, rounding: float) -> Mapping[Name, float]:
-        """For each tensor the largest relative change that some such moves made, in units of the rounding."""
-        if rounding not in self._known:
+    def conditions(self, move: float, finest: float) -> Mapping[Name, float]:
+        """For each tensor the largest relative change that some such moves made, in units of the move. If anything is
+        chaotic and at its bounds, so may be all that is made of it, whatever its bounds are: then by a finer one too, down to ``finest``."""
+        found = dict(self._moved_by(move))
+        while move > finest and max(found.values()) * move > BOUND:
+            move = max(move / 256, finest)
+            found = {name: max(found[name], condition) for name, condition in self._moved_by(move).items()}
+        return found
+
+    def _moved_by(self, move: float) -> Mapping[Name, float]:
+        if move not in self._known:
             found: dict[Name, float] = {}
             for draw in range(DRAWS):
-                for name, error in differences(self._moved(rounding, draw), self.results).items():
-                    found[name] = max(found.get(name, 0.0), error / rounding)
-            self._known[rounding] = found
-        return self._known[rounding]
+                for name, error in differences(self._moved(move, draw), self.results).items():
+                    found[name] = max(found.get(name, 0.0), error / move)
+            self._known[move] = found
+        return self._known[move]
 
     def _moved(self, rounding: float, draw: int) -> Results:
         generator = torch.Generator().manual_seed(self.case.seed + 1000 + draw)

@@ -16,9 +16,7 @@ from ssir.proof.meaning import Conditioned
 # of bfloat16.
 FLOORS = {torch.float64: 1e-12, torch.float32: 5e-5, torch.bfloat16: 5e-2}
 ROUNDINGS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9}
-FINEST = (
-    2.0**-36
-)  # a move that stands out from the roundings of the meaning itself, and after which what is chaotic is not at its bounds yet
+FINEST = 2.0**-36  # a move that stands out from the roundings of the meaning itself
 MULTIPLES = {torch.float64: 256.0, torch.float32: 256.0, torch.bfloat16: 16.0}
 """How many times what moving inputs, parameters and memories by one rounding does an error may be. The leaves are rounded once; a form rounds at
 each of its operations, of which some tens lie one behind the other, and each rounding moves the result as one of the leaves does:
@@ -75,7 +73,7 @@ def judged(found: Results, meant: Conditioned, dtype: torch.dtype) -> dict[str, 
     limits: dict[Name, float] = dict.fromkeys(errors, floor)
     known: Mapping[Name, float] = {}
     if any(error > floor for error in errors.values()):
-        known = meant.conditions(max(rounding, FINEST))
+        known = meant.conditions(max(rounding, FINEST), rounding)
         limits |= {name: max(floor, MULTIPLES[dtype] * known[name] * rounding) for name in errors}
     ratios = {name: error / limits[name] for name, error in errors.items()}
     worst = max(ratios, key=lambda name: (ratios[name] > 1, errors[name] > floor, ratios[name], errors[name]))

@@ -286,6 +286,13 @@ def test_a_spec_that_is_ill_conditioned_is_named_as_such() -> None:
     assert worst.condition is not None and worst.condition > 1e4
 
 
+def test_what_is_chaotic_is_not_called_wrong_at_its_bounds() -> None:
+    graph = "p: delay(h, initial=0.3)\nh: sin(6 * linear(p, n) + x)"
+    report = ssir.verify(one(graph), steps=(123,), dtypes=(torch.float64,))
+    assert report.ok, report.worst()
+    assert max(row.condition or 0 for row in report.rows) > 1e14
+
+
 def test_a_form_that_is_wrong_is_not_excused_by_an_ill_conditioned_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Model.over
 
