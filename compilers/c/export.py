@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ssir.api import to_torch
 from ssir.compilers.loops.region import Unfit
+from ssir.compilers.runtime.body import Body, Run
 from ssir.compilers.runtime.clock import Time
-from ssir.compilers.runtime.model import Body, Model, Run
+from ssir.compilers.runtime.model import Model
 from ssir.compilers.runtime.step import plain
 from ssir.compilers.step.c import GROUP, Kept, Step, Value, print_step
 from ssir.errors import UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from ssir.analysis.facts import state_axes
@@ -24,15 +25,15 @@ def turned(b: GraphBuilder, x: Value, angle: Value, over: str, half: str, halves
     return b("merge", found, axes=(pair, half) if halves else (half, pair), out=over)
 
 
-class Systems:
+class Systems(ABC):
     """The arithmetic of the systems of a graph, made with a builder."""
 
     graph: Graph
     b: GraphBuilder
 
+    @abstractmethod
     def value(self, name: str) -> Value:
         """What a node of the graph is."""
-        raise NotImplementedError
 
     def matrix(self, name: str, axes: Sequence[Axis]) -> Value:
         """What a matrix is, its axes under these names."""

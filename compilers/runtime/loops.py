@@ -6,6 +6,7 @@ Shapes: memories [B,*axes], columns and results [B,T,*axes], constants [*axes].
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class Plain:
 Step = Callable[..., tuple[Tensor, ...]]
 
 
-class Compiled:
+class Compiled(ABC):
     """A loop that was compiled: calling it with (reset, starts, clears, columns, constants) gives the results. ``counts``: of memories, columns,
     constants and results; ``text``: all that tells it from others."""
 
@@ -151,33 +152,33 @@ class Compiled:
         """Whether a result is handed out for every step."""
         return True
 
+    @abstractmethod
     def _empty(self, like: Tensor, lead: Sequence[int], kind: torch.dtype) -> list[Tensor]:
         """Room for the results."""
-        raise NotImplementedError
 
     def _nothing(self, *given: Any) -> tuple[Tensor, ...]:
         """The results where there are no steps, or no sequences."""
         x = self._parts((None, *given))[3][0]
         return tuple(self._empty(x, x.shape[:2], x.dtype))
 
+    @abstractmethod
     def _unkept(self) -> list[None]:
         """What the forward pass is given for what it shall not keep."""
-        raise NotImplementedError
 
     def _reaches(self, *tensors: Tensor | None) -> bool:
         """Whether something else than C computes with these tensors, and not the twin."""
         return False
 
-    def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
-        raise NotImplementedError
+    @abstractmethod
+    def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]: ...
 
     def _run_backward(
         self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
     ) -> tuple[Tensor | None, ...]:
         raise NotImplementedError
 
-    def _twin(self, *given: Any) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _twin(self, *given: Any) -> tuple[Tensor, ...]: ...
 
 
 class Loop(Compiled):

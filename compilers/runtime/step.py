@@ -18,8 +18,9 @@ from . import native
 from .state import State
 
 if TYPE_CHECKING:
+    from .body import Body, Run
     from .frozen import Kept
-    from .model import Body, Model, Run
+    from .model import Model
 
 ROWS = 8
 """More sequences than that go through torch: there a weight is read once for all of them."""
@@ -134,8 +135,8 @@ class Bound:
     """A step with the constants of a model, as long as its parameters are what they are."""
 
     def __init__(self, model: Model, step: Step, function: Any, kept: Kept) -> None:
+        from .body import Run
         from .clock import Time
-        from .model import Run
 
         self.step, self.model, self._function = step, model, function
         count = 8 + len(model.INPUTS) + len(model.OUTPUTS) + 2 * len(step.groups)

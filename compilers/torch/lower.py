@@ -82,7 +82,9 @@ def model(dtype: torch.dtype = torch.float32, device: torch.device | None = None
 class _Writer:
     plan: Plan
     native: Step | None
-    imports: dict[str, dict[str, str]] = field(default_factory=lambda: {"model": {"Body": "Body", "Model": "Model"}})
+    imports: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {"body": {"Body": "Body"}, "model": {"Model": "Model"}}
+    )
     classes: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from ssir.spec.paths import NAME, given_name, paths
 from ssir.spec.static import StaticError, evaluate, is_static
 
 if TYPE_CHECKING:
-    from ssir.spec.elaborate import Instance
+    from ssir.spec.instance import Instance
 
 BUILT_IN = ("position", "start", "layer")
 Values = dict[str, Node]

@@ -33,14 +33,14 @@ FAULTS = (
     ),
     Fault(
         "spec",
-        "ssir/spec/elaborate.py",
+        "ssir/spec/instance.py",
         "entries of a stack that differ in constants are one",
         "                    sorted(layer.constants.items()),\n",
         "",
     ),
     Fault(
         "spec",
-        "ssir/spec/elaborate.py",
+        "ssir/spec/instance.py",
         "entries of a stack that differ in dims are one",
         "                    sorted((k, v) for k, v in layer.dims.items() if v is not None),\n",
         "",
@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "step",
-        "compilers/runtime/model.py",
+        "compilers/runtime/body.py",
         "what somebody has put into a model is not called in a native step",
         "            if not plain((top if path in self.SHARED else self).part(path), kind):\n",
         "            if not (top if path in self.SHARED else self).part(path):\n",

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import ssir
-from ssir.compilers.runtime.model import Body, InputError, Model
+from ssir.compilers.runtime.body import Body
+from ssir.compilers.runtime.model import InputError, Model
 from ssir.errors import UsageError
 from tests.compilers.runtime.habits import NAMES, close, model, tokens
 from tests.small import small
