@@ -70,7 +70,7 @@ class Compiled(ABC):
         self.source, self.counts = source, counts
         self.forward, self.backward = (signature.split()[0] for signature in signatures)
         native.declare(*signatures, source=source)
-        self._native = Native(self._run_forward, self._run_backward, self._twin)
+        self._native = Native(self._run_forward, self._run_backward, self._twin, self._able)
         memories, columns, constants, results = counts
         takes = [f"Tensor? {name}{k}" for name in ("start", "clear") for k in range(memories)]
         takes += [f"Tensor column{k}" for k in range(columns)] + [f"Tensor constant{k}" for k in range(constants)]
@@ -136,11 +136,15 @@ class Compiled(ABC):
         x = self._parts((reset, *rest))[3][0]
         if x.shape[0] * x.shape[1] == 0:
             found = self._nothing(*rest)
-        elif (native.usable(reset, *rest) and self._in_c(x)) or self._reaches(reset, *rest):
+        elif self._able(x, reset, *rest):
             found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
         else:
             found = self._twin(reset, *rest)
         return found if len(found) > 1 else found[0]
+
+    def _able(self, like: Tensor, *others: Tensor | None) -> bool:
+        """Whether these tensors are such that something else than the twin computes with them."""
+        return (native.usable(like, *others) and self._in_c(like)) or self._reaches(like, *others)
 
     def _in_c(self, like: Tensor) -> bool:
         """Whether what computes with such tensors is C."""

@@ -118,7 +118,7 @@ Kept = tuple[Tensor | None, ...]
 
 
 class Native:
-    """A native function that autograd knows. Where it runs is for the caller to say: `native.usable` of all inputs.
+    """A native function that autograd knows. Where it runs is for the caller to say: ``able`` of all inputs.
 
     forward(keep, *inputs) gives the results, and if ``keep`` what else the backward pass wants; backward(inputs, results, kept,
     grads) the gradients of all inputs, from contiguous ones of all results; twin(*inputs) the same results by torch alone, for
@@ -130,6 +130,7 @@ class Native:
         forward: Callable[..., tuple[tuple[Tensor, ...], Kept]],
         backward: Callable[..., tuple[Tensor | None, ...]],
         twin: Callable[..., tuple[Tensor, ...]],
+        able: Callable[..., bool] = native.usable,
     ) -> None:
         self.forward = forward
 
@@ -148,7 +149,7 @@ class Native:
                 count = len(ctx.given)
                 inputs = [x if given is None else given for x, given in zip(saved, ctx.given, strict=False)]
                 with without_autocast():
-                    if torch.is_grad_enabled() or not native.usable(*grads):
+                    if torch.is_grad_enabled() or not able(*grads):
                         return twin_gradients(twin, inputs, ctx.needs_input_grad, grads)
                     results, kept = saved[count : count + ctx.results], saved[count + ctx.results :]
                     return backward(inputs, results, kept, [grad.contiguous() for grad in grads])

@@ -27,11 +27,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     if not tritons.available():
         pytest.skip("there is no Triton for this machine")
-    run, ran = tritons.call, list[None]()
+    run, ran = tritons.call, set[str]()
 
-    def call(*given: Any) -> None:
+    def call(source: str, name: str, *given: Any) -> None:
         with np.errstate(all="ignore"):  # a processor does not warn of what is not chosen
-            ran.append(run(*given))
+            run(source, name, *given)
+        ran.add(name.rpartition("_")[2])
 
     monkeypatch.setattr(tritons, "call", call)
     monkeypatch.setattr(tritons, "reaches", lambda device: True)
@@ -41,4 +42,5 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         made.cache_clear()
         request.addfinalizer(made.cache_clear)
     yield way
-    assert ran, "no kernel ran"
+    wanted = {"forward"} if request.node.get_closest_marker("forward") else {"forward", "backward"}
+    assert ran == wanted, f"of the kernels ran {ran or 'none'}"

@@ -223,6 +223,7 @@ def test_the_length_of_nothing_has_a_slope(way: str) -> None:
         torch.testing.assert_close(one, other, msg=name)
 
 
+@pytest.mark.forward
 def test_gradients_can_be_differentiated_again(way: str) -> None:
     for name in ("lstm", "gru"):
         region, loop = cell(name, n=2)
@@ -266,6 +267,7 @@ def test_saturated_gates_stay_finite(way: str, name: str, gate: float) -> None:
     check(ours, theirs, values, torch.float32)
 
 
+@pytest.mark.forward
 def test_the_state_carries_across_a_split(way: str) -> None:
     region, loop = cell("lstm", n=40)
     values = drawn(region, 2, 30)
