@@ -93,7 +93,7 @@ def alone() -> bool:
 
 def ready(dtype: torch.dtype) -> bool:
     """Whether native code may run on numbers of this type without a look at who watches: it was found out for the whole call."""
-    return dtype in REAL and _settled.get() and not torch.compiler.is_compiling()
+    return dtype in REAL and not torch.compiler.is_compiling() and _settled.get()
 
 
 _settled: ContextVar[bool] = ContextVar("settled", default=False)
