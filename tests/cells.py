@@ -25,7 +25,7 @@ from .small import component
 SIZES = ((32, 1, 256), (64, 4, 256), (256, 1, 256), (512, 1, 256))
 LINEAR = "linear(u, n) + linear(m, n)"
 BY_HEADS = "linear(u, [head, w]) + linear(m, w, per=head, over=w)"
-FLOOR = "torch's floor"
+FLOOR, MIXER = "torch's floor", "sLSTM, with its filter and norm"
 CELLS = {
     "LSTM": (4, f"i: sigmoid({LINEAR})\nf: sigmoid({LINEAR})\ng: tanh({LINEAR})\nc: {{state: [n], A: f, B: i, input: g}}\nh: sigmoid({LINEAR}) * tanh(c)"),
     "GRU": (3, f"r: sigmoid({LINEAR})\nz: sigmoid({LINEAR})\nh: {{state: [n], A: z, B: 1 - z, input: 'tanh(linear(u, n) + r * linear(m, n, bias=true))'}}"),
@@ -39,6 +39,7 @@ CELLS = {
     "by heads": (2, "f: sigmoid(linear(u, [head, w]) + linear(m, w, per=head, over=w))\nh: {state: [head, w], A: f, B: 1 - f, input: 'tanh(linear(u, [head, w]) + linear(m, w, per=head, over=w))'}"),
     "sLSTM": (4, f"i: {BY_HEADS}\nf: {BY_HEADS}\ns: {{state: [head, w], A: logsigmoid(f), input: i, algebra: max_plus}}\nfade: exp(logsigmoid(f) + delay(s, initial=-1e38) - s)\nc: {{state: [head, w], A: fade, B: exp(i - s), input: 'tanh({BY_HEADS})'}}\nd: {{state: [head, w], A: fade, input: exp(i - s)}}\nh: sigmoid({BY_HEADS}) * c / d"),
 }  # fmt: skip
+GATES = {FLOOR: 1, **{name: gates for name, (gates, _) in CELLS.items()}, MIXER: 4}
 
 
 class _Nothing(torch.autograd.Function):
@@ -94,16 +95,12 @@ def main() -> None:
     columns = []
     for n, batch, steps in SIZES:
         x = torch.randn(batch, steps, n, generator=torch.Generator().manual_seed(0))
-        models = (
-            {FLOOR: Floor(n)}
-            | {name: cell(name, n) for name in CELLS}
-            | {"sLSTM, with its filter and norm": mixer("slstm", n)}
-        )
+        models = {FLOOR: Floor(n)} | {name: cell(name, n) for name in CELLS} | {MIXER: mixer("slstm", n)}
         columns.append(measured(models, x, options.rounds))
     heads = " | ".join(f"n = {n}, batch {batch}" for n, batch, _ in SIZES)
     lines = [f"| cell | gates | {heads} |", f"|---|---:|{'---:|' * len(SIZES)}"]
     for name in columns[0]:
-        gates = 1 if name == FLOOR else CELLS[name][0] if name in CELLS else 4
+        gates = GATES[name]
         cells = [f"{found[name]:.2f} ms ({found[name] / gates / (found['LSTM'] / 4):.2f})" for found in columns]
         lines.append(f"| {name} | {gates} | {' | '.join(cells)} |")
     page = f"# Cells\n\n{(__doc__ or '').strip()}\n\nIn brackets: the time of a gate over that of a gate of the LSTM. 256 steps, float32, torch {torch.__version__}.\n\n"

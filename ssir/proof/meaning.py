@@ -234,7 +234,7 @@ class Conditioned:
     def conditions(self, move: float, finest: float) -> Mapping[Name, float]:
         """For each tensor the largest relative change that some such moves made, in units of the move. If anything is
         chaotic and at its bounds, so may be all that is made of it, whatever its bounds are: then by a finer one too, down to ``finest``."""
-        found = dict(self._moved_by(move))
+        found = self._moved_by(move)
         while move > finest and max(found.values()) * move > BOUND:
             move = max(move / 256, finest)
             found = {name: max(found[name], condition) for name, condition in self._moved_by(move).items()}

@@ -90,7 +90,7 @@ def verify(
 ) -> Report:
     """Check every form of every state of a spec (or only those of the plan). Dims that the caller has not set are made small.
 
-    thorough adds rows: at the real dims and at odd ones past a block, on two threads, in bfloat16 and under autocast.
+    dtypes: those of the rows at small dims. thorough adds rows: at the real dims and at odd ones past a block, on two threads, in bfloat16 and under autocast.
     """
     spec = given(spec)
     small = _Place("small dims", shrunk(spec), seed)
