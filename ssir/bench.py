@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -23,13 +23,13 @@ from statistics import geometric_mean
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssir import api
 from ssir.compilers.runtime import native
 from ssir.compilers.runtime.model import Model
 from ssir.errors import UsageError
+from ssir.limits import Limits
 from ssir.registry import registry
 from ssir.spec.load import Spec, load, zoo
 
@@ -39,6 +39,7 @@ SHAPES: Mapping[int, Sequence[tuple[int, int]]] = {256: ((1, 1024), (8, 1024), (
 """By width, batch and steps: more at a width at which a whole run takes an hour, not a day."""
 _SHORT = ((1, 1024),)
 PROMPT = 512
+AHEAD = 1.1  # a ratio below which a cell says why
 _SAMPLE = 0.05  # seconds that one sample takes at least
 _DECODED = 32  # tokens in one sample of decoding, at least
 _MOST_PAIRS = 200
@@ -100,7 +101,7 @@ class Spread:
 @dataclass(frozen=True)
 class Cell:
     """One model in one mode. ``tokens``: per second; ``ratio``: of ours to the peer's, pair by pair; ``share``: of what the
-    machine could do if it did nothing but multiply (in decoding, nothing but read the weights)."""
+    machine could do, pair by pair, if it did nothing but multiply (in decoding, nothing but read the weights)."""
 
     name: str
     model: int
@@ -176,7 +177,8 @@ def run(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        limits = _limits(dtype)
+        limits = Limits(dtype)
+        reached: dict[str, list[float]] = {"matmul_gflops": [], "read_gbs": []}
         cells: list[Cell] = []
         notes: dict[str, str] = {}
         packages: set[str] = set()
@@ -199,12 +201,14 @@ def run(
                     if peer and theirs:
                         theirs.module.to(dtype)
                         packages.update(peer.packages)
-                    timed = _time(ours, theirs, mode, batch, steps, vocab, repeats, seconds)
-                    cells.append(_cell(name, size, mode, batch, steps, peer, ours, theirs, timed, limits))
+                    limit = limits.read if mode == "decode" else limits.multiply
+                    timed = _time(ours, theirs, limit, mode, batch, steps, vocab, repeats, seconds)
+                    reached["read_gbs" if mode == "decode" else "matmul_gflops"] += [pair[0] for pair in timed]
+                    cells.append(_cell(name, size, mode, batch, steps, peer, ours, theirs, timed))
                     ratio = cells[-1].ratio
-                    if peer and ratio and ratio.median < 1:
+                    if peer and ratio and ratio.median < AHEAD:
                         where = f"{name}, d = {size}, batch {batch}, {steps} steps, {mode}"
-                        notes[where] = f"below 1: {peer.bound or 'not yet explained'}"
+                        notes[where] = f"below {AHEAD}: {peer.bound or 'not yet explained'}"
                     if tell:
                         tell(cells[-1])
         settings = {
@@ -216,7 +220,8 @@ def run(
             "repeats": repeats,
             "seconds": seconds,
         }
-        return Report(_machine(packages) | limits, settings, tuple(cells), notes)
+        best = {name: statistics.median(found) if found else None for name, found in reached.items()}
+        return Report(_machine(packages) | best, settings, tuple(cells), notes)
     finally:
         torch.set_num_threads(before)
 
@@ -245,12 +250,21 @@ def _sized(name: str, wanted: Mapping[str, float], given: Mapping[str, float]) -
 
 
 def _time(
-    ours: Side, theirs: Side | None, mode: str, batch: int, steps: int, vocab: int, repeats: int, seconds: float
+    ours: Side,
+    theirs: Side | None,
+    limit: Callable[[float], float],
+    mode: str,
+    batch: int,
+    steps: int,
+    vocab: int,
+    repeats: int,
+    seconds: float,
 ) -> list[tuple[float, ...]]:
-    """Tokens per second of every side, by pair."""
+    """The limit, and tokens per second of every side, by turns."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab, (batch, steps), generator=generator)
-    samplers = [_sampler(side, mode, tokens) for side in (ours, theirs) if side is not None]
+    samplers: list[Callable[[], float]] = [partial(limit, _SAMPLE)]
+    samplers += [_sampler(side, mode, tokens) for side in (ours, theirs) if side is not None]
     found: list[tuple[float, ...]] = []
     with _quiet():
         for sample in samplers:
@@ -357,17 +371,15 @@ def _cell(
     ours: _Ours,
     theirs: Side | None,
     timed: list[tuple[float, ...]],
-    limits: Mapping[str, float],
 ) -> Cell:
-    tokens = Spread.of([pair[0] for pair in timed])
     plan = ours.module.plan
     count = _count(ours.module)
     if mode == "decode":
         width = next(iter(ours.module.parameters())).element_size()
         held = plan.state_bytes + plan.growth * (PROMPT + _DECODED // 2)
-        share = tokens.median * (count * width / batch + held) / (1e9 * limits["read_gbs"])
+        each = count * width / batch + held
     else:
-        share = tokens.median * plan.flops * (3 if mode == "forward+backward" else 1) / (1e9 * limits["matmul_gflops"])
+        each = plan.flops * (3 if mode == "forward+backward" else 1)
     return Cell(
         name,
         size,
@@ -377,10 +389,10 @@ def _cell(
         peer.title if peer and theirs else None,
         count,
         _count(theirs.module) if theirs else None,
-        tokens,
-        Spread.of([pair[1] for pair in timed]) if theirs else None,
-        Spread.of([pair[0] / pair[1] for pair in timed]) if theirs else None,
-        share,
+        Spread.of([pair[1] for pair in timed]),
+        Spread.of([pair[2] for pair in timed]) if theirs else None,
+        Spread.of([pair[1] / pair[2] for pair in timed]) if theirs else None,
+        statistics.median(1e-9 * each * pair[1] / pair[0] for pair in timed),
         len(timed),
         {entry.path: entry.match.form.name for entry in plan.entries},
     )
@@ -413,34 +425,6 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _limits(dtype: torch.dtype) -> dict[str, float]:
-    """What the machine can do at best: multiply matrices, by torch or by oneDNN with packed weights, and read memory."""
-    rates = []
-    with torch.no_grad():
-        for rows, inner, outer in ((1024, 768, 3072), (1024, 2048, 2048), (2048, 4096, 1024)):
-            x, w = torch.randn(rows, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
-            ways = [partial(F.linear, x, w)]
-            with suppress(RuntimeError, AttributeError):
-                packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
-                ways.append(partial(torch.ops.mkldnn._linear_pointwise, x, packed, None, "none", [], ""))
-                ways[-1]()
-            rates += [2e-9 * rows * inner * outer / _best(way) for way in ways]
-        wide = torch.ones(1 << 26)
-        return {"matmul_gflops": max(rates), "read_gbs": 4e-9 * wide.numel() / _best(wide.sum)}
-
-
-def _best(call: Callable[[], Any], seconds: float = 0.3) -> float:
-    """The shortest time that a call takes."""
-    call()
-    found = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return min(found)
 
 
 # Telling.
@@ -497,11 +481,15 @@ one token at a time, with caches. Both sides compute the same architecture at th
 
 Both sides run by turns in one process, in changing order, at least {settings["repeats"]} times each and for at least {settings["seconds"]:g} s. Rates are medians; the ratio is the median of the ratios of
 neighbouring runs, with its quartiles: above 1, SSIR is faster. The peers are what a user would take instead, each set up as is best for it on a CPU.
-The limit is what this machine reached in the same run by multiplying matrices ({machine["matmul_gflops"]:.0f} GFLOP/s), a backward pass counted as two forward passes; in decoding, by reading every
-weight once a step and what each sequence holds once a token ({machine["read_gbs"]:.0f} GB/s from main memory; small models stay in the cache, which is faster).
+The limit is what the machine reaches in between, by turns with both sides, by multiplying matrices ({_limit(machine["matmul_gflops"])} GFLOP/s), a backward pass counted as two forward passes; in decoding, by reading every
+weight once a step and what each sequence holds once a token ({_limit(machine["read_gbs"])} GB/s from main memory; small models stay in the cache, which is faster).
 The geometric mean of the ratios is {_mean(report):.2f}, over {sum(cell.ratio is not None for cell in report.cells)} cells; the least is {_least(report)}.
 
 {render(report)}"""
+
+
+def _limit(found: float | None) -> str:
+    return "–" if found is None else f"{found:.0f}"
 
 
 def _mean(report: Report) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssir import bench
+from ssir import bench, limits
 from ssir.api import compile
 from ssir.errors import UsageError
 from ssir.registry import registry
@@ -20,7 +20,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "PROMPT", 4)
     monkeypatch.setattr(bench, "_SAMPLE", 0.0)
     monkeypatch.setattr(bench, "_DECODED", 2)
-    monkeypatch.setattr(bench, "_limits", lambda dtype: {"matmul_gflops": 1.0, "read_gbs": 1.0})
+    monkeypatch.setattr(limits, "_SHAPES", ((4, 4, 4),))
+    monkeypatch.setattr(limits, "_WIDE", 64)
 
 
 def test_a_report_compares_with_a_peer_in_every_mode(tmp_path: Path) -> None:

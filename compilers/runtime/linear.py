@@ -9,6 +9,7 @@ make, and could go stale.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -124,6 +125,21 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     if not _large(left.shape[1], right) or torch.is_grad_enabled() or not _special(left.t(), right.t(), None):
         return left.t() @ right
     return _product(_transposed(left), right.t(), None)
+
+
+def outer_sums(lefts: Sequence[Tensor], right: Tensor) -> list[Tensor]:
+    """`outer_sum` of each with one right: what has to be laid out anew is that one, once."""
+    first = lefts[0]
+    same = all(left.shape == first.shape for left in lefts) and len(lefts) > 1
+    if (
+        not same
+        or torch.is_grad_enabled()
+        or not _large(right.shape[1], first)
+        or not _special(right.t(), first.t(), None)
+    ):
+        return [outer_sum(left, right) for left in lefts]
+    turned = _transposed(right)
+    return [_transposed(_product(turned, left.t(), None)) for left in lefts]
 
 
 def _linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:

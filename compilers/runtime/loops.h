@@ -12,7 +12,7 @@ steps that would cost more than it gives; there they are read as they lie. */
 
 INLINE void product_tile(const REAL *packed, const REAL *x, int64_t x_stride, REAL *y, int64_t y_stride, int64_t inner, const int rows,
                          const int columns) {
-    vec even[4][4] = {{{0}}}, odd[4][4] = {{{0}}};
+    vec even[8][4] = {{{0}}}, odd[8][4] = {{{0}}};
     int64_t k = 0;
     for (; k + 2 <= inner; k += 2)
         for (int r = 0; r < rows; r++) {
@@ -38,7 +38,8 @@ INLINE void product_rows(const REAL *packed, const REAL *x, int64_t x_stride, RE
         case 1: product_tile(packed, x, x_stride, y, y_stride, inner, 1, columns); break;
         case 2: product_tile(packed, x, x_stride, y, y_stride, inner, 2, columns); break;
         case 3: product_tile(packed, x, x_stride, y, y_stride, inner, 3, columns); break;
-        default: product_tile(packed, x, x_stride, y, y_stride, inner, 4, columns);
+        case 4: product_tile(packed, x, x_stride, y, y_stride, inner, 4, columns); break;
+        case 8: if (columns < 3) product_tile(packed, x, x_stride, y, y_stride, inner, 8, columns);
     }
 }
 
@@ -46,12 +47,12 @@ INLINE void product_rows(const REAL *packed, const REAL *x, int64_t x_stride, RE
 HELPER void product(const REAL *packed, const REAL *x, int64_t x_stride, REAL *y, int64_t y_stride, int64_t inner, range_t own,
                     int64_t rows) {
     int64_t whole = own.from + (own.to - own.from) / LANES * LANES;
-    for (int64_t r = 0; r < rows; r += 4) {
-        int64_t count = min64(4, rows - r);
+    for (int64_t r = 0, count; r < rows; r += count) {
+        count = rows - r == 8 ? 8 : min64(4, rows - r); /* eight rows by two columns read half the weights of twice four by four */
         const REAL *from = x + r * x_stride;
         REAL *to = y + r * y_stride;
         for (int64_t o = own.from; o < whole;) {
-            int64_t columns = min64(4, (whole - o) / LANES);
+            int64_t columns = min64(count == 8 ? 2 : 4, (whole - o) / LANES);
             const REAL *w = packed + o * inner;
             switch (columns) {
                 case 1: product_rows(w, from, x_stride, to + o, y_stride, inner, count, 1); break;
@@ -62,7 +63,7 @@ HELPER void product(const REAL *packed, const REAL *x, int64_t x_stride, REAL *y
             o += columns * LANES;
         }
         if (whole < own.to) { /* what follows the part is somebody else's */
-            REAL rest[4 * LANES];
+            REAL rest[8 * LANES];
             product_rows(packed + whole * inner, from, x_stride, rest, LANES, inner, count, 1);
             for (int64_t i = 0; i < count; i++)
                 for (int64_t o = whole; o < own.to; o++) to[i * y_stride + o] = rest[i * LANES + o - whole];

@@ -16,7 +16,7 @@ from torch import Tensor
 from . import native, tritons
 from .clock import Time
 from .custom_ops import operator
-from .linear import outer_sum
+from .linear import outer_sums
 from .support import Kept, Native, data_type, of_type, state_type
 
 ROWS = 8  # sequences that go through the steps together, in loops.h too
@@ -282,13 +282,19 @@ class Loop(Compiled):
             found.append(None if clear is None else whole.sum(0) + (0 if start is not None else d.sum(0)))  # type: ignore[union-attr]
         found += [None if k is None else deltas[k] for k in layout.columns]
         matrices: dict[int, Tensor] = {}
+        alike: dict[int, list[tuple[int, int]]] = {}
         for (k, delta, equation), operand in zip(layout.products, operands, strict=True):
             if equation is None:
-                one = outer_sum(deltas[delta].flatten(2).flatten(0, 1), operand.flatten(2).flatten(0, 1))
-                one = one.view(constants[k].shape)
+                alike.setdefault(id(operand), []).append((k, delta))
             else:
                 one = torch.einsum(equation, deltas[delta], operand)
-            matrices[k] = matrices[k] + one if k in matrices else one
+                matrices[k] = matrices[k] + one if k in matrices else one
+        for operand in {id(one): one for one in operands if id(one) in alike}.values():
+            places = alike[id(operand)]
+            flat = [deltas[delta].flatten(2).flatten(0, 1) for _, delta in places]
+            for (k, _), one in zip(places, outer_sums(flat, operand.flatten(2).flatten(0, 1)), strict=True):
+                one = one.view(constants[k].shape)
+                matrices[k] = matrices[k] + one if k in matrices else one
         for k, place in enumerate(layout.constants):
             parts_of = [*([] if place is None else [sums[place].sum(0)]), *([matrices[k]] if k in matrices else [])]
             found.append(sum(parts_of[1:], parts_of[0]) if parts_of else None)
