@@ -1,7 +1,6 @@
 """What others do to modules works on ours: adapters, quantisation, compilers, exporters, sharding over processes."""
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -135,7 +134,7 @@ _SHARDED = """
     from tests.compilers.runtime.habits import model, tokens
 
     how, rank = sys.argv[1], int(os.environ["RANK"])
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", f"file://{sys.argv[2]}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     ours = model("griffin", dtype=torch.float64)
     losses = []
@@ -175,22 +174,12 @@ def test_two_processes_train_to_the_losses_of_one(how: str, tmp_path: Path) -> N
         loss.backward()
         optimizer.step()
         wanted.append(float(loss.detach()))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = tmp_path / "train.py"
     script.write_text(textwrap.dedent(_SHARDED))
-    shared = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": os.getcwd(),
-    }
     both = [
         subprocess.Popen(
-            [sys.executable, str(script), how],
-            env={**shared, "RANK": str(rank)},
+            [sys.executable, str(script), how, str(tmp_path / "meet")],
+            env={**os.environ, "PYTHONPATH": os.getcwd(), "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
