@@ -4,7 +4,8 @@ Forward and backward over a sequence, projections of the input included, one thr
 last output is multiplied by; a cell without any counts as one gate.
 
 The first row is torch alone, without SSIR and without a loop: a projection, a function of autograd that hands on what it is given, and the
-gradients of both. No cell can be called for less.
+gradients of both. No cell can be called for less, so that where it is most of what a gate of the LSTM takes (n = 32), what has few gates stands
+above 1.3 whatever its loop takes.
 """
 
 from __future__ import annotations

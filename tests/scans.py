@@ -52,7 +52,7 @@ Ways = dict[str, Callable[[], object]]
 
 def by_hand(name: str, given: dict[str, Tensor], grad: Tensor) -> Ways:
     """The functions in C, called as their Python did."""
-    call = ["git", "show", f"{LAST}:compilers/runtime/{name}.c"]
+    call = ["git", "show", f"{LAST}:compilers/kernels/{name}.c"]
     text = subprocess.run(call, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
     native.declare(*BY_HAND[name], source=text)
     return (_scan if name == "scan" else _selective)(given, grad)
