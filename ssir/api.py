@@ -81,7 +81,7 @@ def to_torch(
     made = torch.device("meta" if where.type == "meta" else "cpu")
     with torch.inference_mode(False), torch.no_grad(), made:
         at = Setting(batch, steps, str(dtype).removeprefix("torch."), "cpu" if where.type == "meta" else where.type)
-        model = _empty(spec, at, forms, made)
+        model = empty(spec, at, forms, made)
         if made.type != "meta":
             known: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
             for name, node, owner, layer in parameters(model.graph):
@@ -90,7 +90,7 @@ def to_torch(
     return model if where.type == "meta" else model.to(where)
 
 
-def _empty(spec: Spec, at: Setting, forms: Mapping[str, str] | None, made: torch.device | None) -> Model:
+def empty(spec: Spec, at: Setting, forms: Mapping[str, str] | None, made: torch.device | None) -> Model:
     """A model of a spec, its parameters without values."""
     graph, dtype = passes.run(spec.graph), _dtype(at.dtype)
     plan = make_plan(graph, at, forms)
@@ -103,7 +103,7 @@ def _empty(spec: Spec, at: Setting, forms: Mapping[str, str] | None, made: torch
 
 def again(record: Mapping[str, Any], at: Setting, forms: Mapping[str, str]) -> Model:
     """The model of a pickle, before its weights are put in."""
-    return _empty(from_texts(record), at, forms, torch.device("meta"))
+    return empty(from_texts(record), at, forms, torch.device("meta"))
 
 
 def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: Any) -> nn.Module:

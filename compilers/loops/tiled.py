@@ -106,7 +106,7 @@ class _Frame:
 
     def _computed_again(self, values: Sequence[str], given: dict[str, str]) -> Tiles:
         """The steps of a block that are computed again: the memory, and some values, which lie behind it."""
-        body, local = _pruned(self.body, (self.memory.new, *values)), dict.fromkeys(values, "")
+        body, local = pruned(self.body, (self.memory.new, *values)), dict.fromkeys(values, "")
         columns, constants = (
             [one for one in names if one in body.nodes] for names in (self.region.columns, self.region.constants)
         )
@@ -261,7 +261,7 @@ def _inside(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def _pruned(body: Graph, wanted: Sequence[str]) -> Graph:
+def pruned(body: Graph, wanted: Sequence[str]) -> Graph:
     """What is needed of a body for some of its values."""
     needed, todo = set[str](), list(wanted)
     while todo:

@@ -7,8 +7,9 @@ does what is read at another place than it was computed at. Axes become blocks o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isinf, prod
+from types import MappingProxyType
 
 from ssir.compilers.loops.c import Loop
 from ssir.compilers.loops.region import Result, Unfit, by_matrix
@@ -72,6 +73,7 @@ RESIDENT = 8192
 """Numbers of matrices that stay in registers: 32 in each of 256 threads."""
 _TILE = 64
 _LARGEST = 32768  # numbers of a block: 128 in each of 256 threads
+_STATE = 4096  # numbers of a memory, where programs share an axis of it
 _MOST = 256  # entries of an axis that programs share
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 """What keeps the type of a block beside a literal."""
@@ -80,10 +82,10 @@ _GONE = ("if reset is not None:", "    gone = tl.load(reset + at, mask=alive, ot
 
 def print_kernel(loop: Loop) -> str:
     """The Triton function of a loop. Raises Unfit where the body has something that is not spelled in Triton."""
-    return _Kernel(loop).text()
+    return Kernel(loop).text()
 
 
-def _literal(value: float) -> str:
+def literal(value: float) -> str:
     if isinf(value):
         return 'float("inf")' if value > 0 else '-float("inf")'
     return repr(value) if value >= 0 else f"({value!r})"
@@ -91,7 +93,7 @@ def _literal(value: float) -> str:
 
 def _number(value: float) -> str:
     """A number as a block: a literal would be one of float32."""
-    return f"tl.full((1,), {_literal(value)}, REAL)"
+    return f"tl.full((1,), {literal(value)}, REAL)"
 
 
 def _padded(size: int) -> int:
@@ -103,9 +105,32 @@ def _part(whole: str, rest: int, size: int, total: int) -> str:
     return f"({whole} // {rest} % {size})"
 
 
-class _Kernel:
-    def __init__(self, loop: Loop) -> None:
-        self.loop, self.body = loop, loop.body
+def indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+class Kernel:
+    """``parallel``: the axes that programs may share, if not those along which nothing in the body runs; ``partial``: the values that are known
+    in parts, then, one for each program; ``given``: by column and constant, where it lies, if not as the loop has it; ``local``: by column
+    that lies in scratch memory, where it does."""
+
+    value = "v"
+    memory = "m"
+
+    def __init__(
+        self,
+        loop: Loop,
+        parallel: Collection[str] | None = None,
+        partial: Collection[str] = (),
+        given: Mapping[str, str] = MappingProxyType({}),
+        local: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.loop, self.body, self.partial, self.local = loop, loop.body, partial, local
+        self.given = {
+            **{name: f"column{k}" for k, name in enumerate(loop.columns)},
+            **{name: f"constant{k}" for k, name in enumerate(loop.constants)},
+            **given,
+        }
         self.sizes = {axis.name: axis.size or 0 for node in loop.body for axis in node.type.axes}
         self.index = {name: f"i{n}" for n, name in enumerate(self.sizes)}
         self.olds = {memory.old: k for k, memory in enumerate(loop.memories)}
@@ -116,17 +141,19 @@ class _Kernel:
         self.scratch = 0
         self.blocks = {name: _padded(size) for name, size in self.sizes.items()}
         self.shared: str | None = None
-        self.products = self._divided()
+        self.products = self._divided(parallel_axes(loop.body, loop.memories) if parallel is None else parallel)
 
-    def _divided(self) -> set[str]:
+    def _divided(self, parallel: Collection[str]) -> set[str]:
         """Give each program a part of an axis along which nothing is summed, if there is one. The products whose matrices do not stay in
         registers: all, or none."""
         products = {node.name: pair for node in self.body if (pair := by_matrix(node, self.loop.constants))}
         matrices = {matrix for matrix, _ in products.values()}
-        parallel = parallel_axes(self.body, self.loop.memories)
         if parallel:
             self.shared = max(sorted(parallel), key=lambda name: self.sizes[name])
             self.blocks[self.shared] = min(self.blocks[self.shared], _MOST)
+            olds = [memory.old for memory in self.loop.memories]
+            while max(map(self._size, olds), default=0) > _STATE and self.blocks[self.shared] > 1:
+                self.blocks[self.shared] //= 2
             while self._numbers(matrices) > RESIDENT and self.blocks[self.shared] > 1:
                 self.blocks[self.shared] //= 2
         if self._numbers(matrices) <= RESIDENT:
@@ -136,7 +163,11 @@ class _Kernel:
         return {name for name, pair in products.items() if self._plain(*pair)}
 
     def _numbers(self, matrices: Iterable[str]) -> int:
-        return sum(prod(self.blocks[axis] for axis in self.body[one].type.names) for one in matrices)
+        return sum(map(self._size, matrices))
+
+    def _size(self, name: str) -> int:
+        """Numbers of a block."""
+        return prod(self.blocks[axis] for axis in self.body[name].type.names)
 
     def _plain(self, matrix: str, operand: str) -> bool:
         """Whether all axes of an operand are in its matrix, so that tiles of the two can be multiplied."""
@@ -147,16 +178,14 @@ class _Kernel:
     def text(self) -> str:
         loop = self.loop
         for k, memory in enumerate(loop.memories):
-            self.names[memory.old] = f"m{k}"
+            self.names[memory.old] = f"{self.memory}{k}"
         self._step()
-        arguments = [name for _, name in loop.pointers]
-        parts = 1 if self.shared is None else -(-self.sizes[self.shared] // self.blocks[self.shared])
         lines = [
-            f"{loop.name}_scratch, {loop.name}_parts = {self.scratch}, {parts}",
+            f"{loop.name}_scratch, {loop.name}_parts = {self.scratch}, {self._parts()}",
             "",
             "",
             "@triton.jit",
-            f"def {loop.name}({', '.join(arguments)}, scratch, B, T, ROWS: tl.constexpr, REAL: tl.constexpr):",
+            f"def {loop.name}({', '.join(self._arguments())}, scratch, B, T, ROWS: tl.constexpr, REAL: tl.constexpr):",
         ]
         head = [
             "block = tl.program_id(0)",
@@ -168,12 +197,24 @@ class _Kernel:
             head.append(f"{self.index[name]} = {begin}tl.arange(0, {block})")
         if self.scratch:
             head.append(f"place = scratch + rows * {self.scratch}")
-        head += [*self.before, *self._begin(), "for s in range(T):"]
-        step = ["t = T - 1 - s" if loop.backwards else "t = s", "at = rows * T + t"]
+        head += [*self.before, *self._begin(), *self._steps(), *self._after()]
+        return "\n".join([*lines, *indented(head)]) + "\n"
+
+    def _arguments(self) -> list[str]:
+        return [name for _, name in self.loop.pointers]
+
+    def _parts(self) -> int:
+        """How many programs share the axis."""
+        return 1 if self.shared is None else -(-self.sizes[self.shared] // self.blocks[self.shared])
+
+    def _steps(self) -> list[str]:
+        """The loop over time."""
+        backwards = self.loop.backwards
+        step = ["t = T - 1 - s" if backwards else "t = s", "at = rows * T + t"]
         if self.scratch:
             step.append("tl.debug_barrier()")
-        step += [*([] if loop.backwards else self._clear()), *self.inside, *self._end()]
-        return "\n".join([*lines, *(f"    {x}" for x in [*head, *(f"    {x}" for x in step), *self._after()])]) + "\n"
+        step += [*([] if backwards else self._clear()), *self.inside, *self._end()]
+        return ["for s in range(T):", *indented(step)]
 
     def _begin(self) -> list[str]:
         """Memories and sums as they are before the first step."""
@@ -184,7 +225,7 @@ class _Kernel:
                 lines += [f"m{k} = {self._full(axes, '0.0')}", f"dc{k} = {self._full(axes, '0.0')}"]
                 continue
             lines += [
-                f"c{k} = {self._full(axes, _literal(memory.fill))}",
+                f"c{k} = {self._full(axes, literal(memory.fill))}",
                 f"if clear{k} is not None:",
                 f"    c{k} = tl.broadcast_to({self._load(f'clear{k}', axes, None)}, {self._shape(axes)})",
                 f"m{k} = c{k}",
@@ -205,7 +246,7 @@ class _Kernel:
         """What a step hands on."""
         lines = []
         for k, one in enumerate(self.loop.results):
-            lines.append(self._put(f"result{k}", one))
+            lines.append(self._put(self._share(f"result{k}", one, "B * T"), one))
         for k, one in enumerate(self.loop.kept):
             lines += [f"if kept{k} is not None:", f"    {self._put(f'kept{k}', one)}"]
         for k, one in enumerate(self.loop.sums):
@@ -236,8 +277,15 @@ class _Kernel:
                 ]
         for k, one in enumerate(self.loop.sums):
             size = prod(self.sizes[n] for n in one.axes)
-            lines.append(self._store(f"sum{k} + block * {size}", f"z{k}", one.axes, None))
+            lines.append(
+                self._store(self._share(f"sum{k} + block * {size}", one, "tl.num_programs(0)"), f"z{k}", one.axes, None)
+            )
         return lines
+
+    def _share(self, where: str, one: Result, count: str) -> str:
+        """Where a program hands out its share of something that is known in parts, ``count`` times over its axes in each of them."""
+        size = prod(self.sizes[n] for n in one.axes)
+        return f"{where} + tl.program_id(1).to(tl.int64) * ({count} * {size})" if one.value in self.partial else where
 
     def _put(self, where: str, one: Result) -> str:
         return self._store(where, self._whole(one.value, one.axes), one.axes, "at")
@@ -287,7 +335,7 @@ class _Kernel:
         found = " + ".join(part for part in parts if part)
         return found if lead or axes else f"{found} + tl.zeros((1,), tl.int32)"
 
-    def _scratch(self, at: int, own: Sequence[str], axes: Sequence[str], index: Mapping[str, str]) -> str:
+    def _scratch(self, at: int | str, own: Sequence[str], axes: Sequence[str], index: Mapping[str, str]) -> str:
         """Pointers into scratch memory."""
         return " + ".join(part for part in (self._lead("place", len(axes)), self._offset(own, index), str(at)) if part)
 
@@ -322,19 +370,17 @@ class _Kernel:
         """Compute a node."""
         if node.name in self.olds or node.op in ("const", "arange"):
             return
-        name, axes = f"v{len(self.names)}", node.type.names
+        name, axes = f"{self.value}{len(self.names)}", node.type.names
         if node.op == "input":
             if node.name in self.loop.constants:
                 users = [one for one in self.body if node.name in one.inputs]
                 if any(one.name not in self.products for one in users):
-                    place = f"constant{self.loop.constants.index(node.name)}"
-                    self.before.append(
-                        f"{name} = tl.broadcast_to({self._load(place, axes, None)}, {self._shape(axes, '1')})"
-                    )
+                    load = self._load(self.given[node.name], axes, None)
+                    self.before.append(f"{name} = tl.broadcast_to({load}, {self._shape(axes, '1')})")
                     self.names[node.name] = name
                 return
-            k = self.loop.columns.index(node.name)
-            self.inside.append(f"{name} = {self._load(f'column{k}', axes, 'at')}.to(REAL)")
+            load = self._kept(node.name) if node.name in self.local else self._load(self.given[node.name], axes, "at")
+            self.inside.append(f"{name} = {load}.to(REAL)")
         elif node.op == "rename":
             self.names[node.name] = self._register(node.inputs[0])
             return
@@ -400,7 +446,7 @@ class _Kernel:
     def _elementwise(self, node: Node) -> str:
         written = node.op in _ARITHMETIC and any(self.body[name].op != "const" for name in node.inputs)
         texts = [
-            _literal(one.attrs["value"]) if written and one.op == "const" else self._fit(one.name, node.type.names)
+            literal(one.attrs["value"]) if written and one.op == "const" else self._fit(one.name, node.type.names)
             for one in map(self.body.__getitem__, node.inputs)
         ]
         if node.op == "clamp":
@@ -441,13 +487,25 @@ class _Kernel:
             return self._at(node.inputs[0], axes, looked_at(self.body, node, index, self._offset, _part), where)
         own = node.type.names
         if name in self.loop.constants:
-            place, lead = self._place(f"constant{self.loop.constants.index(name)}", own, axes, index, None), None
+            place, lead = self._place(self.given[name], own, axes, index, None), None
         elif name in self.loop.columns:
-            place, lead = self._place(f"column{self.loop.columns.index(name)}", own, axes, index, "at"), "at"
+            place, lead = self._column(name, own, axes, index)
         else:
             place, lead = self._scratch(self._spill(name), own, axes, index), "place"
         mask = self._masked(axes, lead, where)
         return f"tl.load({place}, mask={mask}, other=0.0).to(REAL)" if mask else f"tl.load({place}).to(REAL)"
+
+    def _column(self, name: str, own: Sequence[str], axes: Sequence[str], index: Mapping[str, str]) -> tuple[str, str]:
+        """Pointers to the entries of a column in this step, and the number of the row that it has."""
+        if name in self.local:
+            return self._scratch(self.local[name], own, axes, index), "place"
+        return self._place(self.given[name], own, axes, index, "at"), "at"
+
+    def _kept(self, name: str) -> str:
+        """A column that lies in scratch memory, as a block."""
+        axes = self.body[name].type.names
+        place, mask = self._scratch(self.local[name], axes, axes, self._indices(axes)), self._masked(axes, "place")
+        return f"tl.load({place}, mask={mask}, other=0.0)"
 
     def _chosen(self, value: str, where: Sequence[str]) -> str:
         return f"tl.where({' & '.join(where)}, {value}, 0.0)" if where else value
@@ -485,7 +543,7 @@ class _Kernel:
             self._product(node, matrix, leaf, names, rooms[node.name])
         self.inside.append("tl.debug_barrier()")
         for node in nodes:
-            name, axes = f"v{len(self.names)}", node.type.names
+            name, axes = f"{self.value}{len(self.names)}", node.type.names
             place = self._scratch(rooms[node.name], axes, axes, self._indices(axes))
             self.inside.append(f"{name} = tl.load({place}, mask={self._masked(axes, 'place')}, other=0.0)")
             self.names[node.name] = name
@@ -505,7 +563,6 @@ class _Kernel:
         kept = tuple(name for name in own if name not in over)
         results, inner = (prod(self.sizes[name] for name in group) for group in (kept, over))
         outs, ins = min(_TILE, _padded(results)), f"{_TILE} // ROWS"  # as many numbers, however many rows
-        k = self.loop.constants.index(matrix)
 
         def apart(axes: Sequence[str], flat: str) -> dict[str, str]:
             found, rest = {}, 1
@@ -526,7 +583,7 @@ class _Kernel:
             f"    total = tl.zeros((ROWS, {outs}, {ins}), REAL)",
             f"    for begin in range(0, {inner}, {ins}):",
             f"        i = begin + tl.arange(0, {ins})",
-            f"        w = tl.load(constant{k} + {self._offset(own, index)}, mask={there} & {reach}, other=0.0)",
+            f"        w = tl.load({self.given[matrix]} + {self._offset(own, index)}, mask={there} & {reach}, other=0.0)",
             f"        x = tl.load({x}, mask={self._lead('alive', 2)} & {there} & {reach}, other=0.0)",
             "        total += w * x",
             f"    tl.store({y}, tl.sum(total, axis=2), mask={self._lead('alive', 1)} & (o[None, :] < {results}))",

@@ -5,13 +5,14 @@ all these steps what is read.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import native
+from . import native, tritons
 from .loops import Compiled, Plain, before
 from .scan import blocked_scan
 from .support import Kept
@@ -49,8 +50,16 @@ class Scan(Compiled):
     """``gates(time, *columns, *constants)`` computes gate and into of all steps, without a gate into alone; ``reads(time, memory, *columns,
     *constants)`` the results but the memory, from what all steps see of it. The last memory is the last result, if it is none of the others."""
 
-    def __init__(self, tiling: Tiling, source: str, signatures: tuple[str, str], gates: Values, reads: Values) -> None:
-        self.tiling, self.gates, self.reads = tiling, gates, reads
+    def __init__(
+        self,
+        tiling: Tiling,
+        source: str,
+        signatures: tuple[str, str],
+        gates: Values,
+        reads: Values,
+        kernels: str = "",
+    ) -> None:
+        self.tiling, self.gates, self.reads, self.kernels = tiling, gates, reads, kernels
         results = len(tiling.results) + (tiling.new is None)
         super().__init__(source, signatures, (1, len(tiling.columns), len(tiling.constants), results), repr(tiling))
 
@@ -81,9 +90,15 @@ class Scan(Compiled):
         batch, steps = x.shape[:2]
         results = self._empty(x, (batch, steps), x.dtype)
         kept: list[Tensor | None] = list(self._unkept())
+        in_c = self._in_c(x)
         if kept and keep:
-            kept = [x.new_empty(batch, -(-steps // EVERY), self.tiling.kept)]
-        native.call(self.forward, x.dtype, start, clear, *columns, *constants, reset, *results, *kept, batch, steps, 1)
+            numbers = self.tiling.kept if in_c else prod(self.tiling.memory)
+            kept = [x.new_empty(batch, -(-steps // EVERY), numbers)]
+        given = (start, clear, *columns, *constants, reset, *results, *kept)
+        if in_c:
+            native.call(self.forward, x.dtype, *given, batch, steps, 1)
+        else:
+            tritons.call(self.kernels, self.forward, batch, steps, x, *given)
         return tuple(results), tuple(kept) if keep else ()
 
     def _run_backward(
@@ -91,25 +106,58 @@ class Scan(Compiled):
     ) -> tuple[Tensor | None, ...]:
         tiling = self.tiling
         reset, (start,), (clear,), columns, constants = self._parts(inputs)
-        x, parts = columns[0], torch.get_num_threads()
+        x = columns[0]
         batch, steps = x.shape[:2]
+        in_c = self._in_c(x)
         cleared = self._cleared(clear, x)
         if tiling.new is None:
             *grads, last = grads
-            flow, seen = last.clone(), kept
+            flow = last.clone()
         else:
-            first = cleared.expand(batch, *tiling.memory).contiguous() if start is None else start
-            flow, seen = torch.empty_like(first), (results[tiling.new], first)
-        deltas = [x.new_empty(tiles, batch, steps, *sizes) for sizes, tiles in tiling.deltas]
-        sums = [x.new_zeros(parts, *sizes) for sizes in tiling.sums]
-        anew = None if clear is None else clear.new_zeros(parts, *clear.shape)
-        given = (*grads, *columns, *constants, reset, cleared, *seen)
-        native.call(self.backward, x.dtype, flow, anew, *given, *deltas, *sums, batch, steps, parts)
+            flow = x.new_empty(batch, *tiling.memory)
+        given = (*grads, *columns, *constants, reset)
+        if in_c:
+            blocks, shares = torch.get_num_threads(), [tiles for _, tiles in tiling.deltas]
+            copies = [1] * len(tiling.sums)
+            seen: tuple[Tensor | None, ...] = (cleared, *kept)
+            if tiling.new is not None:
+                first = cleared.expand(batch, *tiling.memory).contiguous() if start is None else start
+                seen = (cleared, results[tiling.new], first)
+        else:
+            blocks = -(-batch // tritons.rows(batch, x.device))
+            shares, copies = self._shares()
+            seen = (clear, *kept)
+            if tiling.new is not None:
+                seen = (before(results[tiling.new], start, cleared, reset),)
+        deltas = [
+            x.new_empty(share, batch, steps, *sizes) for (sizes, _), share in zip(tiling.deltas, shares, strict=True)
+        ]
+        sums = [x.new_zeros(blocks * n, *sizes) for sizes, n in zip(tiling.sums, copies, strict=True)]
+        anew = None if clear is None else clear.new_zeros(blocks, *clear.shape)
+        pointers = (flow, anew, *given, *seen, *deltas, *sums)
+        if in_c:
+            native.call(self.backward, x.dtype, *pointers, batch, steps, blocks)
+        else:
+            tritons.call(self.kernels, self.backward, batch, steps, x, *pointers)
         whole = [delta.sum(0) if len(delta) > 1 else delta[0] for delta in deltas]
         dclear = None if anew is None else anew.sum(0) + (flow.sum(0) if start is None else 0)
         found = [None, None if start is None else flow, dclear]
         found += [None if k is None else whole[k] for k in tiling.columns]
         return (*found, *(None if k is None else sums[k].sum(0) for k in tiling.constants))
+
+    def _shares(self) -> tuple[list[int], list[int]]:
+        """In how many parts the kernels hand out each delta, and each sum."""
+        found = tritons.functions(self.kernels)
+        parts, partial = found[f"{self.backward}_parts"], found[f"{self.backward}_partial"]
+        lists = self.tiling.deltas, self.tiling.sums
+        one, other = (
+            [parts if k in those else 1 for k in range(len(all_of))]
+            for those, all_of in zip(partial, lists, strict=True)
+        )
+        return one, other
+
+    def _reaches(self, *tensors: Tensor | None) -> bool:
+        return tritons.usable(self.kernels, *tensors)
 
     def _twin(self, *given: Any) -> tuple[Tensor, ...]:
         reset, (start,), (clear,), columns, constants = self._parts(given)

@@ -2,10 +2,13 @@
 
 import hashlib
 import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +16,9 @@ from torch import Tensor
 from . import native
 
 WARPS = 8
-_REAL = {torch.float32: "float32", torch.float64: "float64"}
+_PROCESSORS = 132  # of an H100 or H200, where there is none
+REAL = {torch.float32: "float32", torch.float64: "float64"}
+_TYPES = REAL | {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.bool: "int1"}
 _HEAD = """import triton
 import triton.language as tl
 from {package}.elementary import *
@@ -29,27 +34,41 @@ def available() -> bool:
 
 def reaches(device: torch.device) -> bool:
     """Whether kernels run on this device."""
-    return device.type == "cuda"
+    return device.type == "cuda" or _noted.get() is not None
 
 
 def usable(source: str, *tensors: Tensor | None) -> bool:
-    """Whether a kernel can take these tensors: plain ones of one real type (or bool) on one device, nobody watching."""
-    if not source or not available() or not native.alone():
+    """Whether a loop can take these tensors: plain ones of one real type (or bool) on one device, nobody watching."""
+    found = {x.dtype for x in tensors if x is not None and x.dtype != torch.bool}
+    return bool(source) and len(found) == 1 and found < {*REAL} and takes(*tensors)
+
+
+def takes(*tensors: Tensor | None) -> bool:
+    """Whether kernels can take these tensors: plain ones (real or bool) on one device, nobody watching."""
+    if not available() or not native.alone():
         return False
-    found = {(x.device, x.dtype) for x in tensors if x is not None and x.dtype != torch.bool}
-    if len(found) != 1 or any(type(x) not in (Tensor, torch.nn.Parameter) for x in tensors if x is not None):
+    there = [x for x in tensors if x is not None]
+    if any(type(x) not in (Tensor, torch.nn.Parameter) or x.dtype not in _TYPES for x in there):
         return False
-    ((device, dtype),) = found
-    return dtype in _REAL and reaches(device)
+    devices = {x.device for x in there}
+    return len(devices) == 1 and reaches(devices.pop())
 
 
 def rows(batch: int, device: torch.device) -> int:
     """Sequences that one program computes: more only where there is more than one for each processor of the machine."""
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    if device.type == "cuda":
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+    else:
+        processors = _PROCESSORS
     most = 1
     while most < 8 and batch >= 4 * most * processors:
         most *= 2
     return most
+
+
+def spelled(dtype: torch.dtype) -> Any:
+    """A type as Triton calls it."""
+    return getattr(import_module("triton.language"), _TYPES[dtype])
 
 
 @cache
@@ -68,6 +87,38 @@ def call(source: str, name: str, batch: int, steps: int, like: Tensor, *pointers
     found = functions(source)
     many = rows(batch, like.device)
     scratch = like.new_empty(max(1, batch * found[f"{name}_scratch"]))
-    kind = getattr(import_module("triton.language"), _REAL[like.dtype])
     grid = (-(-batch // many), found[f"{name}_parts"])
-    found[name][grid](*pointers, scratch, batch, steps, ROWS=many, REAL=kind, num_warps=WARPS)
+    launch(found[name], grid, *pointers, scratch, batch, steps, ROWS=many, REAL=spelled(like.dtype))
+
+
+class Launch(NamedTuple):
+    """A kernel, in how many programs it runs, what it is given, what it was compiled for."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    given: tuple[Any, ...]
+    fixed: dict[str, Any]
+    options: dict[str, int]
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *given: Any, warps: int = WARPS, stages: int = 3, **fixed: Any) -> None:
+    """Run a kernel in as many programs of so many groups of 32 threads; ``stages``: how many turns of a loop are loaded at once."""
+    noted, options = _noted.get(), {"num_warps": warps, "num_stages": stages}
+    if noted is None:
+        kernel[grid](*given, **fixed, **options)
+    else:
+        noted.append(Launch(kernel, grid, given, fixed, options))
+
+
+_noted: ContextVar[list[Launch] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noted() -> Iterator[list[Launch]]:
+    """Inside, kernels are taken everywhere, and not run but written down: to look at what would run on a GPU that is not here."""
+    found: list[Launch] = []
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
 from ssir.compilers.loops.region import Affine, Memory, Region, Result, Unfit
+from ssir.compilers.loops.scans import print_scans
 from ssir.compilers.loops.tiled import Tiled, print_tiles
 from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
@@ -51,7 +52,7 @@ def cell(region: Region) -> Cell:
     digest = hashlib.sha256("".join(one.text for one in printed).encode()).hexdigest()[:12]
     texts = [one.text.replace("LOOP_", f"loop_{digest}_") for one in printed]
     one, other = (one.signature.replace("LOOP_", f"loop_{digest}_") for one in printed)
-    kernels = _kernels((forward, backward)).replace("LOOP_", f"loop_{digest}_")
+    kernels = _kernels(lambda: "\n\n".join(map(print_kernel, (forward, backward)))).replace("LOOP_", f"loop_{digest}_")
     return Cell(region, back, '#include "loops.h"\n\n' + "\n".join(texts), (one, other), kernels, deltas, sums, digest)
 
 
@@ -61,6 +62,7 @@ class Scanned:
 
     region: Region
     tiled: Tiled
+    kernels: str
     digest: str
 
 
@@ -73,13 +75,14 @@ def scanned(region: Region) -> Scanned:
     digest = hashlib.sha256(printed.text.encode()).hexdigest()[:12]
     one, other = (signature.replace("LOOP_", f"loop_{digest}_") for signature in printed.signatures)
     text = '#include "loops.h"\n\n' + printed.text.replace("LOOP_", f"loop_{digest}_")
-    return Scanned(region, replace(printed, text=text, signatures=(one, other)), digest)
+    kernels = _kernels(lambda: print_scans(region, places, printed, f"loop_{digest}"))
+    return Scanned(region, replace(printed, text=text, signatures=(one, other)), kernels, digest)
 
 
-def _kernels(loops: Sequence[Loop]) -> str:
-    """Loops in Triton; nothing if it lacks something."""
+def _kernels(printed: Callable[[], str]) -> str:
+    """What is printed in Triton; nothing if it lacks something."""
     try:
-        return "\n\n".join(map(print_kernel, loops))
+        return printed()
     except Unfit:
         return ""
 
@@ -191,7 +194,9 @@ def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
     ]
     runtime = Emitter(unit, "constant")
     made, tiling = (runtime.function("tiled", one).id for one in ("Scan", "Tiling"))
-    return _made(name, made, [_tiling(scan, tiling), *_native(tiled.text, tiled.signatures), gates, reads], functions)
+    further = [f'"""\n{scan.kernels}"""'] if scan.kernels else []
+    given_c = _native(tiled.text, tiled.signatures)
+    return _made(name, made, [_tiling(scan, tiling), *given_c, gates, reads, *further], functions)
 
 
 def _native(source: str, signatures: Sequence[str]) -> list[str]:

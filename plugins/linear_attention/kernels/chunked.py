@@ -23,9 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....compilers.runtime import tritons
 from ....compilers.runtime.custom_ops import operator
 from ....compilers.runtime.pointwise import turn_by
-from ....compilers.runtime.support import Read, data_type, finite, of_type, reached, state_type
+from ....compilers.runtime.support import Native, Read, data_type, finite, of_type, reached, state_type
+from . import chunks_gpu
 
 CHUNK = 64
 
@@ -156,6 +158,8 @@ def _decay(
 ) -> tuple[Tensor, Tensor]:
     dtype = data_type(q, k, v, g)
     kind = state_type(data_type(q, k, v, g, h0))
+    if v.numel() and v.shape[1] > 1 and tritons.takes(q, k, v, g, h0):
+        return _on_gpu(q, k, v, g, h0, reset, read, by_key, kind if wide else dtype)
     q, k, v = of_type(q, kind), of_type(k, kind), of_type(v, kind)
     state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
     g = None if g is None else of_type(g, kind)
@@ -232,14 +236,9 @@ def _whole(
     read: Read,
     by_key: bool,
 ) -> tuple[Tensor, Tensor]:
-    batch, time, heads = v.shape[:3]
+    batch, time = v.shape[:2]
     if reset is not None:
-        # Memory that is cleared before a step is memory that decays to nothing in it.
-        g = v.new_zeros(heads) if g is None else g
-        cut = reset[..., None, None] if by_key else reset[..., None]
-        g = torch.where(cut, -math.inf, g)
-        if read == "before":
-            q = torch.where(reset[..., None, None], 0, q)
+        q, g = _cut(q, v, g, reset, read, by_key)
     if g is None or g.dim() > (2 if by_key else 1):
         return _chunks(q, k, v, g, state, read, by_key)
     # A chunk that is filled up with empty steps must not decay in them, so the rest has gates of its own.
@@ -253,6 +252,54 @@ def _whole(
         y, state = _chunks(q[:, whole:], k[:, whole:], v[:, whole:], rest, state, read, by_key)
         ys.append(y)
     return torch.cat(ys, 1), state
+
+
+def _cut(q: Tensor, v: Tensor, g: Tensor | None, reset: Tensor, read: Read, by_key: bool) -> tuple[Tensor, Tensor]:
+    """Memory that is cleared before a step is memory that decays to nothing in it, and read before, nothing is read of it."""
+    g = v.new_zeros(v.shape[2]) if g is None else g
+    g = torch.where(reset[..., None, None] if by_key else reset[..., None], -math.inf, g)
+    return (torch.where(reset[..., None, None], 0, q) if read == "before" else q), g
+
+
+def _on_gpu(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    read: Read,
+    by_key: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    kind = state_type(data_type(q, k, v, g, h0))
+    data = kind if kind == torch.float64 else data_type(q, k, v)
+    if reset is not None:
+        q, g = _cut(q, v, g, reset, read, by_key)
+    if g is not None:
+        g = g.expand(*v.shape[:3], *g.shape[-1:] if by_key else ())
+    y, last = _GPU(of_type(q, data)[None], of_type(k, data)[None], of_type(v, data), g, h0, read, by_key, dtype, kind)
+    return y, last
+
+
+def _twin(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    read: Read,
+    by_key: bool,
+    dtype: torch.dtype,
+    kind: torch.dtype,
+) -> tuple[Tensor, ...]:
+    (q,), (k,), v = of_type(q, kind), of_type(k, kind), of_type(v, kind)
+    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
+    y, last = _whole(q, k, v, None if g is None else of_type(g, kind), state, None, read, by_key)
+    return of_type(y, dtype), last
+
+
+_GPU = Native(chunks_gpu.forward, chunks_gpu.backward, _twin, tritons.takes)
 
 
 def _step(

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ....compilers.runtime import tritons
 from ....compilers.runtime.custom_ops import operator
-from ....compilers.runtime.support import Read, data_type, of_type, state_type
+from ....compilers.runtime.support import Native, Read, data_type, of_type, state_type
+from . import chunks_gpu
 from .chunked import CHUNK, contained, pair_products, pair_sums, split
 
 
@@ -62,12 +64,13 @@ def rank_one(
     """
     dtype = data_type(q, k, v, a, b, g)
     kind = state_type(data_type(q, k, v, a, b, g, h0))
-    q, k, v, a, b = (of_type(x, kind) for x in (q, k, v, a, b))
     batch, time, heads = v.shape[:3]
-    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
     if g is not None:
-        g = of_type(g, kind) if g.dim() == 4 else of_type(g, kind)[..., None]
-        g = g.expand(-1, time, *g.shape[2:])
+        g = of_type(g if g.dim() == 4 else g[..., None], kind).expand(batch, time, -1, -1)
+    if v.numel() and time > 1 and q.shape[3] <= chunks_gpu.MOST_KEYS and tritons.takes(q, k, v, a, b, g, h0):
+        return _on_gpu(q, k, v, a, b, g, h0, reset, read, kind if wide else dtype, kind)
+    q, k, v, a, b = (of_type(x, kind) for x in (q, k, v, a, b))
+    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
     if v.numel() == 0:
         y = v
     elif time == 1:
@@ -96,14 +99,59 @@ def _whole(
     read: Read,
 ) -> tuple[Tensor, Tensor]:
     if reset is not None:
-        # Memory that is cleared before a step is memory that decays to nothing in it, and nothing of it is read.
-        cut = reset[..., None, None]
-        g = torch.where(cut, -math.inf, v.new_zeros(1) if g is None else g)
-        g = g.expand(-1, -1, v.shape[2], -1)
-        b = torch.where(cut, 0, b)
-        if read == "before":
-            q = torch.where(cut, 0, q)
+        q, b, g = _cut(q, b, g, reset, read)
     return _chunks(q, k, v, a, b, g, state, read)
+
+
+def _cut(q: Tensor, b: Tensor, g: Tensor | None, reset: Tensor, read: Read) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory that is cleared before a step is memory that decays to nothing in it, and nothing of it is read."""
+    cut = reset[..., None, None]
+    g = torch.where(cut, -math.inf, q.new_zeros(1) if g is None else g).expand(-1, -1, q.shape[2], -1)
+    return torch.where(cut, 0, q) if read == "before" else q, torch.where(cut, 0, b), g
+
+
+def _on_gpu(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    reset: Tensor | None,
+    read: Read,
+    dtype: torch.dtype,
+    kind: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    data = kind if kind == torch.float64 else data_type(q, k, v, a, b)
+    if reset is not None:
+        q, b, g = _cut(q, b, g, reset, read)
+    by_key = g is not None and g.shape[3] > 1
+    g = g if g is None or by_key else g.squeeze(3)
+    rows, columns = (torch.stack([of_type(x, data) for x in pair]) for pair in ((q, b), (k, a)))
+    y, last = _GPU(rows, columns, of_type(v, data), g, h0, read, by_key, dtype, kind)
+    return y, last
+
+
+def _twin(
+    rows: Tensor,
+    columns: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    h0: Tensor | None,
+    read: Read,
+    by_key: bool,
+    dtype: torch.dtype,
+    kind: torch.dtype,
+) -> tuple[Tensor, ...]:
+    (q, b), (k, a), v = of_type(rows, kind), of_type(columns, kind), of_type(v, kind)
+    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
+    g = g if g is None or by_key else g[..., None]
+    y, last = _chunks(q, k, v, a, b, g, state, read)
+    return of_type(y, dtype), last
+
+
+_GPU = Native(chunks_gpu.forward, chunks_gpu.backward, _twin, tritons.takes)
 
 
 def _step(

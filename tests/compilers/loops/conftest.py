@@ -1,14 +1,13 @@
 """The ways in which a compiled loop runs."""
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import pytest
 
 from ssir.compilers.loops import triton
-from ssir.compilers.runtime import native, tritons
+from ssir.compilers.runtime import native
 
+from ..interpreted import interpreted
 from .made import made
 
 
@@ -25,22 +24,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     if way == "twin":
         yield way
         return
-    if not tritons.available():
-        pytest.skip("there is no Triton for this machine")
-    run, ran = tritons.call, set[str]()
-
-    def call(source: str, name: str, *given: Any) -> None:
-        with np.errstate(all="ignore"):  # a processor does not warn of what is not chosen
-            run(source, name, *given)
-        ran.add(name.rpartition("_")[2])
-
-    monkeypatch.setattr(tritons, "call", call)
-    monkeypatch.setattr(tritons, "reaches", lambda device: True)
-    monkeypatch.setattr(tritons, "rows", lambda batch, device: 2)
+    found = interpreted(monkeypatch)
     if way == "triton, tile by tile":
         monkeypatch.setattr(triton, "RESIDENT", 0)
         made.cache_clear()
         request.addfinalizer(made.cache_clear)
     yield way
     wanted = {"forward"} if request.node.get_closest_marker("forward") else {"forward", "backward"}
+    ran = {name.rpartition("_")[2] for name in found}
     assert ran == wanted, f"of the kernels ran {ran or 'none'}"

@@ -13,6 +13,7 @@ from ssir.compilers.runtime import native
 from ssir.compilers.runtime.tiled import Scan
 from ssir.compilers.torch.cells import Scanned
 
+from ..interpreted import interpreted
 from ..loops.made import drawn, made_scan, steps
 from .checks import check, close, resets
 
@@ -49,6 +50,25 @@ READ = {
         "{a: [n], x: [n], b: [m], c: [m]}",
     ),
 }
+
+
+@pytest.fixture(params=["native", "twin", "triton"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As C; as the PyTorch twin; as Triton, in its interpreter."""
+    way: str = request.param
+    if way == "triton":
+        ran = interpreted(monkeypatch)
+        yield way
+        wanted = {"forward"} if request.node.get_closest_marker("forward") else {"forward", "backward"}
+        assert {name.rpartition("_")[2] for name in ran} == wanted
+        return
+    if way == "twin":
+        monkeypatch.setattr(native, "library", lambda dtype, source="": None)
+    elif not native.available():
+        pytest.skip(native.reason())
+    yield way
+
+
 SMALL = {"n": 5, "m": 3, "q": 2, "p": 2}
 CASES = [(name, False) for name in PLAIN] + [(name, True) for name in READ]
 
@@ -126,6 +146,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("way", ["triton"], indirect=True)
+@pytest.mark.parametrize(("name", "readout", "sizes"), WIDE, ids=str)
+def test_programs_share_what_is_wide(way: str, name: str, readout: bool, sizes: dict[str, int]) -> None:
+    agree(scan(name, readout, **sizes), 3, 20, True, torch.float64)
+
+
 @pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there are no tiles")
 @pytest.mark.parametrize(("name", "readout", "sizes"), WIDE, ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
@@ -182,6 +208,7 @@ def test_extreme_gates_stay_finite(way: str, gate: float) -> None:
     assert all(x.isfinite().all() for x in (*results, *grads))
 
 
+@pytest.mark.forward
 def test_a_reset_shuts_out_even_nan(way: str) -> None:
     for name in ("gated", "a maximum"):
         found, made = scan(name, False)

@@ -1,0 +1,242 @@
+"""What would run on a GPU that is not here: the launches of every row of the zoo at its published dims, and its kernels as compiled for one.
+
+``python -m ssir.ahead [NAME...] [-o docs/gpu.md]`` needs Triton, and no GPU: models lie on the device ``meta``, and kernels are written down
+instead of run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ssir import api
+from ssir.compilers.forms import Setting
+from ssir.compilers.runtime import tritons
+from ssir.files import replace
+from ssir.ir.graph import Node
+from ssir.spec.load import load, zoo
+
+TARGET = 90
+"""The compute capability that kernels are compiled for."""
+STEPS = 8192
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel as it was compiled: registers of a thread, bytes of them that did not fit, bytes of shared memory of a program."""
+
+    name: str
+    registers: int
+    spilled: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a model launches. ``torch``: operations; ``layers``: how many it has; ``why``: why nothing is known."""
+
+    name: str
+    steps: int = 0
+    layers: int = 1
+    forward: Counter[str] = field(default_factory=Counter)
+    backward: Counter[str] = field(default_factory=Counter)
+    torch: tuple[int, int] = (0, 0)
+    kernels: tuple[tritons.Launch, ...] = ()
+    why: str = ""
+
+
+def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16) -> Row:
+    """One sequence through the spec of the zoo, forwards and backwards."""
+    spec = load(name)
+    with pretended() as device:
+        steps = min(steps, int(spec.dims.get("length") or steps))
+        model = api.empty(spec, Setting(1, steps, str(dtype).removeprefix("torch."), "cuda"), None, device)
+        given = [_input(node, node.name in model.graph.whole, steps, dtype, device) for node in model.graph.inputs]
+        with tritons.noted() as kernels:
+            with Launches() as forward:
+                y = model(*given)[0]
+            count = len(kernels)
+            with Launches() as backward:
+                sum(x.float().sum() for x in tree_leaves(y) if x.requires_grad).backward()
+    names = [launch.kernel.__name__ for launch in kernels]
+    layers = int(spec.dims.get("layers") or 1)
+    return Row(
+        name,
+        steps,
+        layers,
+        Counter(names[:count]),
+        Counter(names[count:]),
+        (forward.count, backward.count),
+        tuple(kernels),
+    )
+
+
+def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    sizes = [1, *([] if whole else [steps]), *(size or 1 for size in node.type.sizes)]
+    return torch.empty(sizes, dtype=torch.int64 if node.type.dtype == "int" else dtype, device=device)
+
+
+@contextmanager
+def pretended() -> Iterator[torch.device]:
+    """The device meta, which has no autocast; inside, it says so."""
+    autocast, enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
+
+    def nothing(device: str, *given: Any, **named: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if device == "meta" else autocast(device, *given, **named)
+
+    with ExitStack() as stack:
+        for owner, name, value in (
+            (torch, "autocast", nothing),
+            (torch.amp, "autocast", nothing),
+            (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and enabled(device)),
+            (torch, "get_autocast_dtype", lambda device: dtype("cpu" if device == "meta" else device)),
+        ):
+            stack.enter_context(patch.object(owner, name, value))
+        yield torch.device("meta")
+
+
+def compiled(launch: tritons.Launch) -> Compiled:
+    """The kernel of a launch, compiled for TARGET. Needs Triton as a compiler, not its interpreter."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    arguments = launch.kernel.arg_names
+    given = dict(zip((name for name in arguments if name not in launch.fixed), launch.given, strict=True))
+    fixed = launch.fixed | {name: None for name, value in given.items() if value is None}
+    even = [name for name, x in given.items() if isinstance(x, Tensor) or (isinstance(x, int) and x % 16 == 0)]
+    made = triton.compile(
+        ASTSource(
+            fn=launch.kernel,
+            signature={name: "constexpr" if name in fixed else _type(given[name]) for name in arguments},
+            constexprs={(arguments.index(name),): value for name, value in fixed.items()},
+            attrs={(arguments.index(name),): [["tt.divisibility", 16]] for name in even},
+        ),
+        target=GPUTarget("cuda", TARGET, 32),
+        options=launch.options,
+    )
+    told = _assembled(made.asm["ptx"])
+    registers, spilled = (
+        int(re.findall(pattern, told)[0]) for pattern in (r"Used (\d+) reg", r"(\d+) bytes spill stores")
+    )
+    return Compiled(launch.kernel.__name__, registers, spilled, made.metadata.shared)
+
+
+def _assembled(ptx: str) -> str:
+    """What the assembler tells of a kernel."""
+    import triton
+
+    assembler = next(Path(triton.__file__).parent.rglob("ptxas"))
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as text:
+        text.write(ptx)
+        text.flush()
+        call = [str(assembler), f"-arch=sm_{TARGET}a", "-v", text.name, "-o", "/dev/null"]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stderr
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, int):
+        return "i32" if abs(value) < 1 << 31 else "i64"
+    names = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64", "bool": "i1", "int64": "i64"}
+    return f"*{names[str(value.dtype).removeprefix('torch.')]}"
+
+
+class Launches(TorchDispatchMode):
+    """Counts what torch would launch: all that makes or changes numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        made = [x for x in tree_leaves(found) if isinstance(x, Tensor)]
+        fresh = any(x.untyped_storage()._cdata not in given for x in made)
+        if "empty" not in func.__name__ and (fresh or func._schema.is_mutable):
+            self.count += 1
+        return found
+
+
+def document(rows: Sequence[Row], kernels: Sequence[tuple[str, Compiled]]) -> str:
+    """docs/gpu.md."""
+    lines = []
+    for one in rows:
+        if one.why:
+            lines.append(f"| {one.name} | – | | | | {one.why} |")
+            continue
+        every = sum(one.forward.values()) + one.torch[0]
+        names = ", ".join(f"{count} {name}" for name, count in sorted((one.forward + one.backward).items()))
+        back = sum(one.backward.values()) + one.torch[1]
+        lines.append(f"| {one.name} | {one.steps} | {every} | {every / one.layers:.1f} | {back} | {names or 'none'} |")
+    made = [
+        f"| {name} | {one.name} | {one.registers} | {one.spilled} | {one.shared / 1024:.0f} |" for name, one in kernels
+    ]
+    nl = "\n"
+    return f"""# On a GPU
+
+What would run there: `python -m ssir.ahead -o docs/gpu.md`, written without one. **Nothing here has been measured.**
+
+One sequence through each row of the zoo at its published dims, bfloat16, by its forms on CUDA: how often something is launched (views and fresh
+memory are not), and the kernels among it.
+
+| spec | steps | launches forward | a layer | backward | kernels |
+|---|---:|---:|---:|---:|---|
+{nl.join(lines)}
+
+Each kernel, compiled for compute capability {TARGET // 10}.{TARGET % 10}: registers of a thread, bytes of them that did not fit, kB of shared memory of a program.
+
+| spec | kernel | registers | spilled | shared |
+|---|---|---:|---:|---:|
+{nl.join(made)}
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m ssir.ahead", description="what would run on a GPU")
+    parser.add_argument("names", nargs="*", help="rows of the zoo; all if none is named")
+    parser.add_argument("-o", dest="out", help="where the page goes")
+    given = parser.parse_args(arguments)
+    rows, kernels, seen = [], [], set()
+    for name in given.names or [name for name, _ in zoo()]:
+        try:
+            rows.append(row(name))
+        except (RuntimeError, NotImplementedError) as error:
+            rows.append(Row(name, why=str(error).splitlines()[0]))
+        sys.stderr.write(f"{name}: {rows[-1].torch} {dict(rows[-1].forward + rows[-1].backward)} {rows[-1].why}\n")
+        for launch in rows[-1].kernels:
+            key = launch.kernel.__name__, repr(sorted(launch.fixed.items(), key=str)), tuple(map(_kind, launch.given))
+            if key not in seen:
+                seen.add(key)
+                kernels.append((name, compiled(launch)))
+                sys.stderr.write(f"  {kernels[-1][1]}\n")
+    page = document(rows, kernels)
+    if given.out:
+        replace(Path(given.out), page.encode())
+    else:
+        sys.stdout.write(page)
+
+
+def _kind(value: Any) -> str:
+    return "" if value is None else _type(value)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
