@@ -427,7 +427,7 @@ def test_a_page_of_proofs_goes_on_where_it_was_stopped(tmp_path: Path, capsys: C
 
 
 def test_measuring_tells_each_result(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr("ssir.bench._limits", lambda dtype: {"matmul_gflops": 1.0, "read_gbs": 1.0})
+    monkeypatch.setattr("ssir.limits._SHAPES", ((4, 4, 4),))
     monkeypatch.setattr("ssir.bench._SAMPLE", 0.0)
     size = ["--model", "8", "--layers", "1", "--steps", "8", "--seconds", "0", "--mode", "forward"]
     assert main(["bench", "lstm", *size, "--no-peers", "--json"]) == 0
