@@ -14,9 +14,10 @@ from types import MappingProxyType
 from ssir.compilers.loops.adjoint import Adjoint
 from ssir.compilers.loops.c import Loop
 from ssir.compilers.loops.region import Region, Result
+from ssir.compilers.loops.spelling import indented
 from ssir.compilers.loops.tiled import Tiled, pruned
 from ssir.compilers.loops.tiles import EVERY, Cut, partial
-from ssir.compilers.loops.triton import Kernel, indented, literal
+from ssir.compilers.loops.triton import GONE, Kernel
 
 _BLOCKS = f"((T + {EVERY - 1}) // {EVERY})"
 
@@ -35,14 +36,8 @@ def print_scans(region: Region, cut: Cut, tiled: Tiled, name: str) -> str:
 
 
 class _Scan(Kernel):
-    def __init__(
-        self,
-        loop: Loop,
-        cut: Cut,
-        given: Mapping[str, str] = MappingProxyType({}),
-        local: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        super().__init__(loop, cut.parallel, (), given, local)
+    def __init__(self, loop: Loop, cut: Cut, given: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(loop, cut.parallel, given)
         shared = partial(loop.body, frozenset() if self.shared is None else frozenset({self.shared}))
         self.partial = frozenset(shared) if self._parts() > 1 else frozenset()
 
@@ -147,17 +142,11 @@ class _Backward(_Scan):
     def _begin(self) -> list[str]:
         lines = super()._begin()
         if self.hidden:  # the gradient of the last memory is handed over where that of the first will be
-            lines += [f"m0 = {self._load('dstart0', self.axes, 'rows')}", *self._cleared()]
+            lines += [
+                f"m0 = {self._load('dstart0', self.axes, 'rows')}",
+                *self._cleared(0, self.axes, self.region.memories[0].fill),
+            ]
         return lines
-
-    def _cleared(self) -> list[str]:
-        """What the memory is after a reset."""
-        (memory,) = self.region.memories
-        return [
-            f"c0 = {self._full(self.axes, literal(memory.fill))}",
-            "if clear0 is not None:",
-            f"    c0 = tl.broadcast_to({self._load('clear0', self.axes, None)}, {self._shape(self.axes)})",
-        ]
 
     def _steps(self) -> list[str]:
         if not self.hidden:
@@ -166,8 +155,7 @@ class _Backward(_Scan):
         again = self.again
         gone = again._lead("gone", len(again.axes))
         forth = [*again.waiting(), "t = first + s", "at = rows * T + t"]
-        forth += ["if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0"]
-        forth += [f"    h0 = tl.where({gone}, c0, h0)", self._keep(memory.old, "h0"), *again.inside]
+        forth += [*GONE, f"    h0 = tl.where({gone}, c0, h0)", self._keep(memory.old, "h0"), *again.inside]
         forth += [self._keep(one.value, again._whole(one.value, one.axes)) for one in again.loop.results]
         forth += [f"h0 = {again._whole(memory.new, again.axes)}"]
         back = [

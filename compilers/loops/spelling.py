@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isinf, isnan
 
 from ssir.ir.ops import TABLE
@@ -70,3 +70,7 @@ def literal(value: float) -> str:
     if isinf(value):
         return "(REAL)INFINITY" if value > 0 else "(-(REAL)INFINITY)"
     return f"(REAL){float(value)!r}" if value >= 0 else f"((REAL){float(value)!r})"
+
+
+def indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -16,6 +16,7 @@ from math import prod
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint
 from ssir.compilers.loops.region import Region, Result, Unfit
+from ssir.compilers.loops.spelling import indented
 from ssir.compilers.loops.tiles import EVERY, Cut, Tiles, hides
 from ssir.ir.graph import Graph
 from ssir.ir.ops import operation
@@ -154,7 +155,7 @@ class _Frame:
             ]
             keep = f"memcpy({self._block('t')}, {tiles.base(self.memory.old)}, {copied});"
             lines.append(f"    if (kept && t % {EVERY} == 0) {keep}")
-        lines += [*_inside(tiles.steps()), "}"]
+        lines += [*indented(tiles.steps()), "}"]
         lines += tiles.remembered(f"last[row * {size} + {{1}}] = {{0}};") if self.again else []
         return self._function("forward", pointers, tiles.last, tiles.work(), lines)
 
@@ -185,15 +186,15 @@ class _Frame:
                 f"    const int64_t steps = min64({EVERY}, T - t0);",
                 f"    memcpy({old}, {self._block('t0')}, {self.tile} * sizeof(REAL));",
                 "    for (int64_t s = 0, t = t0; s < steps; s++, t++) {",
-                *_inside(_inside(again.steps())),
+                *indented(indented(again.steps())),
                 "    }",
                 "    for (int64_t s = steps - 1, t = t0 + s; s >= 0; s--, t--) {",
-                *_inside(_inside(tiles.steps())),
+                *indented(indented(tiles.steps())),
                 "    }",
                 "}",
             ]
         else:
-            lines += ["for (int64_t t = T - 1; t >= 0; t--) {", *_inside(tiles.steps()), "}"]
+            lines += ["for (int64_t t = T - 1; t >= 0; t--) {", *indented(tiles.steps()), "}"]
         lines += [*tiles.remembered(f"{place} = {{0}};"), *tiles.end()]
         return self._function("backward", pointers, tiles.last, tiles.work() + (again.work() if again else 0), lines)
 
@@ -255,10 +256,6 @@ class _Frame:
             (f"{name}{k}", self._shape(one.axes, f"{count},B,T"), True)
             for k, (one, count) in enumerate(zip(results, copies, strict=True))
         ]
-
-
-def _inside(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
 
 
 def pruned(body: Graph, wanted: Sequence[str]) -> Graph:

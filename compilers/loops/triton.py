@@ -14,7 +14,7 @@ from types import MappingProxyType
 from ssir.compilers.loops.c import Loop
 from ssir.compilers.loops.region import Result, Unfit, by_matrix
 from ssir.compilers.loops.schedule import parallel_axes
-from ssir.compilers.loops.spelling import VIEWS
+from ssir.compilers.loops.spelling import VIEWS, indented
 from ssir.compilers.loops.views import looked_at
 from ssir.ir.graph import Node
 from ssir.ir.ops import is_elementwise
@@ -77,7 +77,7 @@ _STATE = 4096  # numbers of a memory, where programs share an axis of it
 _MOST = 256  # entries of an axis that programs share
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 """What keeps the type of a block beside a literal."""
-_GONE = ("if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0")
+GONE = ("if reset is not None:", "    gone = tl.load(reset + at, mask=alive, other=0) != 0")
 
 
 def print_kernel(loop: Loop) -> str:
@@ -85,7 +85,7 @@ def print_kernel(loop: Loop) -> str:
     return Kernel(loop).text()
 
 
-def literal(value: float) -> str:
+def _literal(value: float) -> str:
     if isinf(value):
         return 'float("inf")' if value > 0 else '-float("inf")'
     return repr(value) if value >= 0 else f"({value!r})"
@@ -93,7 +93,7 @@ def literal(value: float) -> str:
 
 def _number(value: float) -> str:
     """A number as a block: a literal would be one of float32."""
-    return f"tl.full((1,), {literal(value)}, REAL)"
+    return f"tl.full((1,), {_literal(value)}, REAL)"
 
 
 def _padded(size: int) -> int:
@@ -105,10 +105,6 @@ def _part(whole: str, rest: int, size: int, total: int) -> str:
     return f"({whole} // {rest} % {size})"
 
 
-def indented(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
-
-
 class Kernel:
     """``parallel``: the axes that programs may share, if not those along which nothing in the body runs; ``partial``: the values that are known
     in parts, then, one for each program; ``given``: by column and constant, where it lies, if not as the loop has it; ``local``: by column
@@ -116,16 +112,16 @@ class Kernel:
 
     value = "v"
     memory = "m"
+    partial: Collection[str] = ()
+    local: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
         loop: Loop,
         parallel: Collection[str] | None = None,
-        partial: Collection[str] = (),
         given: Mapping[str, str] = MappingProxyType({}),
-        local: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.loop, self.body, self.partial, self.local = loop, loop.body, partial, local
+        self.loop, self.body = loop, loop.body
         self.given = {
             **{name: f"column{k}" for k, name in enumerate(loop.columns)},
             **{name: f"constant{k}" for k, name in enumerate(loop.constants)},
@@ -225,18 +221,24 @@ class Kernel:
                 lines += [f"m{k} = {self._full(axes, '0.0')}", f"dc{k} = {self._full(axes, '0.0')}"]
                 continue
             lines += [
-                f"c{k} = {self._full(axes, literal(memory.fill))}",
-                f"if clear{k} is not None:",
-                f"    c{k} = tl.broadcast_to({self._load(f'clear{k}', axes, None)}, {self._shape(axes)})",
+                *self._cleared(k, axes, memory.fill),
                 f"m{k} = c{k}",
                 f"if start{k} is not None:",
                 f"    m{k} = {self._load(f'start{k}', axes, 'rows')}",
             ]
         return lines + [f"z{k} = {self._full(one.axes, '0.0', 1)}" for k, one in enumerate(self.loop.sums)]
 
+    def _cleared(self, k: int, axes: Sequence[str], fill: float) -> list[str]:
+        """What a memory is after a reset."""
+        return [
+            f"c{k} = {self._full(axes, _literal(fill))}",
+            f"if clear{k} is not None:",
+            f"    c{k} = tl.broadcast_to({self._load(f'clear{k}', axes, None)}, {self._shape(axes)})",
+        ]
+
     def _clear(self) -> list[str]:
         """What memories are at a reset."""
-        lines = list(_GONE)
+        lines = list(GONE)
         for k, memory in enumerate(self.loop.memories):
             gone = self._lead("gone", len(self.body[memory.old].type.axes))
             lines.append(f"    m{k} = tl.where({gone}, c{k}, m{k})")
@@ -256,7 +258,7 @@ class Kernel:
         lines += [f"n{k} = {new}" for k, new in enumerate(news)]
         lines += [f"m{k} = n{k}" for k in range(len(news))]
         if self.loop.backwards:
-            lines += _GONE
+            lines += GONE
             for k, memory in enumerate(self.loop.memories):
                 gone = self._lead("gone", len(self.body[memory.old].type.axes))
                 lines += [f"    dc{k} += tl.where({gone}, m{k}, 0.0)", f"    m{k} = tl.where({gone}, 0.0, m{k})"]
@@ -446,7 +448,7 @@ class Kernel:
     def _elementwise(self, node: Node) -> str:
         written = node.op in _ARITHMETIC and any(self.body[name].op != "const" for name in node.inputs)
         texts = [
-            literal(one.attrs["value"]) if written and one.op == "const" else self._fit(one.name, node.type.names)
+            _literal(one.attrs["value"]) if written and one.op == "const" else self._fit(one.name, node.type.names)
             for one in map(self.body.__getitem__, node.inputs)
         ]
         if node.op == "clamp":

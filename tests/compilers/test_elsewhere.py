@@ -1,12 +1,12 @@
 """A model on another device makes nothing on the processor: held on `meta`, which computes nothing and refuses to meet what lies elsewhere."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 import ssir
+from ssir.ahead import pretended
 
 from ..small import SMALL, first, inputs, small
 
@@ -14,18 +14,9 @@ UNKNOWN = {"jamba": "`bincount` knows no sizes without numbers"}
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device without autocast, which says so."""
-    autocast, enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
-
-    def nothing(device: str, *given: Any, **named: Any) -> AbstractContextManager[Any]:
-        return nullcontext() if device == "meta" else autocast(device, *given, **named)
-
-    monkeypatch.setattr(torch, "autocast", nothing)
-    monkeypatch.setattr(torch.amp, "autocast", nothing)
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and enabled(device))
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: dtype("cpu" if device == "meta" else device))
-    return torch.device("meta")
+def elsewhere() -> Iterator[torch.device]:
+    with pretended() as device:
+        yield device
 
 
 @pytest.mark.parametrize("name", SMALL)

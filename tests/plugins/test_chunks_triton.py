@@ -167,3 +167,16 @@ def test_what_is_not_finite_gets_no_further_than_in_the_twin(
                 assert not (one.isnan() & two.isfinite()).any(), f"{name}, {number}, reset at {cleared}"
                 known = two.isfinite() & one.isfinite()
                 close(name, one[known], two[known], 1e-5)
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("scalar", "moving"), ("key", "moving"), ("rank one, scalar", "head")])
+def test_gradients_can_be_differentiated_again(ran: Counter[str], kind: str, gate: str) -> None:
+    kernel, naive, given = sides(kind, gate, 1, 3, 1, 2, 2, 1)
+    found = []
+    for function in (kernel, naive):
+        leaves = {name: x.double().requires_grad_() for name, x in given.items()}
+        first = torch.autograd.grad(function(**leaves)[0].square().sum(), list(leaves.values()), create_graph=True)
+        total = torch.stack([x.square().sum() for x in first]).sum()
+        found.append(torch.autograd.grad(total, list(leaves.values())))
+    for name, one, two in zip(given, *found, strict=True):
+        close(f"gradient of {name}", one, two, 1e-9)

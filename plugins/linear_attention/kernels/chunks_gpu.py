@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ....compilers.runtime import tritons
-from ....compilers.runtime.support import Kept, Read
+from ....compilers.runtime.support import Kept, Native, Read, of_type
 
 SUB = 16
 """Steps in a block of a chunk."""
@@ -61,6 +61,16 @@ class Given(NamedTuple):
         return self._replace(
             rows=self.rows.contiguous(), columns=self.columns.contiguous(), values=self.values.contiguous(), g=g, h0=h0
         )
+
+
+def kernels(twin: Callable[[Given], tuple[Tensor, ...]]) -> Native:
+    """The kernels as a function of what is `Given` that autograd knows."""
+    return Native(forward, backward, lambda *inputs: twin(Given(*inputs)), tritons.takes)
+
+
+def begun(h0: Tensor | None, k: Tensor, v: Tensor, kind: torch.dtype) -> Tensor:
+    """The memory before the first step [B,H,K,V]; k: [B,T,G,K], v: [B,T,H,V]."""
+    return v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
 
 
 class _Run:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ....compilers.runtime import tritons
 from ....compilers.runtime.custom_ops import operator
-from ....compilers.runtime.support import Native, Read, data_type, of_type, state_type
+from ....compilers.runtime.support import Read, data_type, of_type, state_type
 from . import chunks_gpu
 from .chunked import CHUNK, contained, pair_products, pair_sums, split
 
@@ -64,13 +64,13 @@ def rank_one(
     """
     dtype = data_type(q, k, v, a, b, g)
     kind = state_type(data_type(q, k, v, a, b, g, h0))
-    batch, time, heads = v.shape[:3]
+    batch, time = v.shape[:2]
     if g is not None:
         g = of_type(g if g.dim() == 4 else g[..., None], kind).expand(batch, time, -1, -1)
     if v.numel() and time > 1 and q.shape[3] <= chunks_gpu.MOST_KEYS and tritons.takes(q, k, v, a, b, g, h0):
         return _on_gpu(q, k, v, a, b, g, h0, reset, read, kind if wide else dtype, kind)
     q, k, v, a, b = (of_type(x, kind) for x in (q, k, v, a, b))
-    state = v.new_zeros(batch, heads, k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
+    state = chunks_gpu.begun(h0, k, v, kind)
     if v.numel() == 0:
         y = v
     elif time == 1:
@@ -133,25 +133,14 @@ def _on_gpu(
     return y, last
 
 
-def _twin(
-    rows: Tensor,
-    columns: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    h0: Tensor | None,
-    read: Read,
-    by_key: bool,
-    dtype: torch.dtype,
-    kind: torch.dtype,
-) -> tuple[Tensor, ...]:
-    (q, b), (k, a), v = of_type(rows, kind), of_type(columns, kind), of_type(v, kind)
-    state = v.new_zeros(v.shape[0], v.shape[2], k.shape[3], v.shape[3]) if h0 is None else of_type(h0, kind)
-    g = g if g is None or by_key else g[..., None]
-    y, last = _chunks(q, k, v, a, b, g, state, read)
-    return of_type(y, dtype), last
+def _twin(given: chunks_gpu.Given) -> tuple[Tensor, ...]:
+    (q, b), (k, a), v = (of_type(x, given.kind) for x in given[:3])
+    g = given.g if given.g is None or given.by_key else given.g[..., None]
+    y, last = _chunks(q, k, v, a, b, g, chunks_gpu.begun(given.h0, k, v, given.kind), given.read)
+    return of_type(y, given.dtype), last
 
 
-_GPU = Native(chunks_gpu.forward, chunks_gpu.backward, _twin, tritons.takes)
+_GPU = chunks_gpu.kernels(_twin)
 
 
 def _step(
