@@ -27,7 +27,7 @@ from ....compilers.runtime import tritons
 from ....compilers.runtime.custom_ops import operator
 from ....compilers.runtime.pointwise import turn_by
 from ....compilers.runtime.support import Read, data_type, finite, of_type, reached, state_type
-from . import chunks_gpu
+from .chunks import launches
 
 CHUNK = 64
 
@@ -161,7 +161,7 @@ def _decay(
     if v.numel() and v.shape[1] > 1 and tritons.takes(q, k, v, g, h0):
         return _on_gpu(q, k, v, g, h0, reset, read, by_key, kind if wide else dtype)
     q, k, v = of_type(q, kind), of_type(k, kind), of_type(v, kind)
-    state = chunks_gpu.begun(h0, k, v, kind)
+    state = launches.begun(h0, k, v, kind)
     g = None if g is None else of_type(g, kind)
     if v.numel() == 0:
         y = v
@@ -282,15 +282,15 @@ def _on_gpu(
     return y, last
 
 
-def _twin(given: chunks_gpu.Given) -> tuple[Tensor, ...]:
+def _twin(given: launches.Given) -> tuple[Tensor, ...]:
     kind, g = given.kind, given.g
     (q,), (k,), v = (of_type(x, kind) for x in given[:3])
-    state = chunks_gpu.begun(given.h0, k, v, kind)
+    state = launches.begun(given.h0, k, v, kind)
     y, last = _whole(q, k, v, None if g is None else of_type(g, kind), state, None, given.read, given.by_key)
     return of_type(y, given.dtype), last
 
 
-_GPU = chunks_gpu.kernels(_twin)
+_GPU = launches.kernels(_twin)
 
 
 def _step(

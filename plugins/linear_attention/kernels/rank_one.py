@@ -18,8 +18,8 @@ from torch import Tensor
 from ....compilers.runtime import tritons
 from ....compilers.runtime.custom_ops import operator
 from ....compilers.runtime.support import Read, data_type, of_type, state_type
-from . import chunks_gpu
 from .chunked import CHUNK, contained, pair_products, pair_sums, split
+from .chunks import launches
 
 
 def _shapes(
@@ -67,10 +67,10 @@ def rank_one(
     batch, time = v.shape[:2]
     if g is not None:
         g = of_type(g if g.dim() == 4 else g[..., None], kind).expand(batch, time, -1, -1)
-    if v.numel() and time > 1 and q.shape[3] <= chunks_gpu.MOST_KEYS and tritons.takes(q, k, v, a, b, g, h0):
+    if v.numel() and time > 1 and q.shape[3] <= launches.MOST_KEYS and tritons.takes(q, k, v, a, b, g, h0):
         return _on_gpu(q, k, v, a, b, g, h0, reset, read, kind if wide else dtype, kind)
     q, k, v, a, b = (of_type(x, kind) for x in (q, k, v, a, b))
-    state = chunks_gpu.begun(h0, k, v, kind)
+    state = launches.begun(h0, k, v, kind)
     if v.numel() == 0:
         y = v
     elif time == 1:
@@ -133,14 +133,14 @@ def _on_gpu(
     return y, last
 
 
-def _twin(given: chunks_gpu.Given) -> tuple[Tensor, ...]:
+def _twin(given: launches.Given) -> tuple[Tensor, ...]:
     (q, b), (k, a), v = (of_type(x, given.kind) for x in given[:3])
     g = given.g if given.g is None or given.by_key else given.g[..., None]
-    y, last = _chunks(q, k, v, a, b, g, chunks_gpu.begun(given.h0, k, v, given.kind), given.read)
+    y, last = _chunks(q, k, v, a, b, g, launches.begun(given.h0, k, v, given.kind), given.read)
     return of_type(y, given.dtype), last
 
 
-_GPU = chunks_gpu.kernels(_twin)
+_GPU = launches.kernels(_twin)
 
 
 def _step(

@@ -1,4 +1,4 @@
-"""Launches the kernels of `chunks_triton`, forward and backward."""
+"""Launches the kernels, forward and backward."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ....compilers.runtime import tritons
-from ....compilers.runtime.support import Kept, Native, Read, of_type
+from .....compilers.runtime import tritons
+from .....compilers.runtime.support import Kept, Native, Read, of_type
 
 SUB = 16
 """Steps in a block of a chunk."""
 MOST_KEYS = 256  # that one program has, where there is z
 _FULL = frozenset({"walk", "walk_back", "outer_grads", "inner_grads_by_head", "inner_grads_by_key"})
+_ROOMS = {
+    **dict.fromkeys(("pairs_by_head", "pairs_by_key", "weights"), "pairs"),
+    **dict.fromkeys(("states", "ends"), "memories"),
+    **dict.fromkeys(("solve", "walk", "solve_back", "walk_back"), "rank_one"),
+    **dict.fromkeys(("outputs", "value_grads"), "reads"),
+    **dict.fromkeys(("outer_grads", "inner_grads_by_head", "inner_grads_by_key"), "grads"),
+}
+"""The file of each kernel."""
 _LEAST = 16  # what a product of matrices needs along each side
 _WALKED = 4096  # numbers of a memory that one program walks with
 
@@ -78,7 +86,6 @@ class _Run:
 
     def __init__(self, given: Given) -> None:
         self.given = given
-        self.kernels = import_module(f"{__package__}.chunks_triton")
         sorts, batch, steps, groups, keys = given.rows.shape
         heads, values = given.values.shape[2:]
         chunk, wide, tall, self.warps, self.most_warps = blocks(
@@ -86,21 +93,26 @@ class _Run:
         )
         self.chunks, self.heads = -(-steps // chunk), batch * heads
         self.blocks, self.by_keys, self.by_values = chunk // SUB, -(-keys // wide), -(-values // tall)
-        walked = min(tall, max(_LEAST, _WALKED // (_padded(keys) if sorts > 1 else 2 * wide)))
-        self.walks = self.heads * -(-values // walked) * (1 if sorts > 1 else self.by_keys)
+        most = _padded(keys)
+        walked = min(tall, max(_LEAST, _WALKED // (most if sorts > 1 else 2 * wide)))
+        walks = -(-values // walked)
+        self.walks = self.heads * walks * (1 if sorts > 1 else self.by_keys)
         self.memory = (self.heads, self.chunks, keys, values)
         self.pair = (self.heads, self.chunks, chunk, chunk)
         self.wide = (batch, steps, heads, keys)
         strides = (0, 0, 0) if given.g is None else given.g.stride()[:3]
         self.sizes = dict(zip(("B", "T", "N", "gb", "gt", "gh"), (batch, steps, self.chunks, *strides), strict=True))
+        by_key = given.by_key
         self.fixed = {
-            "H": heads, "G": groups, "K": keys, "V": values, "R": sorts, "S": sorts, "SHIFT": int(given.read == "before"),
-            "BY_KEY": given.by_key, "C": chunk, "BK": wide, "BV": tall, "SUB": SUB, "WK": _padded(keys), "WV": walked,
+            "H": heads, "G": groups, "K": keys, "V": values, "GK": keys if by_key else 1, "R": sorts, "S": sorts,
+            "SHIFT": int(given.read == "before"), "C": chunk, "SUB": SUB,
+            "BK": wide, "KB": self.by_keys, "BV": tall, "VB": self.by_values, "BG": wide if by_key else 1,
+            "WK": most, "WV": walked, "WB": walks, "WG": most if by_key else 1,
             "DATA": tritons.spelled(given.values.dtype), "REAL": tritons.spelled(given.kind),
         }  # fmt: skip
 
     def __call__(self, name: str, programs: int, *tensors: Tensor | None) -> None:
-        kernel = getattr(self.kernels, name)
+        kernel = getattr(import_module(f"{__package__}.{_ROOMS[name]}"), name)
         sizes = [size for one, size in self.sizes.items() if one in kernel.arg_names]
         fixed = {one: value for one, value in self.fixed.items() if one in kernel.arg_names}
         warps = self.most_warps if name in _FULL else self.warps
