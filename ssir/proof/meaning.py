@@ -17,6 +17,7 @@ from ssir.analysis.memories import kept_in
 from ssir.api import parameters
 from ssir.initial import initialise
 from ssir.ir.graph import Graph, Node
+from ssir.ir.ops import axes, sources
 from ssir.proof.compare import Name, Results, differences, distance
 from ssir.reference.interpreter import Interpreter
 
@@ -24,6 +25,8 @@ State = dict[str, Tensor]
 Weights = Mapping[str, Tensor]
 
 DRAWS = 3
+_EXACT = {op.name for module in (axes, sources) for op in module.OPS} | {"context"}
+"""Operations that round nothing."""
 BOUND = 0.1  # a relative change after which what is moved may be at its bounds
 _LONGEST = 9  # of whole sequences beside what goes through time
 _OFF = 0.1  # how far parameters are moved off their first values
@@ -110,9 +113,9 @@ class Case:
             yield x if node.name in self.subject.graph.whole else x[:, steps]
 
     def meaning(
-        self, weights: Weights, moved: Callable[[Tensor], Tensor] | None = None
+        self, weights: Weights, moved: Callable[[Node, Tensor], Tensor] | None = None
     ) -> tuple[Results, Mapping[str, str]]:
-        """All that is meant; and for each memory that the passes make one with another, which. ``moved`` disturbs the memories."""
+        """All that is meant; and for each memory that the passes make one with another, which. ``moved`` disturbs what is computed."""
         params = {name: value.clone().requires_grad_() for name, value in weights.items()}
         inputs = [x.clone().requires_grad_() if x.is_floating_point() else x for x in self.inputs]
         names = [node.name for node in self.subject.graph.inputs]
@@ -224,7 +227,7 @@ def _smallest_table(graph: Graph) -> int:
 
 class Conditioned:
     """The meaning of a case with weights, and the condition of the spec there: by how many roundings each tensor of it moves if all
-    inputs, all parameters, and all that is remembered from one step to the next, are moved by one."""
+    inputs, all parameters and all that is computed from them are moved by one."""
 
     def __init__(self, case: Case, weights: Weights) -> None:
         self.case, self.weights = case, weights
@@ -258,5 +261,11 @@ class Conditioned:
             sign = torch.randint(0, 2, x.shape, generator=generator, dtype=torch.float64) * 2 - 1
             return x * (1 + rounding * sign)
 
+        def disturbed(node: Node, x: Tensor) -> Tensor:
+            if node.op in _EXACT:
+                return x
+            # Whole numbers are not rounded.
+            return torch.where(x == torch.round(x), x, moved(x)) if x.is_floating_point() else moved(x)
+
         case = replace(self.case, inputs=tuple(map(moved, self.case.inputs)))
-        return case.meaning({name: moved(value) for name, value in self.weights.items()}, moved)[0]
+        return case.meaning({name: moved(value) for name, value in self.weights.items()}, disturbed)[0]

@@ -25,7 +25,7 @@ Each row is a form at some dims and in a dtype: the largest errors, relative to 
 (as they are left, and before the first step) and gradients, over all lengths, with and without resets, whole, in pieces, step by step,
 several tokens into a filled state, and two decodings from one state. The judge is the spec as it is written, in float64, one step
 after another. Allowed are {_allowed(FLOORS)}; or, where the spec itself is ill-conditioned, so many times what moving inputs,
-parameters and memories by one rounding moves the meaning: {_allowed(MULTIPLES)}. Then the column *condition* says by how many roundings that is.
+parameters and all that is computed by one rounding moves the meaning: {_allowed(MULTIPLES)}. Then the column *condition* says by how many roundings that is.
 """
 
 

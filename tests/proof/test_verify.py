@@ -286,6 +286,12 @@ def test_a_spec_that_is_ill_conditioned_is_named_as_such() -> None:
     assert worst.condition is not None and worst.condition > 1e4
 
 
+def test_a_spec_is_ill_conditioned_too_where_only_what_it_computes_loses_digits() -> None:
+    report = ssir.verify(one("h: layer_norm(1 + 0.0001 * x, over=n)"), steps=(5,), dtypes=(torch.float32,))
+    assert report.ok, report.worst()
+    assert {row.verdict for row in report.rows} == {"ill-conditioned"}
+
+
 def test_what_is_chaotic_is_not_called_wrong_at_its_bounds() -> None:
     graph = "p: delay(h, initial=0.3)\nh: sin(6 * linear(p, n) + x)"
     report = ssir.verify(one(graph), steps=(123,), dtypes=(torch.float64,))

@@ -80,7 +80,7 @@ def piece(job: tuple[int, int, Sequence[str]]) -> tuple[int, str]:
     try:
         return campaign(count, seed, STEPS, [getattr(torch, name) for name in dtypes], _say), ""
     except Exception:  # whatever a spec brings about is what was looked for
-        return 0, traceback.format_exc()
+        return 0, f"campaign({count}, {seed}):\n{traceback.format_exc()}"
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,12 @@ FOUND = {  # by campaigns
         w: {state: [key, b], A: 0, input: v}
         y: linear(dot(linear(x, [key]), w, over=key), [a])
 """,
+    "a difference of two numbers that are nearly one": """
+        u: 0.5 * square(sigmoid(z + z))
+        n: layer_norm(1 + u, over=b)
+        v: {state: [key, b], A: "sigmoid(linear(n, [], bias=true))", B: "tanh(linear(u, [key]))", input: "sigmoid(u - n)"}
+        y: linear(delay(sin(linear(n, [b]))), [a]) + linear(dot(linear(x, [key]), v, over=key), [a])
+""",
 }
 HEAD = """
 ssir: 1
