@@ -1,4 +1,4 @@
-"""What a spec means for given inputs and parameters, and how much that moves if they move by a rounding.
+"""What a spec means for given inputs and parameters, and how much that moves if all that is computed is moved by a rounding.
 
 The graph is run as it is written: no pass has touched it.
 """
@@ -6,7 +6,7 @@ The graph is run as it is written: no pass has touched it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,16 +17,14 @@ from ssir.analysis.memories import kept_in
 from ssir.api import parameters
 from ssir.initial import initialise
 from ssir.ir.graph import Graph, Node
-from ssir.ir.ops import axes, sources
 from ssir.proof.compare import Name, Results, differences, distance
+from ssir.proof.rounding import Roundings, moved
 from ssir.reference.interpreter import Interpreter
 
 State = dict[str, Tensor]
 Weights = Mapping[str, Tensor]
 
 DRAWS = 3
-_EXACT = {op.name for module in (axes, sources) for op in module.OPS} | {"context"}
-"""Operations that round nothing."""
 BOUND = 0.1  # a relative change after which what is moved may be at its bounds
 _LONGEST = 9  # of whole sequences beside what goes through time
 _OFF = 0.1  # how far parameters are moved off their first values
@@ -112,14 +110,12 @@ class Case:
         for node, x in zip(self.subject.graph.inputs, inputs, strict=True):
             yield x if node.name in self.subject.graph.whole else x[:, steps]
 
-    def meaning(
-        self, weights: Weights, moved: Callable[[Node, Tensor], Tensor] | None = None
-    ) -> tuple[Results, Mapping[str, str]]:
-        """All that is meant; and for each memory that the passes make one with another, which. ``moved`` disturbs what is computed."""
+    def meaning(self, weights: Weights) -> tuple[Results, Mapping[str, str]]:
+        """All that is meant; and for each memory that the passes make one with another, which."""
         params = {name: value.clone().requires_grad_() for name, value in weights.items()}
         inputs = [x.clone().requires_grad_() if x.is_floating_point() else x for x in self.inputs]
         names = [node.name for node in self.subject.graph.inputs]
-        interpreter = Interpreter(self.subject.graph, params, moved=moved)
+        interpreter = Interpreter(self.subject.graph, params)
         with torch.set_grad_enabled(self.train):
             outputs, after = interpreter.run(dict(zip(names, inputs, strict=True)), None, self.reset)
         with torch.no_grad():
@@ -254,18 +250,7 @@ class Conditioned:
 
     def _moved(self, rounding: float, draw: int) -> Results:
         generator = torch.Generator().manual_seed(self.case.seed + 1000 + draw)
-
-        def moved(x: Tensor) -> Tensor:
-            if not (x.is_floating_point() or x.is_complex()):
-                return x
-            sign = torch.randint(0, 2, x.shape, generator=generator, dtype=torch.float64) * 2 - 1
-            return x * (1 + rounding * sign)
-
-        def disturbed(node: Node, x: Tensor) -> Tensor:
-            if node.op in _EXACT:
-                return x
-            # Whole numbers are not rounded.
-            return torch.where(x == torch.round(x), x, moved(x)) if x.is_floating_point() else moved(x)
-
-        case = replace(self.case, inputs=tuple(map(moved, self.case.inputs)))
-        return case.meaning({name: moved(value) for name, value in self.weights.items()}, disturbed)[0]
+        inputs = tuple(moved(x, rounding, generator) for x in self.case.inputs)
+        weights = {name: moved(value, rounding, generator) for name, value in self.weights.items()}
+        with Roundings(rounding, generator):
+            return replace(self.case, inputs=inputs).meaning(weights)[0]

@@ -17,10 +17,9 @@ from ssir.proof.meaning import Conditioned
 FLOORS = {torch.float64: 1e-12, torch.float32: 5e-5, torch.bfloat16: 5e-2}
 ROUNDINGS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9}
 FINEST = 2.0**-36  # a move that stands out from the roundings of the meaning itself
-MULTIPLES = {torch.float64: 256.0, torch.float32: 256.0, torch.bfloat16: 16.0}
-"""How many times what moving inputs, parameters and memories by one rounding does an error may be. The leaves are rounded once; a form rounds at
-each of its operations, of which some tens lie one behind the other, and each rounding moves the result as one of the leaves does:
-over the zoo right forms stay below 12, those that solve for a chunk below 60. What is bfloat16 adds up in float32, and has fewer."""
+MULTIPLES = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 4.0}
+"""How many times what one rounding of all that is computed does an error may be. A form adds in another order, by other operations, some of
+which are larger in between than what they lead to. What is bfloat16 adds up in float32, and rounds less than is thought of here."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Row:
     """One comparison: ``state`` is computed by ``form``, all others as the plan says.
 
     ``forward``, ``after`` and ``gradient`` are the largest errors of outputs, memories and gradients; ``tensor`` is the one that is
-    farthest beyond its ``limit``, or came nearest to it; ``condition`` says by how many roundings one rounding of the leaves moves it,
+    farthest beyond its ``limit``, or came nearest to it; ``condition`` says by how many roundings one rounding of all that is computed moves it,
     where that had to be known.
     """
 

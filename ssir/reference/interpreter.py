@@ -8,7 +8,7 @@ Every other way of computing a graph is judged by this one, with which it shares
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -39,13 +39,11 @@ class Interpreter:
 
     States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
     with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch]. What no output needs is not remembered.
-    ``moved`` changes every value and every memory that is computed: by a rounding, to see how much that matters.
     """
 
     graph: Graph
     params: Mapping[str, Tensor]
     dtype: torch.dtype = torch.float64
-    moved: Callable[[Node, Tensor], Tensor] | None = None
 
     def initial(self, batch: int) -> State:
         """Every memory as it is before the first step, and ``position``."""
@@ -254,12 +252,8 @@ class _Step:
     def value(self, name: str) -> Tensor:
         """[batch or 1, *axes]."""
         if name not in self.values:
-            self.values[name] = self._moved(self.graph[name], self._value(self.graph[name]))
+            self.values[name] = self._value(self.graph[name])
         return self.values[name]
-
-    def _moved(self, node: Node, x: Tensor) -> Tensor:
-        moved = self.frame.whole.moved
-        return x if moved is None else moved(node, x)
 
     def _value(self, node: Node) -> Tensor:
         match node.op:
@@ -395,8 +389,6 @@ class _Step:
                 else h + fit(self.value(self.graph[a].inputs[0]), self.graph[self.graph[a].inputs[0]].type.names, axes)
             )
             new = torch.maximum(*torch.broadcast_tensors(kept, entering))
-        if slots is None:
-            new = self._moved(node, new)
         self.fresh[key] = new
         return new
 
