@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ssir import api
+from ssir import api, inductor
 from ssir.compilers.forms import Setting
-from ssir.compilers.runtime import tritons
+from ssir.compilers.runtime import native, tritons
 from ssir.files import replace
 from ssir.ir.graph import Node
 from ssir.spec.load import load, zoo
@@ -48,7 +48,8 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Row:
-    """What a model launches. ``torch``: operations; ``layers``: how many it has; ``why``: why nothing is known."""
+    """What a model launches. ``forward``, ``backward``: kernels; ``torch``: operations beside them; ``fused``: all of a sequence forward with
+    ``fuse=True``; ``layers``: how many it has; ``why``: why nothing is known."""
 
     name: str
     steps: int = 0
@@ -56,13 +57,14 @@ class Row:
     forward: Counter[str] = field(default_factory=Counter)
     backward: Counter[str] = field(default_factory=Counter)
     torch: tuple[int, int] = (0, 0)
+    fused: Counter[str] = field(default_factory=Counter)
     kernels: tuple[tritons.Launch, ...] = ()
     why: str = ""
 
 
-def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16) -> Row:
-    """One sequence through the spec of the zoo, forwards and backwards."""
-    spec = load(name)
+def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, **dims: float) -> Row:
+    """One sequence through the spec of the zoo, at its published dims but for ``dims``, forwards and backwards."""
+    spec = load(name, None, **dims)
     with pretended() as device:
         steps = min(steps, int(spec.dims.get("length") or steps))
         model = api.empty(spec, Setting(1, steps, str(dtype).removeprefix("torch."), "cuda"), None, device)
@@ -73,6 +75,8 @@ def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16) -> R
             count = len(kernels)
             with Launches() as backward:
                 sum(x.float().sum() for x in tree_leaves(y) if x.requires_grad).backward()
+    with patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel):
+        fused = inductor.launches(model, given, _inside)
     names = [launch.kernel.__name__ for launch in kernels]
     layers = int(spec.dims.get("layers") or 1)
     return Row(
@@ -82,8 +86,16 @@ def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16) -> R
         Counter(names[:count]),
         Counter(names[count:]),
         (forward.count, backward.count),
+        fused,
         tuple(kernels),
     )
+
+
+def _inside(call: Callable[[], Any]) -> int:
+    """What an operator of SSIR launches."""
+    with pretended(), tritons.noted() as kernels, Launches() as others:
+        call()
+    return len(kernels) + int(others.count)
 
 
 def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -91,9 +103,35 @@ def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torc
     return torch.empty(sizes, dtype=torch.int64 if node.type.dtype == "int" else dtype, device=device)
 
 
+_NAMESPACE = "ssir_ahead"
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::attention", mutates_args=())
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::attention_backward", mutates_args=())
+def _attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    return [torch.empty_like(x) for x in (q, k, v)]
+
+
+_attention.register_fake(lambda q, k, v: q.new_empty(*q.shape[:-1], v.shape[-1]))
+_attention_backward.register_fake(lambda grad, q, k, v: [torch.empty_like(x) for x in (q, k, v)])
+_attention.register_autograd(
+    lambda ctx, grad: tuple(_attention_backward(grad, *ctx.saved_tensors)),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
+
+
+def _one_kernel(q: Tensor, k: Tensor, v: Tensor, **named: Any) -> Tensor:
+    """Attention as CUDA has it: fused."""
+    return _attention(q, k, v)  # type: ignore[no-any-return]
+
+
 @contextmanager
 def pretended() -> Iterator[torch.device]:
-    """The device meta, which has no autocast; inside, it says so."""
+    """The device meta, as if kernels ran there, and nobody watched. It has no autocast; inside, it says so."""
     autocast, enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
 
     def nothing(device: str, *given: Any, **named: Any) -> AbstractContextManager[Any]:
@@ -105,6 +143,9 @@ def pretended() -> Iterator[torch.device]:
             (torch.amp, "autocast", nothing),
             (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and enabled(device)),
             (torch, "get_autocast_dtype", lambda device: dtype("cpu" if device == "meta" else device)),
+            (torch.nn.functional, "scaled_dot_product_attention", _one_kernel),
+            (native, "watched", lambda: False),
+            (native, "alone", lambda: True),
         ):
             stack.enter_context(patch.object(owner, name, value))
         yield torch.device("meta")
@@ -166,6 +207,9 @@ class Launches(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func.namespace.startswith("ssir") and func.namespace != _NAMESPACE:
+            with self:  # an operator launches what it is made of
+                return func._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *args, **(kwargs or {}))
         found = func(*args, **(kwargs or {}))
         given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         made = [x for x in tree_leaves(found) if isinstance(x, Tensor)]
@@ -180,12 +224,14 @@ def document(rows: Sequence[Row], kernels: Sequence[tuple[str, Compiled]]) -> st
     lines = []
     for one in rows:
         if one.why:
-            lines.append(f"| {one.name} | – | | | | {one.why} |")
+            lines.append(f"| {one.name} | – | | | | | | {one.why} |")
             continue
         every = sum(one.forward.values()) + one.torch[0]
         names = ", ".join(f"{count} {name}" for name, count in sorted((one.forward + one.backward).items()))
         back = sum(one.backward.values()) + one.torch[1]
-        lines.append(f"| {one.name} | {one.steps} | {every} | {every / one.layers:.1f} | {back} | {names or 'none'} |")
+        fused = sum(one.fused.values())
+        counts = f"{every} | {every / one.layers:.1f} | {back} | {fused} | {fused / one.layers:.1f}"
+        lines.append(f"| {one.name} | {one.steps} | {counts} | {names or 'none'} |")
     made = [
         f"| {name} | {one.name} | {one.registers} | {one.spilled} | {one.shared / 1024:.0f} |" for name, one in kernels
     ]
@@ -195,10 +241,10 @@ def document(rows: Sequence[Row], kernels: Sequence[tuple[str, Compiled]]) -> st
 What would run there: `python -m ssir.ahead -o docs/gpu.md`, written without one. **Nothing here has been measured.**
 
 One sequence through each row of the zoo at its published dims, bfloat16, by its forms on CUDA: how often something is launched (views and fresh
-memory are not), and the kernels among it.
+memory are not), and the kernels among it. *Fused*: as Inductor's scheduler puts it together for an H100 (`ssir.compile(..., fuse=True)`).
 
-| spec | steps | launches forward | a layer | backward | kernels |
-|---|---:|---:|---:|---:|---|
+| spec | steps | launches forward | a layer | backward | fused, forward | a layer | kernels |
+|---|---:|---:|---:|---:|---:|---:|---|
 {nl.join(lines)}
 
 Each kernel, compiled for compute capability {TARGET // 10}.{TARGET % 10}: registers of a thread, bytes of them that did not fit, kB of shared memory of a program.
@@ -220,7 +266,8 @@ def main(arguments: Sequence[str]) -> None:
             rows.append(row(name))
         except (RuntimeError, NotImplementedError) as error:
             rows.append(Row(name, why=str(error).splitlines()[0]))
-        sys.stderr.write(f"{name}: {rows[-1].torch} {dict(rows[-1].forward + rows[-1].backward)} {rows[-1].why}\n")
+        told = dict(rows[-1].forward + rows[-1].backward), dict(rows[-1].fused)
+        sys.stderr.write(f"{name}: {rows[-1].torch} {told} {rows[-1].why}\n")
         for launch in rows[-1].kernels:
             key = launch.kernel.__name__, repr(sorted(launch.fixed.items(), key=str)), tuple(map(_kind, launch.given))
             if key not in seen:

@@ -13,6 +13,7 @@ from ssir import passes
 from ssir.analysis.memories import merged, unmerged
 from ssir.compilers.forms import Setting
 from ssir.compilers.plan import plan as make_plan
+from ssir.compilers.runtime import fused
 from ssir.compilers.runtime.model import Model
 from ssir.compilers.runtime.state import State
 from ssir.compilers.torch.lower import build, write
@@ -35,11 +36,13 @@ def compile(
     forms: Mapping[str, str] | None = None,
     batch: int = 1,
     steps: int = 1024,
+    fuse: bool = False,
 ) -> Any:
     """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
 
     device: torch's default one, if left out. dtype: of torch, or its name. forms forces a form on a state, by path; batch and steps are the
-    sizes of sequences that forms are chosen for (others work too). The same seed gives the same parameters. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
+    sizes of sequences that forms are chosen for (others work too). The same seed gives the same parameters. fuse: sequences run by torch.compile,
+    which compiles at the first call of a kind. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
     """
     dtype = _dtype(dtype)
     spec = given(spec)
@@ -49,6 +52,13 @@ def compile(
         known = f"the nearest is `{near}`" if near else f"there are {', '.join(registry.names('backend'))}"
         raise UsageError(f"there is no backend `{backend}`; {known}")
     model: nn.Module = make(spec, device=device, dtype=dtype, seed=seed, forms=forms, batch=batch, steps=steps)
+    if fuse:
+        if not isinstance(model, Model):
+            raise UsageError(f"the backend `{backend}` has nothing to fuse; `torch` has")
+        lacks = fused.lacking(model.device)
+        if lacks is not None:
+            raise EnvironmentLacks(f"`fuse` needs {lacks}, and there is none here; install it, or leave `fuse` out")
+        model.fused = True
     return model
 
 

@@ -22,10 +22,11 @@ from ssir.compilers.runtime import tritons
 def test_a_row_is_counted_without_a_gpu(name: str, kernels: set[str]) -> None:
     if not tritons.available():
         pytest.skip("there is no Triton for this machine")
-    found = ahead.row(name, 256)
+    found = ahead.row(name, 256, layers=2)
     assert kernels <= set(found.forward), found.forward
     assert all(found.forward[one] == found.layers for one in kernels)
     assert found.torch[0] and found.torch[1]
+    assert 0 < sum(found.fused.values()) < sum(found.forward.values()) + found.torch[0]
 
 
 def test_the_kernels_of_a_row_compile_without_spills(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_the_kernels_of_a_row_compile_without_spills(tmp_path: Path) -> None:
         pytest.skip("there is no Triton for this machine")
     page = tmp_path / "gpu.md"
     env = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path / "cache")}
-    call = [sys.executable, "-m", "ssir.ahead", "mamba2", "hgrn2", "-o", str(page)]
+    call = [sys.executable, "-m", "ssir.ahead", "hgrn2", "-o", str(page)]
     done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [line.split("|") for line in page.read_text().splitlines() if line.count("|") == 6]

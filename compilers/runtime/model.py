@@ -15,6 +15,7 @@ from . import native
 from .body import Body, Run
 from .clock import Time
 from .frozen import Kept
+from .fused import Sequenced, compiled
 from .memory import Memories
 from .ragged import by_lengths
 from .release import release
@@ -51,12 +52,14 @@ class Model(Body):
     graph: Any = None
     source: Any = None
     recipe: tuple[Callable[..., Any], tuple[Any, ...]] | None = None  # what makes an empty model of this class anew
+    fused = False  # whether sequences run by torch.compile
 
     def __init__(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> None:
         super().__init__(dtype, device)
         self.like = torch.zeros((), dtype=dtype, device=device)
         self._kept: Kept | None = None
         self._known: Signature | None = None
+        self._compiled: Sequenced | None = None
 
     def step(self, *inputs: Any, **named: Any) -> tuple[Any, State]:
         """Written for each model, as is ``forward``: one step, [batch, *axes]; then state and reset [batch]."""
@@ -117,7 +120,7 @@ class Model(Body):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_kept": None, "_compiled": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         made = type(self).__new__(type(self))
@@ -202,7 +205,7 @@ class Model(Body):
                     "`lengths` and `states` exclude each other: the states after each step are of rows of one length"
                 )
             return by_lengths(self, values, state, reset, lengths)
-        return self.call(self.steps(values), values, state, reset, states == "each")
+        return self.sequence(values, state, reset, states == "each")
 
     def one(
         self, values: Sequence[Tensor], state: Mapping[str, Tensor] | None, reset: Tensor | None
@@ -250,6 +253,21 @@ class Model(Body):
             front = "[batch]" if steps is None else "[batch, time]"
             got = f"{list(reset.shape)} {reset.dtype}" if isinstance(reset, Tensor) else type(reset).__name__
             raise InputError(f"`reset` must be {front} of bool, here {list(shape)}; got {got}")
+
+    def sequence(
+        self,
+        values: Sequence[Tensor],
+        state: Mapping[str, Tensor] | None,
+        reset: Tensor | None,
+        each: bool = False,
+    ) -> tuple[Any, Any]:
+        """A sequence of inputs that were checked."""
+        steps = self.steps(values)
+        if not self.fused or not steps or torch.compiler.is_compiling():
+            return self.call(steps, values, state, reset, each)
+        if self._compiled is None:
+            self._compiled = compiled(self)
+        return self._compiled(values, state, reset, each)
 
     def call(
         self,

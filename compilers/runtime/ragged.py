@@ -47,7 +47,7 @@ def by_lengths(
             for (*_, whole), value in zip(model.INPUTS, values, strict=True)
         )
         if end > at and len(rows):
-            y, now = model.call(end - at, piece, now, None if reset is None else reset[rows, at:end])
+            y, now = model.sequence(piece, now, None if reset is None else reset[rows, at:end])
             found.append((rows, at, y))
         ended = torch.tensor([ends[i] == end for i in rows.tolist()], dtype=torch.bool, device=rows.device)
         if ended.any():
@@ -63,7 +63,7 @@ def _at_once(
     """A model that reads the future: the pads of a row are a document of their own."""
     index = torch.arange(steps, device=lengths.device)
     pads = index == lengths[:, None]
-    y, state = model.call(steps, values, None, pads if reset is None else pads | reset)
+    y, state = model.sequence(values, None, pads if reset is None else pads | reset)
 
     def silent(one: Tensor) -> Tensor:
         real = (index < lengths[:, None]).reshape(*lengths.shape, steps, *[1] * (one.dim() - 2))

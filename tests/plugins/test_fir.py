@@ -5,8 +5,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssir.compilers.runtime import native
 from ssir.plugins.convolution.kernels.fir import fir
+from tests.compilers.interpreted import interpreted
 from tests.compilers.runtime.checks import check, close, resets
+
+
+@pytest.fixture(params=["native", "twin", "triton"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test with compiled code, with the PyTorch twin, and with the kernels of a GPU in Triton's interpreter."""
+    way: str = request.param
+    if way == "triton":
+        interpreted(monkeypatch)
+    elif way == "twin":
+        monkeypatch.setattr(native, "library", lambda dtype, source="": None)
+    elif not native.available():
+        pytest.skip(native.reason())
+    return way
 
 
 def naive(
@@ -97,3 +112,10 @@ def test_half_precision_keeps_a_float32_history(way: str) -> None:
 def test_gradients_can_be_differentiated_again(way: str) -> None:
     given = [torch.randn(*shape).double().requires_grad_() for shape in ((1, 5, 2), (3, 2), (1, 2, 2), (2,))]
     torch.autograd.gradgradcheck(lambda x, w, history, bias: fir(x, w, history, None, bias), given)
+
+
+def test_on_a_gpu_a_short_filter_is_one_kernel_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = interpreted(monkeypatch)
+    x, w = torch.randn(2, 40, 3).bfloat16().requires_grad_(), torch.randn(4, 3).bfloat16()
+    fir(x, w)[0].sum().backward()
+    assert dict(ran) == {"filtered": 1, "filtered_back": 1}

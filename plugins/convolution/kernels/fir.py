@@ -8,12 +8,14 @@ steps, so that what is not finite is taken out before, and put back where it rea
 import functools
 import math
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.runtime import native
+from ....compilers.runtime import native, tritons
 from ....compilers.runtime.custom_ops import operator
 from ....compilers.runtime.support import Kept, Native, data_type, finite, of_type, reached, spread, state_type
 
@@ -64,6 +66,9 @@ def fir(
     dtype = data_type(x, w, bias)
     kind = state_type(data_type(x, w, bias, history))
     taps, batch, shape = w.shape[0], x.shape[0], x.shape[2:]
+    if x.shape[1] > 1 and taps <= DIRECT_TAPS and x.numel() and tritons.takes(x, w, history, reset, bias):
+        y = _by_triton(x, w, bias, history, reset, kind, kind if wide else dtype)
+        return y, of_type(_remembered(x, history, reset, taps - 1), kind)
     x, w = of_type(x, kind), of_type(w, kind)
     past = x.new_zeros(batch, taps - 1, *shape) if history is None else of_type(history, kind)
     bias = of_type(bias, kind) if bias is not None else None
@@ -78,7 +83,7 @@ def fir(
         y = direct(x, w, bias, past, reset)
     else:
         y = by_fft(x, w, bias, past if history is not None else past[:, :0], reset)
-    return y if wide else of_type(y, dtype), _remembered(x, past, reset)
+    return y if wide else of_type(y, dtype), _remembered(x, past, reset, taps - 1)
 
 
 def filtered(x: Tensor, w: Tensor, history: Tensor | None, reset: Tensor | None, before: bool) -> Tensor:
@@ -191,10 +196,15 @@ def _steps_since(reset: Tensor, before: int) -> Tensor:
     return steps - last
 
 
-def _remembered(x: Tensor, history: Tensor, reset: Tensor | None) -> Tensor:
+def _remembered(x: Tensor, history: Tensor | None, reset: Tensor | None, before: int) -> Tensor:
     """The last W-1 inputs, 0 where they lie before the last reset."""
-    time, before = x.shape[1], history.shape[1]
-    kept = x[:, time - before :] if time >= before else torch.cat([history[:, time:], x], 1)
+    time = x.shape[1]
+    if time >= before:
+        kept = x[:, time - before :]
+    elif history is None:
+        kept = torch.cat([x.new_zeros(x.shape[0], before - time, *x.shape[2:]), x], 1)
+    else:
+        kept = torch.cat([history[:, time:], of_type(x, history.dtype)], 1)
     if reset is None:
         return kept
     age = torch.arange(before, 0, -1, device=x.device) - 1  # of each kept input; 0 is the newest
@@ -203,10 +213,14 @@ def _remembered(x: Tensor, history: Tensor, reset: Tensor | None) -> Tensor:
 
 
 def _compiled(x: Tensor, w: Tensor, bias: Tensor | None, history: Tensor, reset: Tensor | None) -> Tensor:
+    return _native(*_laid(x, w, bias, history, reset))[0]
+
+
+def _laid(x: Tensor, w: Tensor, bias: Tensor | None, *others: Tensor | None) -> list[Tensor | None]:
+    """All as kernels read it: side by side, weights written out."""
     filters = spread(w, (w.shape[0], *x.shape[2:]))
     offset = None if bias is None else spread(bias, x.shape[2:])
-    reset = None if reset is None else reset.contiguous()
-    return _native(x.contiguous(), filters, offset, history.contiguous(), reset)[0]
+    return [x.contiguous(), filters, offset, *(None if one is None else one.contiguous() for one in others)]
 
 
 def _forward(
@@ -237,3 +251,77 @@ def _sizes(x: Tensor, w: Tensor) -> tuple[int, int, int, int]:
 
 
 _native = Native(_forward, _backward, _twin)
+
+
+def _by_triton(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    history: Tensor | None,
+    reset: Tensor | None,
+    kind: torch.dtype,
+    dtype: torch.dtype,
+) -> Tensor:
+    """y of a dtype, summed up in ``kind``."""
+    return _kernels(*_laid(x, w, bias, history, reset), kind, dtype)[0]
+
+
+def _kernel_forward(
+    keep: bool,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    history: Tensor | None,
+    reset: Tensor | None,
+    kind: torch.dtype,
+    dtype: torch.dtype,
+) -> tuple[tuple[Tensor, ...], Kept]:
+    y = torch.empty_like(x, dtype=dtype)
+    _launch("filtered", x.shape[1], kind, x, w, (x, w, bias, history, reset, y))
+    return (y,), ()
+
+
+def _kernel_backward(
+    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    x, w, bias, history, reset, kind, _ = inputs
+    taps, rows = w.shape[0], x.shape[1] + w.shape[0] - 1
+    dx, dhistory = torch.empty_like(x), None if history is None else torch.empty_like(history)
+    partial = x.new_empty(x.shape[0] * -(-rows // _STEPS), taps + 1, *x.shape[2:], dtype=kind)
+    _launch("filtered_back", rows, kind, x, w, (x, w, history, reset, grads[0].contiguous(), dx, dhistory, partial))
+    sums = partial.sum(0)
+    return (
+        dx,
+        of_type(sums[:taps], w.dtype),
+        None if bias is None else of_type(sums[taps], bias.dtype),
+        dhistory,
+        *[None] * 3,
+    )
+
+
+def _kernel_twin(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    history: Tensor | None,
+    reset: Tensor | None,
+    kind: torch.dtype,
+    dtype: torch.dtype,
+) -> tuple[Tensor, ...]:
+    past = x.new_zeros(x.shape[0], w.shape[0] - 1, *x.shape[2:]) if history is None else history
+    x, w, past = of_type(x, kind), of_type(w, kind), of_type(past, kind)
+    return (of_type(direct(x, w, None if bias is None else of_type(bias, kind), past, reset), dtype),)
+
+
+_STEPS, _CHANNELS = 32, 64  # of a program
+
+
+def _launch(name: str, rows: int, kind: torch.dtype, x: Tensor, w: Tensor, tensors: tuple[Tensor | None, ...]) -> None:
+    batch, time, channels, taps = _sizes(x, w)
+    fixed = {"W": taps, "BT": _STEPS, "BD": _CHANNELS, "REAL": tritons.spelled(kind)}
+    programs = batch * -(-rows // _STEPS) * -(-channels // _CHANNELS)
+    kernel = getattr(import_module(f"{__package__}.fir_triton"), name)
+    tritons.launch(kernel, (programs,), *tensors, time, channels, warps=4, **fixed)
+
+
+_kernels = Native(_kernel_forward, _kernel_backward, _kernel_twin, tritons.takes)

@@ -1,0 +1,132 @@
+"""What Inductor would launch for a model on a GPU that is not here (`ssir.compile(..., fuse=True)`): its own scheduler decides, on tensors without
+numbers. It reads the internals of torch 2.13, and nothing else of SSIR needs them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_map_only
+
+_CARD: dict[str, Any] = {
+    "name": "NVIDIA H100",
+    "gcnArchName": "",
+    "major": 9,
+    "minor": 0,
+    "total_memory": 80 << 30,
+    "multi_processor_count": 132,
+    "warp_size": 32,
+    "regs_per_multiprocessor": 65536,
+    "max_threads_per_multi_processor": 2048,
+    "shared_memory_per_block": 49152,
+    "shared_memory_per_block_optin": 232448,
+    "L2_cache_size": 50 << 20,
+}
+
+
+def launches(model: nn.Module, given: Sequence[Tensor], inside: Callable[[Callable[[], Any]], int]) -> Counter[str]:
+    """The launches of a sequence forward: model and inputs on the device meta, their plan for CUDA. ``inside`` counts those of a call."""
+    from torch._inductor.debug import DebugContext
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.scheduler import Scheduler
+    from torch._inductor.virtualized import V
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _card(), mode:
+        traced, inputs = _traced(model, given, mode)
+        graph = GraphLowering(traced)
+        with V.set_graph_handler(graph), V.set_fake_mode(mode), V.set_debug_handler(DebugContext()):
+            graph.run(*inputs)
+            nodes = Scheduler(graph.operations).nodes
+    found = Counter(filter(None, map(_kind, nodes)))
+    for node in traced.graph.nodes:
+        name = str(node.target)
+        if name.startswith("ssir"):
+            args, kwargs = (tree_map_only(torch.fx.Node, _meta, x) for x in (node.args, node.kwargs))
+            found[name.split(".")[1]] += inside(partial(node.target, *args, **kwargs))
+    return found
+
+
+def _traced(model: nn.Module, given: Sequence[Tensor], mode: Any) -> tuple[GraphModule, list[Tensor]]:
+    """The model as operations of torch, and inputs for them, as if on CUDA. (Traced on the processor: fake CUDA tensors cannot be indexed.)"""
+    from torch._inductor.decomposition import select_decomp_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+    def here(x: Tensor) -> Tensor:
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cpu")
+
+    def there(x: Tensor) -> Tensor:
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda")
+
+    names = [*dict(model.named_parameters()), *dict(model.named_buffers())]
+    values = [*model.parameters(), *model.buffers()]
+    first, model.like = model.like, here(model.like)  # type: ignore[arg-type]
+
+    def run(inputs: Sequence[Tensor], values: Sequence[Tensor]) -> Any:
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), tuple(inputs))[0]
+
+    with torch.no_grad():
+        inputs = [*map(here, given)], [*map(here, values)]
+        traced = make_fx(run, decomposition_table=select_decomp_table())(*inputs)
+    model.like = first
+    for node in traced.graph.nodes:
+        if "device" in node.kwargs:
+            node.kwargs = {**node.kwargs, "device": torch.device("cuda:0")}
+    every = [there(x) for x in (*given, *values)]
+    FakeTensorProp(traced, mode).propagate_dont_convert_inputs(*every)
+    return traced, every
+
+
+def _kind(node: Any) -> str | None:
+    """What a node of the schedule launches."""
+    from torch._inductor import ir, scheduler
+
+    if isinstance(node, scheduler.NopKernelSchedulerNode) or isinstance(node.node, ir.MultiOutput):
+        return None
+    if not isinstance(node, scheduler.ExternKernelSchedulerNode):
+        return "fused"
+    name = str(getattr(node.node, "python_kernel_name", None) or type(node.node).__name__)
+    if "ssir" in name:
+        return None
+    return "products" if name.split(".")[-1] in ("mm", "addmm", "bmm", "baddbmm") else name.split(".")[-2]
+
+
+def _meta(node: torch.fx.Node) -> Any:
+    x = node.meta["val"]
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
+
+
+@contextmanager
+def _card() -> Iterator[None]:
+    """A card that only says what it is."""
+    from torch._dynamo import device_interface
+    from torch._inductor.runtime.hints import DeviceProperties
+
+    card = SimpleNamespace(**_CARD)
+    known = {name: value for name, value in _CARD.items() if name in DeviceProperties._fields}
+    properties = DeviceProperties(type="cuda", index=0, cc=90, max_threads_per_block=1024, **known)
+    says: Mapping[tuple[Any, str], Any] = {
+        (torch.cuda, "is_available"): lambda: True,
+        (torch.cuda, "device_count"): lambda: 1,
+        (torch.cuda, "current_device"): lambda: 0,
+        (torch.cuda, "get_device_properties"): lambda device=None: card,
+        (torch.cuda, "get_device_capability"): lambda device=None: (9, 0),
+        (torch.version, "cuda"): "12.8",
+        (device_interface.CudaInterface.Worker, "get_device_properties"): staticmethod(lambda device=None: card),
+        (DeviceProperties, "create"): classmethod(lambda cls, device: properties),
+    }
+    with ExitStack() as stack:
+        for (owner, name), value in says.items():
+            stack.enter_context(patch.object(owner, name, value))
+        yield
