@@ -20,6 +20,7 @@ test-slow: $(VENV)/.ok
 # On a machine with a GPU, in whatever environment has its torch.
 gpu:
 	$(GPU_PY) -m pytest -ra -m gpu
+	$(GPU_PY) -m tests.gpu -o docs/benchmarks-gpu.md
 
 lint: $(VENV)/.ok
 	$(BIN)/ruff check .

@@ -62,8 +62,9 @@ class Row:
     why: str = ""
 
 
-def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, **dims: float) -> Row:
-    """One sequence through the spec of the zoo, at its published dims but for ``dims``, forwards and backwards."""
+def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, fuse: bool = False, **dims: float) -> Row:
+    """One sequence through the spec of the zoo, at its published dims but for ``dims``, forwards and backwards; and fused, in a process
+    that has not looked for a GPU yet (torch asks once)."""
     spec = load(name, None, **dims)
     with pretended() as device:
         steps = min(steps, int(spec.dims.get("length") or steps))
@@ -75,8 +76,10 @@ def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, **di
             count = len(kernels)
             with Launches() as backward:
                 sum(x.float().sum() for x in tree_leaves(y) if x.requires_grad).backward()
-    with patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel):
-        fused = inductor.launches(model, given, _inside)
+    fused = Counter[str]()
+    if fuse:
+        with patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel):
+            fused = inductor.launches(model, given, _inside)
     names = [launch.kernel.__name__ for launch in kernels]
     layers = int(spec.dims.get("layers") or 1)
     return Row(
@@ -263,7 +266,7 @@ def main(arguments: Sequence[str]) -> None:
     rows, kernels, seen = [], [], set()
     for name in given.names or [name for name, _ in zoo()]:
         try:
-            rows.append(row(name))
+            rows.append(row(name, fuse=True))
         except (RuntimeError, NotImplementedError) as error:
             rows.append(Row(name, why=str(error).splitlines()[0]))
         told = dict(rows[-1].forward + rows[-1].backward), dict(rows[-1].fused)

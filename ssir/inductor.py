@@ -34,7 +34,8 @@ _CARD: dict[str, Any] = {
 
 
 def launches(model: nn.Module, given: Sequence[Tensor], inside: Callable[[Callable[[], Any]], int]) -> Counter[str]:
-    """The launches of a sequence forward: model and inputs on the device meta, their plan for CUDA. ``inside`` counts those of a call."""
+    """The launches of a sequence forward: model and inputs on the device meta, their plan for CUDA. ``inside`` counts those of a call. In a
+    process that has not asked torch for a GPU, or for Triton, yet: it remembers the answer."""
     from torch._inductor.debug import DebugContext
     from torch._inductor.graph import GraphLowering
     from torch._inductor.scheduler import Scheduler

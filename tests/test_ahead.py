@@ -26,7 +26,6 @@ def test_a_row_is_counted_without_a_gpu(name: str, kernels: set[str]) -> None:
     assert kernels <= set(found.forward), found.forward
     assert all(found.forward[one] == found.layers for one in kernels)
     assert found.torch[0] and found.torch[1]
-    assert 0 < sum(found.fused.values()) < sum(found.forward.values()) + found.torch[0]
 
 
 def test_the_kernels_of_a_row_compile_without_spills(tmp_path: Path) -> None:
@@ -37,6 +36,8 @@ def test_the_kernels_of_a_row_compile_without_spills(tmp_path: Path) -> None:
     call = [sys.executable, "-m", "ssir.ahead", "hgrn2", "-o", str(page)]
     done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    counts = next(line.split("|") for line in page.read_text().splitlines() if line.startswith("| hgrn2 | 8192"))
+    assert 0 < float(counts[7]) < float(counts[4]), counts
     rows = [line.split("|") for line in page.read_text().splitlines() if line.count("|") == 6]
     spilled = {row[2].strip(): row[4].strip() for row in rows if row[3].strip().isdigit()}
     assert {"states", "outputs", "pairs_by_key"} <= set(spilled)

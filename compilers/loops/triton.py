@@ -347,7 +347,7 @@ class Kernel:
 
     def _load(self, base: str, axes: Sequence[str], lead: str | None) -> str:
         place, mask = self._place(base, axes, axes, self._indices(axes), lead), self._masked(axes, lead)
-        return f"tl.load({place}, mask={mask}, other=0.0)" if mask else f"tl.load({place})"
+        return f"tl.load({place}, mask={mask}, other=0.0).to(REAL)" if mask else f"tl.load({place}).to(REAL)"
 
     def _store(self, base: str, value: str, axes: Sequence[str], lead: str | None) -> str:
         place, mask = self._place(base, axes, axes, self._indices(axes), lead), self._masked(axes, lead)
@@ -382,7 +382,7 @@ class Kernel:
                     self.names[node.name] = name
                 return
             load = self._kept(node.name) if node.name in self.local else self._load(self.given[node.name], axes, "at")
-            self.inside.append(f"{name} = {load}.to(REAL)")
+            self.inside.append(f"{name} = {load}")
         elif node.op == "rename":
             self.names[node.name] = self._register(node.inputs[0])
             return
@@ -585,7 +585,7 @@ class Kernel:
             f"    total = tl.zeros((ROWS, {outs}, {ins}), REAL)",
             f"    for begin in range(0, {inner}, {ins}):",
             f"        i = begin + tl.arange(0, {ins})",
-            f"        w = tl.load({self.given[matrix]} + {self._offset(own, index)}, mask={there} & {reach}, other=0.0)",
+            f"        w = tl.load({self.given[matrix]} + {self._offset(own, index)}, mask={there} & {reach}, other=0.0).to(REAL)",
             f"        x = tl.load({x}, mask={self._lead('alive', 2)} & {there} & {reach}, other=0.0)",
             "        total += w * x",
             f"    tl.store({y}, tl.sum(total, axis=2), mask={self._lead('alive', 1)} & (o[None, :] < {results}))",

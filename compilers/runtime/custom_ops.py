@@ -158,13 +158,19 @@ def _like(grads: Sequence[Tensor], needed: Sequence[bool], *given: Any) -> list[
 
 def _apart(found: Sequence[Tensor], given: Sequence[Any]) -> Iterator[Tensor]:
     """Results as operators must give them: contiguous, and no two of them, or of what was given, in the same memory."""
-    taken = {x.untyped_storage().data_ptr() for x in given if isinstance(x, Tensor)}
+    taken = {_memory(x) for x in given if isinstance(x, Tensor)}
     for x in found:
         x = x.detach().resolve_conj().resolve_neg().contiguous()
-        if x.untyped_storage().data_ptr() in taken or x.numel() < x.untyped_storage().nbytes() // x.element_size():
+        if _memory(x) in taken or x.numel() < x.untyped_storage().nbytes() // x.element_size():
             x = x.clone()
-        taken.add(x.untyped_storage().data_ptr())
+        taken.add(_memory(x))
         yield x
+
+
+def _memory(x: Tensor) -> int:
+    """Where a tensor lies; one that lies nowhere, on the device meta, has nothing but a storage."""
+    storage = x.untyped_storage()
+    return storage.data_ptr() or storage._cdata
 
 
 def _batched(op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any) -> tuple[Any, Any]:

@@ -70,7 +70,7 @@ class Compiled(ABC):
         self.source, self.counts = source, counts
         self.forward, self.backward = (signature.split()[0] for signature in signatures)
         native.declare(*signatures, source=source)
-        self._native = Native(self._run_forward, self._run_backward, self._twin, self._able)
+        self._native = Native(self._run_forward, self._run_backward, self._alike, self._able)
         memories, columns, constants, results = counts
         takes = [f"Tensor? {name}{k}" for name in ("start", "clear") for k in range(memories)]
         takes += [f"Tensor column{k}" for k in range(columns)] + [f"Tensor constant{k}" for k in range(constants)]
@@ -88,6 +88,8 @@ class Compiled(ABC):
         constants: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
         """The results, in float32 at least. clears: what the memories are after a reset, and where there is no start."""
+        if native.watched():
+            columns = [x.contiguous() for x in columns]  # whoever compiles this can have them written so at once
         found = self._door(reset, *starts, *clears, *columns, *constants)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
@@ -126,21 +128,29 @@ class Compiled(ABC):
 
     def _shapes(self, *given: Any) -> Any:
         x = self._parts(given)[3][0]
-        found = self._empty(x, x.shape[:2], state_type(data_type(*(one for one in given[1:] if one is not None))))
+        found = self._empty(x, x.shape[:2], kind_of(given))
         return tuple(found) if len(found) > 1 else found[0]
 
     def _whole(self, *given: Any) -> Any:
-        reset, *rest = given
-        kind = state_type(data_type(*(x for x in rest if x is not None)))
-        rest = [None if x is None else of_type(x, kind) for x in rest]
+        # Kernels read what they are given as it is.
+        reaches = self._reaches(*given)
+        reset, *rest = given if reaches else self._of_one_type(given)
         x = self._parts((reset, *rest))[3][0]
         if x.shape[0] * x.shape[1] == 0:
-            found = self._nothing(*rest)
-        elif self._able(x, reset, *rest):
+            found = self._nothing(*self._of_one_type(given)[1:])
+        elif reaches or self._able(x, reset, *rest):
             found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
         else:
             found = self._twin(reset, *rest)
         return found if len(found) > 1 else found[0]
+
+    def _of_one_type(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        reset, *rest = given
+        kind = kind_of(given)
+        return reset, *(None if x is None else of_type(x, kind) for x in rest)
+
+    def _alike(self, *given: Any) -> tuple[Tensor, ...]:
+        return self._twin(*self._of_one_type(given))
 
     def _able(self, like: Tensor, *others: Tensor | None) -> bool:
         """Whether these tensors are such that something else than the twin computes with them."""
@@ -203,7 +213,7 @@ class Loop(Compiled):
         return [None] * len(self.layout.kept)
 
     def _reaches(self, *tensors: Tensor | None) -> bool:
-        return tritons.usable(self.kernels, *tensors)
+        return bool(self.kernels) and tritons.takes(*tensors)
 
     # The twin.
 
@@ -234,31 +244,31 @@ class Loop(Compiled):
 
     # Native code.
 
-    def _blocks(self, like: Tensor) -> int:
+    def _blocks(self, batch: int, like: Tensor) -> int:
         """How many blocks of sequences there are, each of which sums by itself."""
-        return -(-like.shape[0] // (ROWS if self._in_c(like) else tritons.rows(like.shape[0], like.device)))
+        return -(-batch // (ROWS if self._in_c(like) else tritons.rows(batch, like.device)))
 
-    def _call(self, name: str, like: Tensor, *pointers: Tensor | None) -> None:
-        batch, steps = like.shape[:2]
+    def _call(self, name: str, lead: Sequence[int], like: Tensor, *pointers: Tensor | None) -> None:
+        batch, steps = lead
         if self._in_c(like):
-            native.call(name, like.dtype, *pointers, batch, steps, self._blocks(like))
+            native.call(name, like.dtype, *pointers, batch, steps, self._blocks(batch, like))
         else:
             tritons.call(self.kernels, name, batch, steps, like, *pointers)
 
     def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
         reset, starts, clears, columns, constants = self._parts(given)
-        x = columns[0]
-        results = tuple(x.new_empty(*x.shape[:2], *sizes) for sizes in self.layout.results)
-        kept = tuple(x.new_empty(*x.shape[:2], *sizes) if keep else None for sizes in self.layout.kept)
+        lead, x = columns[0].shape[:2], columns[0].new_empty(0, dtype=kind_of(given))
+        results = tuple(x.new_empty(*lead, *sizes) for sizes in self.layout.results)
+        kept = tuple(x.new_empty(*lead, *sizes) if keep else None for sizes in self.layout.kept)
         ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
-        self._call(self.forward, x, *ends, *columns, *constants, reset, *results, *kept)
+        self._call(self.forward, lead, x, *ends, *columns, *constants, reset, *results, *kept)
         return results, kept if keep else ()
 
     def _run_backward(
         self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
     ) -> tuple[Tensor | None, ...]:
         layout = self.layout
-        reset, starts, clears, columns, constants = self._parts(inputs)
+        reset, starts, clears, columns, constants = self._parts(self._of_one_type(inputs))
         x = columns[0]
         batch, steps = x.shape[:2]
         olds = [
@@ -268,14 +278,14 @@ class Loop(Compiled):
         operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
         sources: dict[str, Sequence[Any]] = {"grad": grads, "old": olds, "column": columns, "product": kept}
         taken = [sources[kind][k].contiguous() for kind, k in layout.backward]
-        parts = self._blocks(x)
+        parts = self._blocks(batch, x)
         deltas = [x.new_empty(batch, steps, *sizes) for sizes in layout.deltas]
         sums = [x.new_zeros(parts, *sizes) for sizes in layout.sums]
         dstarts = [x.new_empty(batch, *sizes) for _, _, sizes in layout.memories]
         dclears = [None if clear is None else clear.new_zeros(parts, *clear.shape) for clear in clears]
         ends = [one for pair in zip(dstarts, dclears, strict=True) for one in pair]
         constant = [constants[k] for k in layout.constant]
-        self._call(self.backward, x, *ends, *taken, *constant, reset, *deltas, *sums)
+        self._call(self.backward, (batch, steps), x, *ends, *taken, *constant, reset, *deltas, *sums)
         found: list[Tensor | None] = [None]
         found += [None if start is None else d for start, d in zip(starts, dstarts, strict=True)]
         for clear, start, d, whole in zip(clears, starts, dstarts, dclears, strict=True):
@@ -299,6 +309,11 @@ class Loop(Compiled):
             parts_of = [*([] if place is None else [sums[place].sum(0)]), *([matrices[k]] if k in matrices else [])]
             found.append(sum(parts_of[1:], parts_of[0]) if parts_of else None)
         return tuple(found)
+
+
+def kind_of(given: Sequence[Tensor | None]) -> torch.dtype:
+    """The type that a loop computes in, from what it is given behind the resets: float32 at least."""
+    return state_type(data_type(*given[1:]))
 
 
 def column(x: Tensor, time: Time, sizes: tuple[int, ...]) -> Tensor:

@@ -212,7 +212,7 @@ def _build(real: str, text: str = "") -> Path:
     digest = hashlib.sha256(repr((real, FLAGS, VARIANTS, _cpu(), text, *map(_identity, compiler))).encode())
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    target = _cache_directory() / f"{'loops' if text else 'kernels'}-{real}-{digest.hexdigest()[:32]}.so"
+    target = cache_directory() / f"{'loops' if text else 'kernels'}-{real}-{digest.hexdigest()[:32]}.so"
     if not _is_private(target, stat.S_ISREG):
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             if text:
@@ -268,7 +268,7 @@ def _cpu() -> str:
     return "\n".join([platform.machine(), platform.processor(), *(described.get(key, "") for key in keys)])
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
     """A directory that only this user can write to: elsewhere somebody could plant a library."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = base / "ssir" / "native"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from . import native, tritons
-from .loops import Compiled, Plain, before
+from .loops import Compiled, Plain, before, kind_of
 from .scan import blocked_scan
 from .support import Kept
 
@@ -86,8 +86,8 @@ class Scan(Compiled):
 
     def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
         reset, (start,), (clear,), columns, constants = self._parts(given)
-        x = columns[0]
-        batch, steps = x.shape[:2]
+        x = columns[0].new_empty(0, dtype=kind_of(given))
+        batch, steps = columns[0].shape[:2]
         results = self._empty(x, (batch, steps), x.dtype)
         kept: list[Tensor | None] = list(self._unkept())
         in_c = self._in_c(x)
@@ -106,8 +106,8 @@ class Scan(Compiled):
     ) -> tuple[Tensor | None, ...]:
         tiling = self.tiling
         reset, (start,), (clear,), columns, constants = self._parts(inputs)
-        x = columns[0]
-        batch, steps = x.shape[:2]
+        x = columns[0].new_empty(0, dtype=kind_of(inputs))
+        batch, steps = columns[0].shape[:2]
         in_c = self._in_c(x)
         cleared = self._cleared(clear, x)
         if tiling.new is None:
@@ -133,7 +133,7 @@ class Scan(Compiled):
             x.new_empty(share, batch, steps, *sizes) for (sizes, _), share in zip(tiling.deltas, shares, strict=True)
         ]
         sums = [x.new_zeros(blocks * n, *sizes) for sizes, n in zip(tiling.sums, copies, strict=True)]
-        anew = None if clear is None else clear.new_zeros(blocks, *clear.shape)
+        anew = None if clear is None else x.new_zeros(blocks, *clear.shape)
         pointers = (flow, anew, *given, *seen, *deltas, *sums)
         if in_c:
             native.call(self.backward, x.dtype, *pointers, batch, steps, blocks)
@@ -157,7 +157,7 @@ class Scan(Compiled):
         return one, other
 
     def _reaches(self, *tensors: Tensor | None) -> bool:
-        return tritons.usable(self.kernels, *tensors)
+        return bool(self.kernels) and tritons.takes(*tensors)
 
     def _twin(self, *given: Any) -> tuple[Tensor, ...]:
         reset, (start,), (clear,), columns, constants = self._parts(given)

@@ -37,21 +37,13 @@ def reaches(device: torch.device) -> bool:
     return device.type == "cuda" or _noted.get() is not None
 
 
-def usable(source: str, *tensors: Tensor | None) -> bool:
-    """Whether a loop can take these tensors: plain ones of one real type (or bool) on one device, nobody watching."""
-    found = {x.dtype for x in tensors if x is not None and x.dtype != torch.bool}
-    return bool(source) and len(found) == 1 and found < {*REAL} and takes(*tensors)
-
-
 def takes(*tensors: Tensor | None) -> bool:
     """Whether kernels can take these tensors: plain ones (real or bool) on one device, nobody watching."""
-    if not available() or not native.alone():
-        return False
     there = [x for x in tensors if x is not None]
-    if any(type(x) not in (Tensor, torch.nn.Parameter) or x.dtype not in _TYPES for x in there):
+    device = there[0].device
+    if not reaches(device) or not available() or not native.alone():
         return False
-    devices = {x.device for x in there}
-    return len(devices) == 1 and reaches(devices.pop())
+    return all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype in _TYPES and x.device == device for x in there)
 
 
 def rows(batch: int, device: torch.device) -> int:
@@ -82,13 +74,14 @@ def functions(source: str) -> dict[str, Any]:
     return found
 
 
-def call(source: str, name: str, batch: int, steps: int, like: Tensor, *pointers: Tensor | None) -> None:
-    """Run a loop for all sequences; each of ``rows`` of them is a program of its own."""
+def call(source: str, name: str, batch: int, steps: int, scratch: Tensor, *pointers: Tensor | None) -> None:
+    """Run a loop for all sequences; each of ``rows`` of them is a program of its own. scratch: empty, of the device and the type of what is
+    computed; the pointers may be of others."""
     found = functions(source)
-    many = rows(batch, like.device)
-    scratch = like.new_empty(max(1, batch * found[f"{name}_scratch"]))
+    many = rows(batch, scratch.device)
+    scratch = scratch.new_empty(max(1, batch * found[f"{name}_scratch"]))
     grid = (-(-batch // many), found[f"{name}_parts"])
-    launch(found[name], grid, *pointers, scratch, batch, steps, ROWS=many, REAL=spelled(like.dtype))
+    launch(found[name], grid, *pointers, scratch, batch, steps, ROWS=many, REAL=spelled(scratch.dtype))
 
 
 class Launch(NamedTuple):

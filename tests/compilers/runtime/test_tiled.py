@@ -119,6 +119,28 @@ def test_a_scan_in_single_precision(way: str, name: str, readout: bool) -> None:
     agree(scan(name, readout), 2, 40, True, torch.float32)
 
 
+@pytest.mark.parametrize("way", ["triton"], indirect=True)
+@pytest.mark.parametrize(("name", "readout"), [("gated", False), ("selective", True), ("a constant readout", True)])
+def test_kernels_read_half_precision_as_it_is(way: str, name: str, readout: bool) -> None:
+    scanned, compiled = scan(name, readout)
+    region = scanned.region
+    (memory,) = region.memories
+    values = {one: (0.5 * x).bfloat16() for one, x in drawn(region, 2, 20).items()}
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        given = {one: x.to(dtype).requires_grad_() for one, x in values.items()}
+        columns, constants = ([given[n] for n in names] for names in (region.columns, region.constants))
+        results = compiled(None, [given[memory.old].float()], [None], columns, constants)
+        assert all(y.dtype == torch.float32 for y in results)
+        grads = torch.autograd.grad([y.sum() for y in results], list(given.values()))
+        assert all(grad.dtype == dtype for grad in grads)
+        found.append((results, grads))
+    for one, other in zip(*(results for results, _ in found), strict=True):
+        close("result", one, other, 1e-6)
+    for label, one, other in zip(values, *(grads for _, grads in found), strict=True):
+        close(f"gradient of {label}", one, other, 1e-2)
+
+
 @pytest.mark.parametrize("way", ["native", "twin"], indirect=True)
 @pytest.mark.parametrize("readout", [False, True])
 def test_the_twin_goes_through_many_steps_in_pieces(way: str, readout: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from .....compilers.runtime import tritons
 from .....compilers.runtime.support import Kept, Native, Read, of_type
+from .tuning import Kernels, Twin, tuned_blocks
 
 SUB = 16
 """Steps in a block of a chunk."""
@@ -73,7 +75,14 @@ class Given(NamedTuple):
 
 def kernels(twin: Callable[[Given], tuple[Tensor, ...]]) -> Native:
     """The kernels as a function of what is `Given` that autograd knows."""
-    return Native(forward, backward, lambda *inputs: twin(Given(*inputs)), tritons.takes)
+
+    def start(given: Given) -> _Run:
+        return _Run(given, known, twin)
+
+    known: Native = Native(
+        partial(forward, start), partial(backward, start), lambda *inputs: twin(Given(*inputs)), tritons.takes
+    )
+    return known
 
 
 def begun(h0: Tensor | None, k: Tensor, v: Tensor, kind: torch.dtype) -> Tensor:
@@ -84,13 +93,12 @@ def begun(h0: Tensor | None, k: Tensor, v: Tensor, kind: torch.dtype) -> Tensor:
 class _Run:
     """The kernels at the sizes of one call."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: Given, kernels: Kernels, twin: Twin) -> None:
         self.given = given
         sorts, batch, steps, groups, keys = given.rows.shape
         heads, values = given.values.shape[2:]
-        chunk, wide, tall, self.warps, self.most_warps = blocks(
-            sorts, steps, keys, values, given.by_key, given.values.element_size() > 2
-        )
+        first = blocks(sorts, steps, keys, values, given.by_key, given.values.element_size() > 2)
+        chunk, wide, tall, self.warps, self.most_warps = tuned_blocks(given, first, kernels, twin)
         self.chunks, self.heads = -(-steps // chunk), batch * heads
         self.blocks, self.by_keys, self.by_values = chunk // SUB, -(-keys // wide), -(-values // tall)
         most = _padded(keys)
@@ -164,10 +172,10 @@ def _padded(size: int) -> int:
     return max(_LEAST, 1 << (size - 1).bit_length())
 
 
-def forward(keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
+def forward(start: Callable[[Given], _Run], keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
     """y [B,T,H,V] and the last S [B,H,K,V], of what is `Given`."""
     given = Given(*inputs).laid()
-    run = _Run(given)
+    run = start(given)
     y = torch.empty_like(given.values, dtype=given.dtype)
     found = run.pairs()
     walked = run.walk(found)
@@ -177,13 +185,17 @@ def forward(keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
 
 
 def backward(
-    inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
+    start: Callable[[Given], _Run],
+    inputs: Sequence[Any],
+    results: Sequence[Tensor],
+    kept: Kept,
+    grads: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
     """The memories are computed again."""
     given = Given(*inputs).laid()
     rows, columns, values, g, h0 = given[:5]
     dy, dlast = grads
-    run = _Run(given)
+    run = start(given)
     sorts, groups = rows.shape[0], rows.shape[3]
     found = run.pairs()
     before, _, both, solved = run.walk(found)
