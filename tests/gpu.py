@@ -46,7 +46,7 @@ Call = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """``ours``, ``theirs``: milliseconds; ``note``: why there is none, or what a ratio below 1 is due to."""
+    """``ours``, ``theirs``: milliseconds; ``note``: why there is none."""
 
     what: str
     shape: str

@@ -64,10 +64,12 @@ Step = Callable[..., tuple[Tensor, ...]]
 
 class Compiled(ABC):
     """A loop that was compiled: calling it with (reset, starts, clears, columns, constants) gives the results. ``counts``: of memories, columns,
-    constants and results; ``text``: all that tells it from others."""
+    constants and results; ``text``: all that tells it from others. ``kernels``: the loop in Triton, if it can be."""
 
-    def __init__(self, source: str, signatures: tuple[str, str], counts: tuple[int, int, int, int], text: str) -> None:
-        self.source, self.counts = source, counts
+    def __init__(
+        self, source: str, signatures: tuple[str, str], counts: tuple[int, int, int, int], text: str, kernels: str
+    ) -> None:
+        self.source, self.counts, self.kernels = source, counts, kernels
         self.forward, self.backward = (signature.split()[0] for signature in signatures)
         native.declare(*signatures, source=source)
         self._native = Native(self._run_forward, self._run_backward, self._alike, self._able)
@@ -181,7 +183,7 @@ class Compiled(ABC):
 
     def _reaches(self, *tensors: Tensor | None) -> bool:
         """Whether something else than C computes with these tensors, and not the twin."""
-        return False
+        return bool(self.kernels) and tritons.takes(*tensors)
 
     @abstractmethod
     def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]: ...
@@ -202,18 +204,15 @@ class Loop(Compiled):
     def __init__(
         self, layout: Layout, source: str, signatures: tuple[str, str], step: Step, operands: Step, kernels: str = ""
     ) -> None:
-        self.layout, self.step, self.operands, self.kernels = layout, step, operands, kernels
+        self.layout, self.step, self.operands = layout, step, operands
         counts = len(layout.memories), len(layout.columns), len(layout.constants), len(layout.results)
-        super().__init__(source, signatures, counts, repr(layout))
+        super().__init__(source, signatures, counts, repr(layout), kernels)
 
     def _empty(self, like: Tensor, lead: Sequence[int], kind: torch.dtype) -> list[Tensor]:
         return [like.new_empty(*lead, *sizes, dtype=kind) for sizes in self.layout.results]
 
     def _unkept(self) -> list[None]:
         return [None] * len(self.layout.kept)
-
-    def _reaches(self, *tensors: Tensor | None) -> bool:
-        return bool(self.kernels) and tritons.takes(*tensors)
 
     # The twin.
 

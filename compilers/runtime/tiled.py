@@ -59,9 +59,10 @@ class Scan(Compiled):
         reads: Values,
         kernels: str = "",
     ) -> None:
-        self.tiling, self.gates, self.reads, self.kernels = tiling, gates, reads, kernels
+        self.tiling, self.gates, self.reads = tiling, gates, reads
         results = len(tiling.results) + (tiling.new is None)
-        super().__init__(source, signatures, (1, len(tiling.columns), len(tiling.constants), results), repr(tiling))
+        counts = 1, len(tiling.columns), len(tiling.constants), results
+        super().__init__(source, signatures, counts, repr(tiling), kernels)
 
     def _is_column(self, k: int) -> bool:
         return k < len(self.tiling.results)
@@ -155,9 +156,6 @@ class Scan(Compiled):
             for those, all_of in zip(partial, lists, strict=True)
         )
         return one, other
-
-    def _reaches(self, *tensors: Tensor | None) -> bool:
-        return bool(self.kernels) and tritons.takes(*tensors)
 
     def _twin(self, *given: Any) -> tuple[Tensor, ...]:
         reset, (start,), (clear,), columns, constants = self._parts(given)

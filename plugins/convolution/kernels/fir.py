@@ -67,7 +67,7 @@ def fir(
     kind = state_type(data_type(x, w, bias, history))
     taps, batch, shape = w.shape[0], x.shape[0], x.shape[2:]
     if x.shape[1] > 1 and taps <= DIRECT_TAPS and x.numel() and tritons.takes(x, w, history, reset, bias):
-        y = _by_triton(x, w, bias, history, reset, kind, kind if wide else dtype)
+        y = _kernels(*_laid(x, w, bias, history, reset), kind, kind if wide else dtype)[0]
         return y, of_type(_remembered(x, history, reset, taps - 1), kind)
     x, w = of_type(x, kind), of_type(w, kind)
     past = x.new_zeros(batch, taps - 1, *shape) if history is None else of_type(history, kind)
@@ -253,29 +253,11 @@ def _sizes(x: Tensor, w: Tensor) -> tuple[int, int, int, int]:
 _native = Native(_forward, _backward, _twin)
 
 
-def _by_triton(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    history: Tensor | None,
-    reset: Tensor | None,
-    kind: torch.dtype,
-    dtype: torch.dtype,
-) -> Tensor:
-    """y of a dtype, summed up in ``kind``."""
-    return _kernels(*_laid(x, w, bias, history, reset), kind, dtype)[0]
+# On a GPU: x, w, bias, history and reset as they are laid, the type of sums, the type of y.
 
 
-def _kernel_forward(
-    keep: bool,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    history: Tensor | None,
-    reset: Tensor | None,
-    kind: torch.dtype,
-    dtype: torch.dtype,
-) -> tuple[tuple[Tensor, ...], Kept]:
+def _kernel_forward(keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
+    x, w, bias, history, reset, kind, dtype = inputs
     y = torch.empty_like(x, dtype=dtype)
     _launch("filtered", x.shape[1], kind, x, w, (x, w, bias, history, reset, y))
     return (y,), ()
@@ -288,7 +270,7 @@ def _kernel_backward(
     taps, rows = w.shape[0], x.shape[1] + w.shape[0] - 1
     dx, dhistory = torch.empty_like(x), None if history is None else torch.empty_like(history)
     partial = x.new_empty(x.shape[0] * -(-rows // _STEPS), taps + 1, *x.shape[2:], dtype=kind)
-    _launch("filtered_back", rows, kind, x, w, (x, w, history, reset, grads[0].contiguous(), dx, dhistory, partial))
+    _launch("filtered_back", rows, kind, x, w, (x, w, history, reset, grads[0], dx, dhistory, partial))
     sums = partial.sum(0)
     return (
         dx,
@@ -299,15 +281,8 @@ def _kernel_backward(
     )
 
 
-def _kernel_twin(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    history: Tensor | None,
-    reset: Tensor | None,
-    kind: torch.dtype,
-    dtype: torch.dtype,
-) -> tuple[Tensor, ...]:
+def _kernel_twin(*inputs: Any) -> tuple[Tensor, ...]:
+    x, w, bias, history, reset, kind, dtype = inputs
     past = x.new_zeros(x.shape[0], w.shape[0] - 1, *x.shape[2:]) if history is None else history
     x, w, past = of_type(x, kind), of_type(w, kind), of_type(past, kind)
     return (of_type(direct(x, w, None if bias is None else of_type(bias, kind), past, reset), dtype),)

@@ -54,7 +54,7 @@ def filtered_back(
     b, s, i = place(T + W - 1, D, BT, BD)
     s -= W - 1
     there = i < D
-    block = (b * tl.cdiv(T + W - 1, BT) + tl.program_id(0) // tl.cdiv(D, BD) % tl.cdiv(T + W - 1, BT)) * (W + 1)
+    block = (tl.program_id(0) // tl.cdiv(D, BD)).to(tl.int64) * (W + 1)
     seen = inputs(x, history, b, s, i, T, D, W, REAL)
     found = tl.zeros((BT, BD), REAL)
     alive = s < T
