@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -37,12 +37,14 @@ def compile(
     batch: int = 1,
     steps: int = 1024,
     fuse: bool = False,
+    **options: Any,
 ) -> Any:
     """A torch module that computes a spec: over a sequence (``model(x)``) and step by step (``model.step(x_t, state)``).
 
     device: torch's default one, if left out. dtype: of torch, or its name. forms forces a form on a state, by path; batch and steps are the
     sizes of sequences that forms are chosen for (others work too). The same seed gives the same parameters. fuse: sequences run by torch.compile,
-    which compiles at the first call of a kind. Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
+    which compiles at the first call of a kind. options: those of a backend; `cuda-graph` has capacity, lengths and batches (see
+    ssir.compilers.cuda_graph.compile). Raises SpecError, UsageError, and EnvironmentLacks if the backend cannot run here.
     """
     dtype = _dtype(dtype)
     spec = given(spec)
@@ -51,7 +53,8 @@ def compile(
         near = nearest(backend, registry.names("backend"))
         known = f"the nearest is `{near}`" if near else f"there are {', '.join(registry.names('backend'))}"
         raise UsageError(f"there is no backend `{backend}`; {known}")
-    model: nn.Module = make(spec, device=device, dtype=dtype, seed=seed, forms=forms, batch=batch, steps=steps)
+    common = {"device": device, "dtype": dtype, "seed": seed, "forms": forms, "batch": batch, "steps": steps}
+    model: nn.Module = make(spec, **common, **options)
     if fuse:
         if not isinstance(model, Model):
             raise UsageError(f"the backend `{backend}` has nothing to fuse; `torch` has")
@@ -116,13 +119,20 @@ def again(record: Mapping[str, Any], at: Setting, forms: Mapping[str, str]) -> M
     return empty(from_texts(record), at, forms, torch.device("meta"))
 
 
-def to_cuda_graph(spec: Spec, device: str | torch.device = "cuda", **options: Any) -> nn.Module:
+def to_cuda_graph(
+    spec: Spec,
+    device: str | torch.device = "cuda",
+    capacity: int = 2048,
+    lengths: Sequence[int] | None = None,
+    batches: Sequence[int] | None = None,
+    **common: Any,
+) -> nn.Module:
     """The backend `cuda-graph`: the step, and sequences, captured."""
     from ssir.compilers import cuda_graph
 
     cuda_graph.require_cuda()
     place = device if torch.device(device).type == "cuda" else "cuda"
-    return cuda_graph.compile(to_torch(spec, place, **options))
+    return cuda_graph.compile(to_torch(spec, place, **common), capacity, lengths, batches)
 
 
 def reference(

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 _CARD: dict[str, Any] = {
     "name": "NVIDIA H100",
@@ -42,9 +42,9 @@ def launches(model: nn.Module, given: Sequence[Tensor], inside: Callable[[Callab
     from torch._inductor.virtualized import V
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode, blocks = FakeTensorMode(allow_non_fake_inputs=True), model.blocks()  # type: ignore[operator]
     with _card(), mode:
-        traced, inputs = _traced(model, given, mode)
+        traced, inputs = _traced(model, given, blocks, mode)
         graph = GraphLowering(traced)
         with V.set_graph_handler(graph), V.set_fake_mode(mode), V.set_debug_handler(DebugContext()):
             graph.run(*inputs)
@@ -58,7 +58,7 @@ def launches(model: nn.Module, given: Sequence[Tensor], inside: Callable[[Callab
     return found
 
 
-def _traced(model: nn.Module, given: Sequence[Tensor], mode: Any) -> tuple[GraphModule, list[Tensor]]:
+def _traced(model: nn.Module, given: Sequence[Tensor], blocks: Any, mode: Any) -> tuple[GraphModule, list[Tensor]]:
     """The model as operations of torch, and inputs for them, as if on CUDA. (Traced on the processor: fake CUDA tensors cannot be indexed.)"""
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -74,19 +74,25 @@ def _traced(model: nn.Module, given: Sequence[Tensor], mode: Any) -> tuple[Graph
     values = [*model.parameters(), *model.buffers()]
     first, model.like = model.like, here(model.like)  # type: ignore[arg-type]
 
-    def run(inputs: Sequence[Tensor], values: Sequence[Tensor]) -> Any:
-        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), tuple(inputs))[0]
+    found, shape = tree_flatten(blocks)
+    places = [i for i, x in enumerate(found) if x is not None]
+
+    def run(inputs: Sequence[Tensor], values: Sequence[Tensor], joined: Sequence[Tensor]) -> Any:
+        there = dict(zip(places, joined, strict=True))
+        laid = tree_unflatten([there.get(i) for i in range(len(found))], shape)
+        with patch.object(model, "_blocks", lambda: laid):
+            return torch.func.functional_call(model, dict(zip(names, values, strict=True)), tuple(inputs))[0]
 
     with torch.no_grad():
-        inputs = [*map(here, given)], [*map(here, values)]
-        traced = make_fx(run, decomposition_table=select_decomp_table())(*inputs)
+        every = [*given], values, [found[i] for i in places]
+        traced = make_fx(run, decomposition_table=select_decomp_table())(*([*map(here, one)] for one in every))
     model.like = first
     for node in traced.graph.nodes:
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": torch.device("cuda:0")}
-    every = [there(x) for x in (*given, *values)]
-    FakeTensorProp(traced, mode).propagate_dont_convert_inputs(*every)
-    return traced, every
+    inputs = [there(x) for part in every for x in part]
+    FakeTensorProp(traced, mode).propagate_dont_convert_inputs(*inputs)
+    return traced, inputs
 
 
 def _kind(node: Any) -> str | None:

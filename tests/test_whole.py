@@ -139,7 +139,7 @@ def test_an_artifact_takes_it_as_the_model_does(tmp_path: Path) -> None:
 
 def test_captured_graphs_take_it_at_each_length() -> None:
     model = ssir.compile(spec("attention"))
-    captured = cuda_graph.compile(model, 8, lambda run, begin: run)
+    captured = cuda_graph.compile(model, 8, capture=lambda run, begin: run)
     for length in (3, 5):
         x, memory = torch.randn(2, 4, 4), torch.randn(2, length, 4)
         assert torch.equal(captured(x, memory)[0], model(x, memory)[0])

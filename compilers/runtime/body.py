@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from . import native
+from . import joined, native
 from .clock import Time
 from .frozen import Kept
 from .layers import Linear, Values, bound, owned, plain
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 class Run:
     """One call of a body. ``at`` is the path that its memories are filed under, ``layer`` its index in a stack; ``plain`` says whether
-    weights may be used without calling the parts that own them."""
+    weights may be used without calling the parts that own them, ``blocks`` has those that lie side by side and may be used as one."""
 
-    __slots__ = ("at", "kept", "layer", "new", "old", "plain", "root", "time")
+    __slots__ = ("at", "blocks", "kept", "layer", "new", "old", "plain", "root", "time")
 
     def __init__(
         self,
@@ -37,9 +37,10 @@ class Run:
         kept: Kept | None,
         at: str = "",
         layer: int = 0,
+        blocks: Sequence[joined.Block | None] = (),
     ) -> None:
         self.root, self.time, self.old, self.new = root, time, old, new
-        self.plain, self.kept, self.at, self.layer = plain, kept, at, layer
+        self.plain, self.kept, self.at, self.layer, self.blocks = plain, kept, at, layer, blocks
 
     def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
         """What only parameters decide, made by a method of the body."""
@@ -76,7 +77,7 @@ class Run:
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
         at = f"{self.at}{path}.{layer}."
-        return Run(self.root, self.time, self.old, self.new, self.plain, self.kept, at, layer)
+        return Run(self.root, self.time, self.old, self.new, self.plain, self.kept, at, layer, self.blocks)
 
 
 class Body(nn.Module):
@@ -98,6 +99,7 @@ class Body(nn.Module):
     ] = ()  # path, sizes, "data", "wide", "rounded" or "complex"
     OWN: Own | None = None  # what the native step of this body keeps
     LAYERS: tuple[str, ...] = ()  # its stacks, in the order of that step
+    TOGETHER: tuple[tuple[str, ...], ...] = ()  # projections of one input
     GROUPED: tuple[str, ...] = ()  # the parts whose weights may be used without calling them
     FUSED = False  # whether a memory is computed together with parts around it
 
@@ -122,6 +124,8 @@ class Body(nn.Module):
                 rows.append((i, kind, key))
                 if key not in container._modules:
                     container._modules[key] = body(dtype, device, top)
+        self._places: dict[tuple[str, ...], int] = {}  # of projections of one input among the blocks of a call
+        self.lay()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What a body keeps for itself stays apart from the modules of a spec that are called alike."""
@@ -179,25 +183,57 @@ class Body(nn.Module):
                 return inner._rows(path.removeprefix(f"{call}."))
         return self.part(path), self._stacks[path]
 
-    def together(self, run: Run, x: Tensor, *paths: str) -> Sequence[Tensor]:
-        """Projections of one input: one product where nobody watches and the weights in one piece are kept, else one by one. (To lay them
-        side by side in every call takes longer than it saves.)"""
-        if run.kept is None or not run.plain:
-            return [self.part(path)(x) for path in paths]
-        weight, bias, sizes = run.kept.once((self, paths), self._join, paths)
-        found: Sequence[Tensor] = linear(x, weight, bias).split(sizes, -1)
+    def lay(self) -> None:
+        """Lay the weights of projections of one input side by side."""
+        for paths in self.TOGETHER:
+            joined.lay([self.part(path) for path in paths])
+
+    def lay_all(self) -> None:
+        for one in self.modules():
+            if isinstance(one, Body):
+                one.lay()
+
+    def blocks(self) -> Sequence[joined.Block | None]:
+        """The weights of projections of one input, here and below, each group as one."""
+        found: list[joined.Block | None] = []
+        for body in self.modules():
+            if isinstance(body, Body):
+                for paths in body.TOGETHER:
+                    body._places[paths] = len(found)
+                    found.append(joined.block([body.part(path) for path in paths]))
         return found
 
-    def _join(self, paths: tuple[str, ...]) -> tuple[Tensor, Tensor | None, list[int]]:
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.lay()
+        return result
+
+    def together(self, run: Run, x: Tensor, *paths: str) -> Sequence[Tensor]:
+        """Projections of one input: one product where nobody watches and their weights are in one piece, else one by one. (To lay them side
+        by side in every call takes longer than it saves.)"""
+        block = None
+        if run.kept is not None and run.plain:
+            block = run.kept.once((self, paths), self._join, paths)
+        elif run.blocks:
+            block = run.blocks[self._places[paths]]
         parts = [self.part(path) for path in paths]
+        if block is None:
+            return [part(x) for part in parts]
+        found: Sequence[Tensor] = linear(x, *block).split([len(owned(part, "weight")) for part in parts], -1)
+        return found
+
+    def _join(self, paths: tuple[str, ...]) -> joined.Block:
+        parts = [self.part(path) for path in paths]
+        found = joined.block(parts)
+        if found is not None:
+            return found
         weights = [owned(part, "weight") for part in parts]
         biases: list[Tensor | None] = [part._parameters["bias"] for part in parts]
-        sizes = [weight.shape[0] for weight in weights]
         bias = None
         if any(one is not None for one in biases):
             whole = zip(weights, biases, strict=True)
             bias = torch.cat([w.new_zeros(w.shape[0]) if one is None else one for w, one in whole])
-        return torch.cat(weights), bias, sizes
+        return joined.Block(torch.cat(weights), bias)
 
     def _natives(self, run: Run) -> tuple[Tensor | float, ...]:
         """What the native step of this body is given of what only parameters decide."""

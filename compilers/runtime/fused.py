@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from . import tritons
+from .joined import Block
 
 if TYPE_CHECKING:
     from .model import Model
 
-Sequenced = Callable[[Sequence[Tensor], Mapping[str, Tensor] | None, Tensor | None, bool], tuple[Any, Any]]
+Sequenced = Callable[
+    [Sequence[Tensor], Mapping[str, Tensor] | None, Tensor | None, bool, Sequence[Block | None]], tuple[Any, Any]
+]
 VARIANTS = 64
 """Programs that a model may have: with gradients and without, with states, resets, types; not many, but more than torch's eight."""
 
@@ -32,14 +35,22 @@ def compiled(model: Model) -> Sequenced:
     """`Model.call` of a sequence, compiled once for all lengths but 1."""
 
     def sequence(
-        values: Sequence[Tensor], state: Mapping[str, Tensor] | None, reset: Tensor | None, each: bool
+        values: Sequence[Tensor],
+        state: Mapping[str, Tensor] | None,
+        reset: Tensor | None,
+        each: bool,
+        blocks: Sequence[Block | None],
     ) -> tuple[Any, Any]:
-        return model.call(model.steps(values), values, state, reset, each)
+        return model.call(model.steps(values), values, state, reset, each, blocks=blocks)
 
     made = torch.compile(sequence)
 
     def run(
-        values: Sequence[Tensor], state: Mapping[str, Tensor] | None, reset: Tensor | None, each: bool
+        values: Sequence[Tensor],
+        state: Mapping[str, Tensor] | None,
+        reset: Tensor | None,
+        each: bool,
+        blocks: Sequence[Block | None],
     ) -> tuple[Any, Any]:
         for (*_, whole), x in zip(model.INPUTS, values, strict=True):
             if not whole:
@@ -47,7 +58,7 @@ def compiled(model: Model) -> Sequenced:
         if reset is not None:
             torch._dynamo.maybe_mark_dynamic(reset, 1)
         with torch._dynamo.config.patch(recompile_limit=VARIANTS):
-            found: tuple[Any, Any] = made(values, state, reset, each)
+            found: tuple[Any, Any] = made(values, state, reset, each, blocks)
         return found
 
     return run

@@ -33,6 +33,10 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         pass
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has memory of its own: pickled, each parameter would take all of what lies beside it along."""
+        return {**self.__dict__, "_parameters": {name: _alone(x) for name, x in self._parameters.items()}}
+
     def given(self) -> tuple[Callable[..., Tensor], dict[str, Any]]:
         return linear, {"w": owned(self, "weight"), "bias": maybe(self, "bias")}
 
@@ -111,6 +115,14 @@ class Values(nn.Module):
 
     def forward(self, name: str) -> Tensor:
         return owned(self, name)
+
+
+def _alone(x: nn.Parameter | None) -> nn.Parameter | None:
+    if type(x) is not nn.Parameter or x.untyped_storage().nbytes() == x.nbytes:
+        return x
+    found = nn.Parameter(x.detach().clone(), x.requires_grad)
+    found.grad = x.grad
+    return found
 
 
 def called(layer: Linear | RMSNorm | LayerNorm, x: Tensor) -> Tensor:

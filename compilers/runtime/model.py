@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import native
+from . import joined, native
 from .body import Body, Run
 from .clock import Time
 from .frozen import Kept
 from .fused import Sequenced, compiled
+from .generate import generate, refused, sampling
 from .memory import Memories
 from .ragged import by_lengths
 from .release import release
@@ -114,7 +115,7 @@ class Model(Body):
     # Modules are copied, moved and pickled.
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        result = super()._apply(fn, recurse)
         self.like = fn(self.like)
         self._kept = self._known = None
         return result
@@ -129,6 +130,7 @@ class Model(Body):
         own = {key: value for key, value in self.__getstate__().items() if key not in shared}
         made.__dict__.update(deepcopy(own, memo))
         made.__dict__.update({key: self.__dict__[key] for key in shared if key in self.__dict__})
+        made.lay_all()
         return made
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -139,6 +141,7 @@ class Model(Body):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.lay_all()
 
     @contextmanager
     def frozen(self) -> Iterator[Model]:
@@ -166,6 +169,31 @@ class Model(Body):
         return kept
 
     # Calls.
+
+    def generate(
+        self,
+        tokens: Tensor,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, State]:
+        """So many tokens behind a prompt [batch, time], or behind what ``state`` has seen and the prompt; and the state after all but the last.
+
+        Each is drawn from the logits divided by ``temperature`` (0: the likeliest), among the ``top_k`` likeliest, and the likeliest that have
+        ``top_p`` of the probability together, by torch's generator. Raises InputError if the model gives no logits of tokens, ValueError
+        where a setting makes no sense.
+        """
+        why = refused(self)
+        if why is not None:
+            raise InputError(why)
+        (tokens,) = self._checked((tokens,), 2)
+        if tokens.shape[1] == 0:
+            raise InputError(f"`{self.inputs[0]}` holds no token to go on from")
+        how = sampling(temperature, top_k, top_p, tokens.device)
+        return generate(self, tokens, count, how, top_k is not None or top_p is not None, state)
 
     def initial_state(self, batch: int = 1, capacity: int | None = None) -> State:
         """The state before the first step.
@@ -267,7 +295,10 @@ class Model(Body):
             return self.call(steps, values, state, reset, each)
         if self._compiled is None:
             self._compiled = compiled(self)
-        return self._compiled(values, state, reset, each)
+        return self._compiled(values, state, reset, each, self._blocks())
+
+    def _blocks(self) -> Sequence[joined.Block | None]:
+        return self.blocks() if joined.pays(self.device) else ()
 
     def call(
         self,
@@ -277,8 +308,10 @@ class Model(Body):
         reset: Tensor | None = None,
         each: bool = False,
         kept: Kept | None = None,
+        blocks: Sequence[joined.Block | None] | None = None,
     ) -> tuple[Any, Any]:
-        """A sequence of so many steps, or (None) one step, of inputs that were checked. kept: what only parameters decide, if it is given."""
+        """A sequence of so many steps, or (None) one step, of inputs that were checked. kept: what only parameters decide, if it is given;
+        blocks: what ``blocks`` gave."""
         batch, device = values[0].shape[0], values[0].device
         old: Mapping[str, Tensor] = state or {}
         if old and not (isinstance(old, State) and old.signature is self.signature and old.batch == batch):
@@ -303,7 +336,9 @@ class Model(Body):
         new: Memories = {}
         plain = steps is not None and self.plain() if kept is None else kept.plain
         with nullcontext() if kept is None else native.settled():
-            found = Body.forward(self, Run(self, time, old, new, plain, kept), *values)
+            if blocks is None:
+                blocks = self._blocks() if plain and kept is None else ()
+            found = Body.forward(self, Run(self, time, old, new, plain, kept, blocks=blocks), *values)
         if self.POSITION:
             new["position"] = Course(time.after) if each else time.after()
         self._round(new)

@@ -181,9 +181,13 @@ class _Writer:
         memories = [(n.name, *_stored(graph, n)) for n in graph.states if regions.of(n.name) == region]
         if memories:
             attributes["MEMORIES"] = _rows(map(repr, memories))
-        inside = {part.path for name in unit.groups if (part := unit.parts.of(graph[name])) is not None}
-        linear = [part.path for part in parts if part.kind == "Linear" and not part.shared]
-        grouped = [own.local(path) for path in linear if unit.fused or path in inside]
+        groups = [names for names in dict.fromkeys(unit.groups.values()) if regions.of(names[0]) == region]
+        together = [tuple(own.local(_projection(unit, name)) for name in names) for names in groups]
+        if together:
+            attributes["TOGETHER"] = _rows(map(repr, dict.fromkeys(together)))
+        inside = {path for paths in together for path in paths}
+        linear = [own.local(part.path) for part in parts if part.kind == "Linear" and not part.shared]
+        grouped = [path for path in linear if unit.fused or path in inside]
         if grouped:
             attributes["GROUPED"] = repr(tuple(grouped))
         if unit.fused:
@@ -217,6 +221,12 @@ class _Writer:
 
 def _path(unit: Unit, part: Part) -> str:
     return part.path if part.shared else unit.local(part.path)
+
+
+def _projection(unit: Unit, name: str) -> str:
+    part = unit.parts.of(unit.source[name])
+    assert part is not None
+    return part.path
 
 
 def _key(unit: Unit, param: Node) -> str:

@@ -174,7 +174,7 @@ def test_a_captured_model_is_saved_and_pickled(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted, _ = model(x)
         torch.testing.assert_close(ssir.open(tmp_path / "saved")(x)[0], wanted)
-        again = pickle.loads(pickle.dumps(cuda_graph.GraphModel(model, 8, cuda_graph.on_cuda)))
+        again = pickle.loads(pickle.dumps(cuda_graph.GraphModel(model, 8, None, None, cuda_graph.on_cuda)))
         torch.testing.assert_close(again.model(x)[0], wanted)
 
 
@@ -193,6 +193,62 @@ def test_more_steps_than_there_is_room_for_are_refused() -> None:
         _, long = model(torch.randint(0, 7, (3, 30)))
         with pytest.raises(UsageError, match="room for 24"):
             graphs.step(torch.randint(0, 7, (3,)), long)
+
+
+def test_more_steps_than_there_is_room_for_are_refused_before_they_are_taken() -> None:
+    _, graphs, x = pair("transformer")
+    _, state = graphs(x)
+    _, state = graphs(x, state=state)
+    with pytest.raises(UsageError, match="room for 24 steps, and there would be 25"):
+        graphs.step(x[:, 0], state)
+    _, state = graphs.step(x[:, 0])  # from the start again
+    kept = graphs.fork(state)
+    graphs(x)
+    graphs(x, state=kept)
+    with pytest.raises(UsageError, match="there would be 25"):
+        graphs(x[:, :1], state=graphs.forward(x, state=graphs(x)[1])[1])
+
+
+@pytest.mark.parametrize("name", ["mamba", "transformer", "griffin"])
+def test_a_sequence_goes_through_in_pieces_of_the_lengths_that_were_chosen(name: str) -> None:
+    model, _, _ = pair(name)
+    graphs = cuda_graph.compile(model, capacity=24, lengths=[2, 8], capture=again)
+    for steps in (1, 7, 11, 12):
+        x = torch.randint(0, 7, (3, steps))
+        with torch.no_grad():
+            torch.testing.assert_close(graphs(x)[0], model(x)[0], rtol=1e-10, atol=1e-12)
+    assert {steps for _, (_, steps) in graphs._captured} == {None, 2, 8}
+
+
+@pytest.mark.parametrize("name", ["mamba", "transformer", "griffin"])
+def test_fewer_sequences_than_a_graph_holds(name: str) -> None:
+    model, _, _ = pair(name)
+    graphs = cuda_graph.compile(model, capacity=24, batches=[4, 2], capture=again)
+    whole = torch.randint(0, 7, (4, 9))
+    with torch.no_grad():
+        for batch in (4, 3, 1):
+            x = whole[:batch]
+            wanted, _ = model(x)
+            y, state = graphs(x[:, :8])
+            last, state = graphs.step(x[:, 8], state)
+            torch.testing.assert_close(torch.cat([y, last[:, None]], 1), wanted, rtol=1e-10, atol=1e-12)
+            assert state.batch == batch
+        with pytest.raises(UsageError, match="no room for 5 sequences"):
+            graphs.step(torch.zeros(5, dtype=torch.long))
+    assert {room for room, _ in graphs._captured} == {2, 4}
+
+
+@pytest.mark.parametrize("name", ["mamba", "transformer", "lstm"])
+def test_tokens_drawn_in_graphs_are_those_drawn_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "TOKENS", 4)
+    model, graphs, x = pair(name)
+    found, state = graphs.generate(x[:2, :5], 10, temperature=0)
+    wanted, after = model.generate(x[:2, :5], 10, temperature=0)
+    assert found.tolist() == wanted.tolist()
+    more, _ = graphs.generate(found[:, -1:], 3, temperature=0, state=state)
+    assert more.tolist() == model.generate(wanted[:, -1:], 3, temperature=0, state=after)[0].tolist()
+    drawn = [graphs.generate(x[:2, :5], 9, temperature=3.0, top_k=3)[0].tolist() for _ in range(3)]
+    assert len(set(map(str, drawn))) > 1, "each replay draws anew"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without CUDA")

@@ -1,0 +1,89 @@
+"""Parallel projections as one product: parameters of their own, which lie side by side in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import native, tritons
+
+
+class Block(NamedTuple):
+    """Weights [sum of rows, in] and biases [sum of rows] of projections, as one."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def pays(device: torch.device) -> bool:
+    """Whether one product takes less time than several: where each is launched. (On a CPU, the gradients of the results, which have to be
+    laid side by side too, cost what it saves.)"""
+    return tritons.reaches(device)
+
+
+def block(layers: Sequence[nn.Module]) -> Block | None:
+    """What layers own, as one tensor that their gradients flow back from; None where it does not lie side by side."""
+    if not native.alone():
+        return None
+    weight = _whole([layer._parameters.get("weight") for layer in layers])
+    biases = [layer._parameters.get("bias") for layer in layers]
+    bias = None if all(one is None for one in biases) else _whole(biases)
+    if weight is None or (bias is None and any(one is not None for one in biases)):
+        return None
+    return Block(weight, bias)
+
+
+def lay(layers: Sequence[nn.Module]) -> None:
+    """Move what layers own into one piece of memory, where that can be done and is not so."""
+    for name in ("weight", "bias"):
+        parts = [layer._parameters.get(name) for layer in layers]
+        kinds = {None if x is None else (type(x), x.dtype, x.device, x.shape[1:]) for x in parts}
+        if len(kinds) > 1 or not isinstance(parts[0], nn.Parameter) or _beside(parts):
+            continue
+        found = cast(list[Tensor], parts)
+        whole = torch.cat([x.detach() for x in found])
+        for x, place in zip(found, whole.split([len(x) for x in found]), strict=True):
+            x.data = place
+
+
+def _beside(parts: Sequence[Tensor | None]) -> bool:
+    """Whether each begins where the one before ends."""
+    if any(x is None or type(x) is not nn.Parameter or not x.is_contiguous() for x in parts):
+        return False
+    found = cast(list[Tensor], parts)
+    first, end = found[0], found[0].storage_offset()
+    for x in found:
+        same = x.dtype == first.dtype and x.untyped_storage()._cdata == first.untyped_storage()._cdata
+        if not same or x.storage_offset() != end:
+            return False
+        end += x.numel()
+    return True
+
+
+def _whole(parts: Sequence[Tensor | None]) -> Tensor | None:
+    if not _beside(parts):
+        return None
+    found = cast(list[Tensor], parts)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in found):
+        return cast(Tensor, _Whole.apply(*found))  # type: ignore[no-untyped-call]
+    return _view(found)
+
+
+def _view(parts: Sequence[Tensor]) -> Tensor:
+    first = parts[0].detach()  # counts its changes as the parameter does: one that comes too late is noticed
+    return first.as_strided([sum(map(len, parts)), *first.shape[1:]], first.stride())
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        ctx.rows = [len(x) for x in parts]
+        return _view(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = grad.split(ctx.rows)
+        return found
