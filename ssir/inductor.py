@@ -1,5 +1,5 @@
 """What Inductor would launch for a model on a GPU that is not here (`ssir.compile(..., fuse=True)`): its own scheduler decides, on tensors without
-numbers. It reads the internals of torch 2.13, and nothing else of SSIR needs them.
+numbers. It reads the internals of torch 2.13, and nothing else of SSIR needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+from ssir.compilers.runtime import tritons
 
 _CARD: dict[str, Any] = {
     "name": "NVIDIA H100",
@@ -83,7 +85,7 @@ def _traced(model: nn.Module, given: Sequence[Tensor], blocks: Any, mode: Any) -
         with patch.object(model, "_blocks", lambda: laid):
             return torch.func.functional_call(model, dict(zip(names, values, strict=True)), tuple(inputs))[0]
 
-    with torch.no_grad():
+    with torch.no_grad(), tritons.noted():
         every = [*given], values, [found[i] for i in places]
         traced = make_fx(run, decomposition_table=select_decomp_table())(*([*map(here, one)] for one in every))
     model.like = first

@@ -181,7 +181,7 @@ class Kernel:
             "",
             "",
             "@triton.jit",
-            f"def {loop.name}({', '.join(self._arguments())}, scratch, B, T, ROWS: tl.constexpr, REAL: tl.constexpr):",
+            f"def {loop.name}({', '.join([*self._arguments(), *self._rows()])}, scratch, B, T, ROWS: tl.constexpr, REAL: tl.constexpr):",
         ]
         head = [
             "block = tl.program_id(0)",
@@ -198,6 +198,10 @@ class Kernel:
 
     def _arguments(self) -> list[str]:
         return [name for _, name in self.loop.pointers]
+
+    def _rows(self) -> list[str]:
+        """How far apart the rows of each column lie, in numbers."""
+        return [f"{name}_row" for name in self._arguments() if name.startswith("column")]
 
     def _parts(self) -> int:
         """How many programs share the axis."""
@@ -333,7 +337,8 @@ class Kernel:
         """Pointers to the entries of something over ``own`` axes, as a block over ``axes``; ``lead``: the number of the row that it has."""
         parts = [base, self._offset(own, index)]
         if lead is not None:
-            parts.insert(1, self._lead(f"({lead} * {prod(self.sizes[name] for name in own)})", len(axes)))
+            row = f"{base}_row" if base.startswith("column") else prod(self.sizes[name] for name in own)
+            parts.insert(1, self._lead(f"({lead} * {row})", len(axes)))
         found = " + ".join(part for part in parts if part)
         return found if lead or axes else f"{found} + tl.zeros((1,), tl.int32)"
 

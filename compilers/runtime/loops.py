@@ -90,8 +90,8 @@ class Compiled(ABC):
         constants: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
         """The results, in float32 at least. clears: what the memories are after a reset, and where there is no start."""
-        if native.watched():
-            columns = [x.contiguous() for x in columns]  # whoever compiles this can have them written so at once
+        if native.watched():  # whoever compiles this can have them written so at once
+            columns = [self._laid(x) for x in columns]
         found = self._door(reset, *starts, *clears, *columns, *constants)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
@@ -141,7 +141,11 @@ class Compiled(ABC):
         if x.shape[0] * x.shape[1] == 0:
             found = self._nothing(*self._of_one_type(given)[1:])
         elif reaches or self._able(x, reset, *rest):
-            found = self._native(*(None if x is None else x.contiguous() for x in (reset, *rest)))
+            _, starts, clears, columns, constants = self._parts((reset, *rest))
+            ends, others = (
+                [None if x is None else x.contiguous() for x in xs] for xs in ((reset, *starts, *clears), constants)
+            )
+            found = self._native(*ends, *map(self._laid, columns), *others)
         else:
             found = self._twin(reset, *rest)
         return found if len(found) > 1 else found[0]
@@ -161,6 +165,10 @@ class Compiled(ABC):
     def _in_c(self, like: Tensor) -> bool:
         """Whether what computes with such tensors is C."""
         return like.is_cpu and native.library(like.dtype, self.source) is not None
+
+    def _laid(self, x: Tensor) -> Tensor:
+        """A column as it is read."""
+        return tritons.spaced(x) if self.kernels and tritons.reaches(x.device) else x.contiguous()
 
     # Said by each kind.
 
@@ -247,12 +255,20 @@ class Loop(Compiled):
         """How many blocks of sequences there are, each of which sums by itself."""
         return -(-batch // (ROWS if self._in_c(like) else tritons.rows(batch, like.device)))
 
-    def _call(self, name: str, lead: Sequence[int], like: Tensor, *pointers: Tensor | None) -> None:
+    def _call(
+        self,
+        name: str,
+        lead: Sequence[int],
+        like: Tensor,
+        before: Sequence[Tensor | None],
+        columns: Sequence[Tensor],
+        behind: Sequence[Tensor | None],
+    ) -> None:
         batch, steps = lead
         if self._in_c(like):
-            native.call(name, like.dtype, *pointers, batch, steps, self._blocks(batch, like))
+            native.call(name, like.dtype, *before, *columns, *behind, batch, steps, self._blocks(batch, like))
         else:
-            tritons.call(self.kernels, name, batch, steps, like, *pointers)
+            tritons.call(self.kernels, name, batch, steps, like, before, columns, behind)
 
     def _run_forward(self, keep: bool, *given: Any) -> tuple[tuple[Tensor, ...], Kept]:
         reset, starts, clears, columns, constants = self._parts(given)
@@ -260,7 +276,7 @@ class Loop(Compiled):
         results = tuple(x.new_empty(*lead, *sizes) for sizes in self.layout.results)
         kept = tuple(x.new_empty(*lead, *sizes) if keep else None for sizes in self.layout.kept)
         ends = [one for pair in zip(starts, clears, strict=True) for one in pair]
-        self._call(self.forward, lead, x, *ends, *columns, *constants, reset, *results, *kept)
+        self._call(self.forward, lead, x, ends, columns, (*constants, reset, *results, *kept))
         return results, kept if keep else ()
 
     def _run_backward(
@@ -276,7 +292,7 @@ class Loop(Compiled):
         ]
         operands = self.operands(Plain(x), *olds, *columns, *constants, *kept)
         sources: dict[str, Sequence[Any]] = {"grad": grads, "old": olds, "column": columns, "product": kept}
-        taken = [sources[kind][k].contiguous() for kind, k in layout.backward]
+        taken = [self._laid(sources[kind][k]) for kind, k in layout.backward]
         parts = self._blocks(batch, x)
         deltas = [x.new_empty(batch, steps, *sizes) for sizes in layout.deltas]
         sums = [x.new_zeros(parts, *sizes) for sizes in layout.sums]
@@ -284,7 +300,7 @@ class Loop(Compiled):
         dclears = [None if clear is None else clear.new_zeros(parts, *clear.shape) for clear in clears]
         ends = [one for pair in zip(dstarts, dclears, strict=True) for one in pair]
         constant = [constants[k] for k in layout.constant]
-        self._call(self.backward, (batch, steps), x, *ends, *taken, *constant, reset, *deltas, *sums)
+        self._call(self.backward, (batch, steps), x, ends, taken, (*constant, reset, *deltas, *sums))
         found: list[Tensor | None] = [None]
         found += [None if start is None else d for start, d in zip(starts, dstarts, strict=True)]
         for clear, start, d, whole in zip(clears, starts, dstarts, dclears, strict=True):

@@ -95,11 +95,11 @@ class Scan(Compiled):
         if kept and keep:
             numbers = self.tiling.kept if in_c else prod(self.tiling.memory)
             kept = [x.new_empty(batch, -(-steps // EVERY), numbers)]
-        given = (start, clear, *columns, *constants, reset, *results, *kept)
+        ends, behind = (start, clear), (*constants, reset, *results, *kept)
         if in_c:
-            native.call(self.forward, x.dtype, *given, batch, steps, 1)
+            native.call(self.forward, x.dtype, *ends, *columns, *behind, batch, steps, 1)
         else:
-            tritons.call(self.kernels, self.forward, batch, steps, x, *given)
+            tritons.call(self.kernels, self.forward, batch, steps, x, ends, columns, behind)
         return tuple(results), tuple(kept) if keep else ()
 
     def _run_backward(
@@ -116,7 +116,6 @@ class Scan(Compiled):
             flow = last.clone()
         else:
             flow = x.new_empty(batch, *tiling.memory)
-        given = (*grads, *columns, *constants, reset)
         if in_c:
             blocks, shares = torch.get_num_threads(), [tiles for _, tiles in tiling.deltas]
             copies = [1] * len(tiling.sums)
@@ -135,11 +134,11 @@ class Scan(Compiled):
         ]
         sums = [x.new_zeros(blocks * n, *sizes) for sizes, n in zip(tiling.sums, copies, strict=True)]
         anew = None if clear is None else x.new_zeros(blocks, *clear.shape)
-        pointers = (flow, anew, *given, *seen, *deltas, *sums)
+        ends, behind = (flow, anew, *grads), (*constants, reset, *seen, *deltas, *sums)
         if in_c:
-            native.call(self.backward, x.dtype, *pointers, batch, steps, blocks)
+            native.call(self.backward, x.dtype, *ends, *columns, *behind, batch, steps, blocks)
         else:
-            tritons.call(self.kernels, self.backward, batch, steps, x, *pointers)
+            tritons.call(self.kernels, self.backward, batch, steps, x, ends, columns, behind)
         whole = [delta.sum(0) if len(delta) > 1 else delta[0] for delta in deltas]
         dclear = None if anew is None else anew.sum(0) + (flow.sum(0) if start is None else 0)
         found = [None, None if start is None else flow, dclear]

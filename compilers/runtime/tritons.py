@@ -2,7 +2,7 @@
 
 import hashlib
 import linecache
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -74,14 +74,45 @@ def functions(source: str) -> dict[str, Any]:
     return found
 
 
-def call(source: str, name: str, batch: int, steps: int, scratch: Tensor, *pointers: Tensor | None) -> None:
+def spacing(x: Tensor) -> int | None:
+    """How many numbers lie between the beginnings of neighbouring rows of x [B,T,*sizes]; None if there is no such number, or rows are not in
+    one piece."""
+    batch, steps, *sizes = x.shape
+    inner = 1
+    for size, stride in zip(reversed(sizes), reversed(x.stride()[2:]), strict=True):
+        if size > 1 and stride != inner:
+            return None
+        inner *= size
+    apart: int = x.stride(1) if steps > 1 else x.stride(0) if batch > 1 else inner
+    if apart < inner or (batch > 1 and steps > 1 and x.stride(0) != steps * apart):
+        return None
+    return apart
+
+
+def spaced(x: Tensor) -> Tensor:
+    """x as kernels read it: rows in one piece, and as far apart from each other as any."""
+    return x.contiguous() if spacing(x) is None else x
+
+
+def call(
+    source: str,
+    name: str,
+    batch: int,
+    steps: int,
+    scratch: Tensor,
+    before: Sequence[Tensor | None],
+    columns: Sequence[Tensor],
+    behind: Sequence[Tensor | None],
+) -> None:
     """Run a loop for all sequences; each of ``rows`` of them is a program of its own. scratch: empty, of the device and the type of what is
-    computed; the pointers may be of others."""
+    computed; what is before the columns, the columns and what is behind them may be of other types; columns are ``spaced``."""
     found = functions(source)
     many = rows(batch, scratch.device)
     scratch = scratch.new_empty(max(1, batch * found[f"{name}_scratch"]))
     grid = (-(-batch // many), found[f"{name}_parts"])
-    launch(found[name], grid, *pointers, scratch, batch, steps, ROWS=many, REAL=spelled(scratch.dtype))
+    apart = [spacing(x) for x in columns]
+    given = (*before, *columns, *behind, *apart, scratch, batch, steps)
+    launch(found[name], grid, *given, ROWS=many, REAL=spelled(scratch.dtype))
 
 
 class Launch(NamedTuple):

@@ -73,6 +73,15 @@ def test_fir_agrees_with_a_loop(
     check(functools.partial(fir, reset=reset), functools.partial(naive, reset=reset), given, dtype)
 
 
+def test_inputs_and_weights_may_be_parts_of_something_wider(way: str) -> None:
+    given = {"x": torch.randn(2, 11, 10), "w": torch.randn(7, 4), "history": torch.randn(2, 3, 2, 3)}
+
+    def parts(x: Tensor, w: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+        return x[..., 2:8].unflatten(-1, (2, 3)), w[:6].t().unflatten(-1, (2, 3)), history
+
+    check(lambda **leaves: fir(*parts(**leaves)), lambda **leaves: naive(*parts(**leaves)), given, torch.float64)
+
+
 @pytest.mark.parametrize("taps", [4, 40])
 def test_history_carries_across_a_split_and_defaults_to_zero(way: str, taps: int) -> None:
     x, w = torch.randn(2, 100, 3), torch.randn(taps, 3)

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -67,8 +68,8 @@ def fir(
     kind = state_type(data_type(x, w, bias, history))
     taps, batch, shape = w.shape[0], x.shape[0], x.shape[2:]
     if x.shape[1] > 1 and taps <= DIRECT_TAPS and x.numel() and tritons.takes(x, w, history, reset, bias):
-        y = _kernels(*_laid(x, w, bias, history, reset), kind, kind if wide else dtype)[0]
-        return y, of_type(_remembered(x, history, reset, taps - 1), kind)
+        y, *last = _kernels(*_placed(x, w, bias, history, reset), kind, kind if wide else dtype)
+        return y, last[0] if last else of_type(_remembered(x, history, reset, taps - 1), kind)
     x, w = of_type(x, kind), of_type(w, kind)
     past = x.new_zeros(batch, taps - 1, *shape) if history is None else of_type(history, kind)
     bias = of_type(bias, kind) if bias is not None else None
@@ -253,14 +254,40 @@ def _sizes(x: Tensor, w: Tensor) -> tuple[int, int, int, int]:
 _native = Native(_forward, _backward, _twin)
 
 
-# On a GPU: x, w, bias, history and reset as they are laid, the type of sums, the type of y.
+# On a GPU: x, w, bias, history and reset as they are placed, the type of sums, the type of y.
+
+
+def _placed(x: Tensor, w: Tensor, bias: Tensor | None, *others: Tensor | None) -> list[Tensor | None]:
+    """All as kernels on a GPU read it: weights and rows of x where they are, where that is said by a stride."""
+    filters = w.expand(w.shape[0], *x.shape[2:])
+    offset = None if bias is None else spread(bias, x.shape[2:])
+    return [
+        tritons.spaced(x),
+        filters if _stride(filters) is not None else filters.contiguous(),
+        offset,
+        *(None if one is None else one.contiguous() for one in others),
+    ]
+
+
+def _stride(w: Tensor) -> int | None:
+    """How many numbers lie between channels of w [W,*S]; None if that is not one number."""
+    found = [(size, stride) for size, stride in zip(w.shape[1:], w.stride()[1:], strict=True) if size > 1]
+    if any(stride != size * inner for (_, stride), (size, inner) in pairwise(found)):
+        return None
+    return found[-1][1] if found else 1
 
 
 def _kernel_forward(keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
     x, w, bias, history, reset, kind, dtype = inputs
-    y = torch.empty_like(x, dtype=dtype)
-    _launch("filtered", x.shape[1], kind, x, w, (x, w, bias, history, reset, y))
-    return (y,), ()
+    before, y = w.shape[0] - 1, x.new_empty(x.shape, dtype=dtype)
+    last = [x.new_empty(x.shape[0], before, *x.shape[2:], dtype=kind)] if _ends(x, w) else [None]
+    _launch("filtered", x.shape[1], kind, x, w, (x, w, bias, history, reset, y, *last))
+    return (y, *(one for one in last if one is not None)), ()
+
+
+def _ends(x: Tensor, w: Tensor) -> bool:
+    """Whether the inputs that are remembered are all of x, so that the kernel hands them out."""
+    return x.shape[1] >= w.shape[0] - 1 > 0
 
 
 def _kernel_backward(
@@ -268,9 +295,10 @@ def _kernel_backward(
 ) -> tuple[Tensor | None, ...]:
     x, w, bias, history, reset, kind, _ = inputs
     taps, rows = w.shape[0], x.shape[1] + w.shape[0] - 1
-    dx, dhistory = torch.empty_like(x), None if history is None else torch.empty_like(history)
+    dx, dhistory = x.new_empty(x.shape), None if history is None else torch.empty_like(history)
     partial = x.new_empty(x.shape[0] * -(-rows // _STEPS), taps + 1, *x.shape[2:], dtype=kind)
-    _launch("filtered_back", rows, kind, x, w, (x, w, history, reset, grads[0], dx, dhistory, partial))
+    dlast = grads[1] if len(grads) > 1 else None
+    _launch("filtered_back", rows, kind, x, w, (x, w, history, reset, grads[0], dlast, dx, dhistory, partial))
     sums = partial.sum(0)
     return (
         dx,
@@ -285,7 +313,8 @@ def _kernel_twin(*inputs: Any) -> tuple[Tensor, ...]:
     x, w, bias, history, reset, kind, dtype = inputs
     past = x.new_zeros(x.shape[0], w.shape[0] - 1, *x.shape[2:]) if history is None else history
     x, w, past = of_type(x, kind), of_type(w, kind), of_type(past, kind)
-    return (of_type(direct(x, w, None if bias is None else of_type(bias, kind), past, reset), dtype),)
+    y = of_type(direct(x, w, None if bias is None else of_type(bias, kind), past, reset), dtype)
+    return (y, _remembered(x, past, reset, w.shape[0] - 1)) if _ends(x, w) else (y,)
 
 
 _STEPS, _CHANNELS = 32, 64  # of a program
@@ -296,7 +325,8 @@ def _launch(name: str, rows: int, kind: torch.dtype, x: Tensor, w: Tensor, tenso
     fixed = {"W": taps, "BT": _STEPS, "BD": _CHANNELS, "REAL": tritons.spelled(kind)}
     programs = batch * -(-rows // _STEPS) * -(-channels // _CHANNELS)
     kernel = getattr(import_module(f"{__package__}.fir_triton"), name)
-    tritons.launch(kernel, (programs,), *tensors, time, channels, warps=4, **fixed)
+    strides = tritons.spacing(x), w.stride(0), _stride(w)
+    tritons.launch(kernel, (programs,), *tensors, *strides, time, channels, warps=4, **fixed)
 
 
 _kernels = Native(_kernel_forward, _kernel_backward, _kernel_twin, tritons.takes)

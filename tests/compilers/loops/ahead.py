@@ -40,7 +40,7 @@ def loops() -> Iterator[tuple[str, Cell]]:
 def spilled(source: str, name: str) -> int:
     """Bytes of registers that are stored elsewhere."""
     function = tritons.functions(source)[name]
-    types = {one: _TYPES.get(one, "*fp32") for one in function.arg_names}
+    types = {one: _TYPES.get(one, "i32" if one.endswith("_row") else "*fp32") for one in function.arg_names}
     given = {(function.arg_names.index(one),): value for one, value in (("ROWS", 1), ("REAL", tl.float32))}
     made = triton.compile(
         ASTSource(fn=function, signature=types, constexprs=given, attrs={}),

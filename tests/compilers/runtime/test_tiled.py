@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.loops.tiles import cut
-from ssir.compilers.runtime import native
+from ssir.compilers.runtime import native, tritons
 from ssir.compilers.runtime.tiled import Scan
 from ssir.compilers.torch.cells import Scanned
 
@@ -79,8 +79,11 @@ def scan(name: str, readout: bool, **sizes: int) -> Made:
     return made_scan(text, inputs, f"{{{dims}}}", readout)
 
 
-def agree(made: Made, batch: int, time: int, packed: bool, dtype: torch.dtype, clear: bool = False) -> None:
-    """What is read, the last memory, and the gradients of the memory, columns and constants, and of what it is after a reset."""
+def agree(
+    made: Made, batch: int, time: int, packed: bool, dtype: torch.dtype, clear: bool = False, apart: int = 0
+) -> None:
+    """What is read, the last memory, and the gradients of the memory, columns and constants, and of what it is after a reset. ``apart``: numbers
+    between the rows of columns."""
     scanned, scan = made
     region, again = scanned.region, scanned.tiled.again
     (memory,) = region.memories
@@ -91,6 +94,7 @@ def agree(made: Made, batch: int, time: int, packed: bool, dtype: torch.dtype, c
 
     def ours(**given: Tensor) -> tuple[Tensor, ...]:
         columns, constants = ([given[n] for n in names] for names in (region.columns, region.constants))
+        columns = [cut_out(x, apart) for x in columns]
         return scan(reset, [given[memory.old]], [given.get("clear")], columns, constants)
 
     def theirs(**given: Tensor) -> tuple[Tensor, ...]:
@@ -112,6 +116,28 @@ def test_a_scan_agrees_with_its_steps(way: str, name: str, readout: bool, batch:
 @pytest.mark.parametrize(("name", "readout"), CASES)
 def test_a_scan_starts_anew_from_what_is_said(way: str, name: str, readout: bool) -> None:
     agree(scan(name, readout), 3, 21, True, torch.float64, clear=True)
+
+
+def cut_out(x: Tensor, apart: int) -> Tensor:
+    """x [B,T,*sizes], its rows so many numbers further apart than they need be."""
+    rows = torch.nn.functional.pad(x.reshape(*x.shape[:2], -1), (0, apart))
+    return rows[..., : x[0, 0].numel()].view(x.shape) if apart else x
+
+
+@pytest.mark.parametrize(("name", "readout"), CASES)
+@pytest.mark.parametrize(("batch", "time"), [(1, 9), (2, 1), (2, 9)])
+def test_columns_may_be_parts_of_something_wider(way: str, name: str, readout: bool, batch: int, time: int) -> None:
+    agree(scan(name, readout), batch, time, True, torch.float64, apart=3)
+
+
+def test_rows_are_as_far_apart_as_they_lie() -> None:
+    x = torch.zeros(2, 5, 12)
+    assert tritons.spacing(x) == tritons.spacing(x[..., 3:7]) == tritons.spacing(x[:1, :, 3:7]) == 12
+    assert tritons.spacing(x[:, :1, 3:7]) == 60
+    assert tritons.spacing(x[:, :, 3:7].unflatten(-1, (2, 2))) == 12
+    assert tritons.spacing(x[:, :, ::2]) is tritons.spacing(x[:, :3]) is tritons.spacing(x.transpose(0, 1)) is None
+    assert tritons.spacing(x[:1, :1].expand(2, 5, 12)) is tritons.spacing(x[:, :1].expand(2, 5, 12)) is None
+    assert tritons.spaced(x[:, :, 3:7]).data_ptr() == x[:, :, 3:7].data_ptr()
 
 
 @pytest.mark.parametrize(("name", "readout"), CASES)
