@@ -76,7 +76,7 @@ def test_fir_agrees_with_a_loop(
 def test_inputs_and_weights_may_be_parts_of_something_wider(way: str) -> None:
     given = {"x": torch.randn(2, 11, 10), "w": torch.randn(7, 4), "history": torch.randn(2, 3, 2, 3)}
 
-    def parts(x: Tensor, w: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+    def parts(x: Tensor, w: Tensor, history: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x[..., 2:8].unflatten(-1, (2, 3)), w[:6].t().unflatten(-1, (2, 3)), history
 
     check(lambda **leaves: fir(*parts(**leaves)), lambda **leaves: naive(*parts(**leaves)), given, torch.float64)
