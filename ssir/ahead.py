@@ -267,8 +267,8 @@ def main(arguments: Sequence[str]) -> None:
     for name in given.names or [name for name, _ in zoo()]:
         try:
             rows.append(row(name, fuse=True))
-        except (RuntimeError, NotImplementedError) as error:
-            rows.append(Row(name, why=str(error).splitlines()[0]))
+        except Exception as error:  # the others are to be seen all the same
+            rows.append(Row(name, why=f"{type(error).__name__}: {str(error).splitlines()[0]}"))
         told = dict(rows[-1].forward + rows[-1].backward), dict(rows[-1].fused)
         sys.stderr.write(f"{name}: {rows[-1].torch} {told} {rows[-1].why}\n")
         for launch in rows[-1].kernels:

@@ -72,23 +72,33 @@ def _traced(model: nn.Module, given: Sequence[Tensor], blocks: Any, mode: Any) -
     def there(x: Tensor) -> Tensor:
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda")
 
-    names = [*dict(model.named_parameters()), *dict(model.named_buffers())]
-    values = [*model.parameters(), *model.buffers()]
+    places: list[tuple[dict[str, Any], str]] = [
+        (home, name)  # by name there may be something else: a spec may call a part as it likes
+        for module in model.modules()
+        for home in (module._parameters, module._buffers)
+        for name, x in home.items()
+        if x is not None
+    ]
+    values = [home[name] for home, name in places]
     first, model.like = model.like, here(model.like)  # type: ignore[arg-type]
 
     found, shape = tree_flatten(blocks)
-    places = [i for i, x in enumerate(found) if x is not None]
+    tensors = [i for i, x in enumerate(found) if x is not None]
 
     def run(inputs: Sequence[Tensor], values: Sequence[Tensor], joined: Sequence[Tensor]) -> Any:
-        there = dict(zip(places, joined, strict=True))
+        there = dict(zip(tensors, joined, strict=True))
         laid = tree_unflatten([there.get(i) for i in range(len(found))], shape)
         with patch.object(model, "_blocks", lambda: laid):
-            return torch.func.functional_call(model, dict(zip(names, values, strict=True)), tuple(inputs))[0]
+            for (home, name), x in zip(places, values, strict=True):
+                home[name] = x
+            return model(*inputs)[0]
 
     with torch.no_grad(), tritons.noted():
-        every = [*given], values, [found[i] for i in places]
+        every = [*given], values, [found[i] for i in tensors]
         traced = make_fx(run, decomposition_table=select_decomp_table())(*([*map(here, one)] for one in every))
     model.like = first
+    for (home, name), x in zip(places, values, strict=True):
+        home[name] = x
     for node in traced.graph.nodes:
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": torch.device("cuda:0")}
