@@ -109,9 +109,15 @@ def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torc
 _NAMESPACE = "ssir_ahead"
 
 
+def _attended(q: Tensor, v: Tensor) -> Tensor:
+    """What attention gives, laid out as the fused kernels of CUDA do: [B,H,T,V], the heads of a step side by side."""
+    batch, heads, steps, _ = q.shape
+    return q.new_empty(batch, steps, heads, v.shape[-1]).transpose(1, 2)
+
+
 @torch.library.custom_op(f"{_NAMESPACE}::attention", mutates_args=())
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return q.new_empty(*q.shape[:-1], v.shape[-1])
+    return _attended(q, v)
 
 
 @torch.library.custom_op(f"{_NAMESPACE}::attention_backward", mutates_args=())
@@ -119,7 +125,7 @@ def _attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> list[T
     return [torch.empty_like(x) for x in (q, k, v)]
 
 
-_attention.register_fake(lambda q, k, v: q.new_empty(*q.shape[:-1], v.shape[-1]))
+_attention.register_fake(lambda q, k, v: _attended(q, v))
 _attention_backward.register_fake(lambda grad, q, k, v: [torch.empty_like(x) for x in (q, k, v)])
 _attention.register_autograd(
     lambda ctx, grad: tuple(_attention_backward(grad, *ctx.saved_tensors)),

@@ -1,5 +1,6 @@
 import functools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -73,11 +74,22 @@ def test_fir_agrees_with_a_loop(
     check(functools.partial(fir, reset=reset), functools.partial(naive, reset=reset), given, dtype)
 
 
-def test_inputs_and_weights_may_be_parts_of_something_wider(way: str) -> None:
+@pytest.mark.parametrize(
+    "taps",
+    [
+        lambda w: w[:6].t().unflatten(-1, (2, 3)),
+        lambda w: w[:2].t().unsqueeze(-1),
+        lambda w: w[:3].t().unsqueeze(1),
+        lambda w: w[:1].t().unsqueeze(-1),
+        lambda w: w[:6].t().unflatten(-1, (3, 2)).mT,
+    ],
+    ids=["channels", "by head", "of a head", "one", "turned"],
+)
+def test_inputs_and_weights_may_be_parts_of_something_wider(way: str, taps: Callable[[Tensor], Tensor]) -> None:
     given = {"x": torch.randn(2, 11, 10), "w": torch.randn(7, 4), "history": torch.randn(2, 3, 2, 3)}
 
     def parts(x: Tensor, w: Tensor, history: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return x[..., 2:8].unflatten(-1, (2, 3)), w[:6].t().unflatten(-1, (2, 3)), history
+        return x[..., 2:8].unflatten(-1, (2, 3)), taps(w), history
 
     check(lambda **leaves: fir(*parts(**leaves)), lambda **leaves: naive(*parts(**leaves)), given, torch.float64)
 

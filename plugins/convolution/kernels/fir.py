@@ -263,18 +263,21 @@ def _placed(x: Tensor, w: Tensor, bias: Tensor | None, *others: Tensor | None) -
     offset = None if bias is None else spread(bias, x.shape[2:])
     return [
         tritons.spaced(x),
-        filters if _stride(filters) is not None else filters.contiguous(),
+        filters if _strides(filters) is not None else filters.contiguous(),
         offset,
         *(None if one is None else one.contiguous() for one in others),
     ]
 
 
-def _stride(w: Tensor) -> int | None:
-    """How many numbers lie between channels of w [W,*S]; None if that is not one number."""
+def _strides(w: Tensor) -> tuple[int, int, int] | None:
+    """How many numbers lie between taps of w [W,*S], and between channels, of which so many are alike; None if there are no such numbers."""
     found = [(size, stride) for size, stride in zip(w.shape[1:], w.stride()[1:], strict=True) if size > 1]
+    alike = 1
+    while found and found[-1][1] == 0:
+        alike *= found.pop()[0]
     if any(stride != size * inner for (_, stride), (size, inner) in pairwise(found)):
         return None
-    return found[-1][1] if found else 1
+    return w.stride(0), found[-1][1] if found else 0, alike
 
 
 def _kernel_forward(keep: bool, *inputs: Any) -> tuple[tuple[Tensor, ...], Kept]:
@@ -325,7 +328,7 @@ def _launch(name: str, rows: int, kind: torch.dtype, x: Tensor, w: Tensor, tenso
     fixed = {"W": taps, "BT": _STEPS, "BD": _CHANNELS, "REAL": tritons.spelled(kind)}
     programs = batch * -(-rows // _STEPS) * -(-channels // _CHANNELS)
     kernel = getattr(import_module(f"{__package__}.fir_triton"), name)
-    strides = tritons.spacing(x), w.stride(0), _stride(w)
+    strides = tritons.spacing(x), *(_strides(w) or ())
     tritons.launch(kernel, (programs,), *tensors, *strides, time, channels, warps=4, **fixed)
 
 

@@ -1,6 +1,6 @@
 """Short filters on a GPU, in Triton: forward, and all gradients in one pass over the inputs.
 
-Shapes: x, y, grad, dx [B,T,D], the rows of x XT apart; w [W,D], the taps WW, the channels WD apart; bias [D]; history, dhistory [B,W-1,D], the
+Shapes: x, y, grad, dx [B,T,D], the rows of x XT apart; w [W,D], the taps WW, the channels WD apart, WR of which are alike; bias [D]; history, dhistory [B,W-1,D], the
 inputs before x; last, dlast [B,W-1,D], those that are remembered; reset [B,T]; partial [B*TB,W+1,D], the gradients of w, and behind them of
 the bias, by block. Sums are of REAL numbers.
 """
@@ -40,7 +40,7 @@ def remembered(reset, b, t, T, W: tl.constexpr):
 
 @triton.jit
 def filtered(
-    x, w, bias, history, reset, y, last, XT, WW, WD, T, D,
+    x, w, bias, history, reset, y, last, XT, WW, WD, WR, T, D,
     W: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
     b, t, i = place(T, D, BT, BD)
@@ -53,7 +53,7 @@ def filtered(
         if j > 0 and reset is not None:
             alive &= ~cut(reset, b, t - j + 1, T)
         seen = tl.where(alive[:, None], inputs(x, history, b, t - j, i, XT, T, D, W, REAL), 0.0)
-        found += tl.load(w + j * WW + i * WD, there, 0.0).to(REAL)[None, :] * seen
+        found += tl.load(w + j * WW + i // WR * WD, there, 0.0).to(REAL)[None, :] * seen
     tl.store(y + (b * T + t)[:, None] * D + i[None, :], found, (t < T)[:, None] & there[None, :])
     if last is not None:
         kept = (b * (W - 1) + t - (T - W + 1))[:, None] * D + i[None, :]
@@ -63,7 +63,7 @@ def filtered(
 
 @triton.jit
 def filtered_back(
-    x, w, history, reset, grad, dlast, dx, dhistory, partial, XT, WW, WD, T, D,
+    x, w, history, reset, grad, dlast, dx, dhistory, partial, XT, WW, WD, WR, T, D,
     W: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
     """A block has inputs, the first W-1 of which are history."""
@@ -80,7 +80,7 @@ def filtered_back(
         t = s + j
         given = (alive & (t >= 0) & (t < T))[:, None] & there[None, :]
         g = tl.load(grad + (b * T + t)[:, None] * D + i[None, :], given, 0.0).to(REAL)
-        found += tl.load(w + j * WW + i * WD, there, 0.0).to(REAL)[None, :] * g
+        found += tl.load(w + j * WW + i // WR * WD, there, 0.0).to(REAL)[None, :] * g
         tl.store(partial + (block + j) * D + i, tl.sum(tl.where(given, seen * g, 0.0), axis=0), there)
         if j == 0:
             tl.store(partial + (block + W) * D + i, tl.sum(g, axis=0), there)
