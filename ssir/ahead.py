@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.nn.attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,7 +79,10 @@ def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, fuse
                 sum(x.float().sum() for x in tree_leaves(y) if x.requires_grad).backward()
     fused = Counter[str]()
     if fuse:
-        with patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel):
+        with (
+            patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel),
+            patch.object(flex_attention, "flex_attention", _one_kernel),
+        ):
             fused = inductor.launches(model, given, _inside)
     names = [launch.kernel.__name__ for launch in kernels]
     layers = int(spec.dims.get("layers") or 1)
@@ -133,7 +137,7 @@ _attention.register_autograd(
 )
 
 
-def _one_kernel(q: Tensor, k: Tensor, v: Tensor, **named: Any) -> Tensor:
+def _one_kernel(q: Tensor, k: Tensor, v: Tensor, *others: Any, **named: Any) -> Tensor:
     """Attention as CUDA has it: fused."""
     return _attention(q, k, v)  # type: ignore[no-any-return]
 
@@ -153,6 +157,7 @@ def pretended() -> Iterator[torch.device]:
             (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and enabled(device)),
             (torch, "get_autocast_dtype", lambda device: dtype("cpu" if device == "meta" else device)),
             (torch.nn.functional, "scaled_dot_product_attention", _one_kernel),
+            (flex_attention, "flex_attention", _one_kernel),
             (native, "watched", lambda: False),
             (native, "alone", lambda: True),
         ):

@@ -3,8 +3,8 @@
 The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
 sees are skipped, so that a window costs what it holds, and what a query does not see has no part in its result, be it NaN.
 
-Compiled C on the CPU, which is faster than PyTorch's attention there and takes queries, keys and values as they lie; block by block
-in PyTorch elsewhere, and PyTorch's own where only causality hides entries on another device.
+Compiled C on the CPU, which is faster than PyTorch's attention there and takes queries, keys and values as they lie; on a GPU PyTorch's own
+where only causality hides entries, and its FlexAttention; block by block in PyTorch elsewhere.
 """
 
 import functools
@@ -23,7 +23,7 @@ from ....compilers.runtime import native
 from ....compilers.runtime.clock import Time
 from ....compilers.runtime.runs import documents, seen
 from ....compilers.runtime.support import data_type, of_type, state_type, twin_gradients
-from . import blocks
+from . import blocks, flex
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,
 WIDEST = 256  # and at most this
@@ -139,6 +139,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, time: Time, scale: float, size: int 
     """
     first, last = seen(time, k.shape[1], size)
     if time.steps is not None:
+        hidden = first is not None or last is not None or k.shape[1] != time.steps
+        if hidden and flex.reaches(q, k, v):
+            sizes = time.steps, k.shape[1]
+            mask = time.once(("seen blocks", size, *sizes), lambda: flex.seen(first, last, *sizes, q.device))
+            return flex.attend(*_alike(q, k, v), scale, mask)
         return attention(q, k, v, scale, first, last, size)
     if last is None:
         return attention_step(q, k, v, scale, first)
@@ -150,10 +155,35 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, time: Time, *rest: Any) -> Tenso
     """``attend_whole`` with biases and masks one by one. What is in ``rest``: those; a sign for each, + for what is added to the scores, -
     for what is taken from them, & for a mask; the scale; whether a step sees its own document alone."""
     *others, signs, scale, apart = rest
+    document = documents(time) if apart else None
+    if k.shape[1] == v.shape[1] == 1 and flex.reaches(q, k, v):
+        return _attend_flex(q, k, v, time, scale, document, tuple(zip(signs, others, strict=True)))
     added = [-x if sign == "-" else x for sign, x in zip(signs, others, strict=True) if sign != "&"]
     kept = [x for sign, x in zip(signs, others, strict=True) if sign == "&"]
     bias = sum(added[1:], added[0]) if added else None
-    return attend_whole(q, k, v, scale, bias, reduce(and_, kept) if kept else None, documents(time) if apart else None)
+    return attend_whole(q, k, v, scale, bias, reduce(and_, kept) if kept else None, document)
+
+
+def _attend_flex(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    time: Time,
+    scale: float,
+    document: tuple[Tensor, Tensor] | None,
+    biases: tuple[tuple[str, Tensor], ...],
+) -> Tensor:
+    """``attend_whole`` by FlexAttention."""
+    given = [q, k, v, *(bias for _, bias in biases), *(document or ())]
+    (batch,) = torch.broadcast_shapes(*(x.shape[:1] for x in given))
+    (steps,) = torch.broadcast_shapes(*(x.shape[1:2] for x in (q, *(bias for _, bias in biases), *(document or ()))))
+    q = q.expand(batch, steps, -1, -1, -1)
+    k, v = (x[:, 0].expand(batch, -1, -1, -1) for x in (k, v))
+    mask = None
+    if document is not None:
+        sizes = steps, k.shape[1]
+        mask = time.once(("document blocks", *sizes), lambda: flex.seen(*document, *sizes, q.device))
+    return flex.attend(*_alike(q, k, v), scale, mask, biases)
 
 
 def joined(*parts: Tensor | float) -> Tensor:
