@@ -30,12 +30,11 @@ class CompiledLoop:
     native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
-        if facts.cycle is None:
+        cycle = around(facts)
+        found = compiled(graph, cycle) if cycle is not None else Unfit("a scan or a view of the inputs computes it")
+        if isinstance(found, Unfit) or cycle is None:
             return None
-        found = compiled(graph, facts.cycle)
-        if isinstance(found, Unfit):
-            return None
-        others = tuple(node.name for node in graph.states if node.name in facts.cycle and node.name != facts.node.name)
+        others = tuple(node.name for node in graph.states if node.name in cycle and node.name != facts.node.name)
         why = f"{loop_reason(graph, facts)}; a compiled loop over the steps, what does not feed back outside it"
         return Match(self, why, covers=others, details={"cell": found})
 
@@ -115,6 +114,14 @@ def compiled_scan(graph: Graph, node: Node, readout: bool) -> Scanned | None:
     key = "compiled scan", node.name, readout
     found = _printed(graph, key, lambda: scan(graph, node, readout), scanned)
     return None if isinstance(found, Unfit) else found
+
+
+def around(facts: Facts) -> frozenset[str] | None:
+    """What a loop computes: the cycle of a memory, or the memory alone; None where no step has to wait for the one before."""
+    if facts.cycle is not None:
+        return facts.cycle
+    waits = not facts.diagonal and facts.structure.kind not in ("shift", "zero")
+    return frozenset({facts.node.name}) if waits else None
 
 
 def why_not(graph: Graph, cycle: frozenset[str]) -> str | None:

@@ -174,12 +174,12 @@ CASES = (
     ),
     Case(
         "a constant decay plus rank one by the input, of a vector",
-        "chunked, diagonal plus rank one",
+        "compiled loop",
         "y: {state: [key], A: '0.9 * (1 - outer(param([key], init=normal(0.5)), 0.3 * tanh(linear(x, key)), over=key)) * exp(-square(param([key], init=normal(1))))', B: 'linear(x, key)', input: 'sum(x, over=n)', C: 'linear(x, key)'}",
     ),
     Case(
         "a delta rule whose decay may be negative",
-        "loop",
+        "compiled loop",
         "k: l2_norm(linear(x, key), over=key)\ny: {state: [key, value], A: '(1 - outer(k, k, over=key)) * tanh(linear(x, key))', B: k, input: 'linear(x, value)', C: 'linear(x, key)'}",
     ),
     Case(
@@ -199,7 +199,7 @@ CASES = (
     ),
     Case(
         "a matrix that moves with the input",
-        "loop",
+        "compiled loop",
         "y: {state: [n], A: 'dense(0.3 * tanh(linear(x, [n, n_])), over=n)', input: x}",
     ),
     Case(
@@ -214,7 +214,7 @@ CASES = (
     ),
     Case(
         "a rotation by the input whose pairs are not damped alike",
-        "loop",
+        "compiled loop",
         "y: {state: [key], A: 'rotate(linear(x, half), over=key) * sigmoid(linear(x, key))', input: 'linear(x, key)'}",
     ),
     Case(

@@ -43,7 +43,7 @@ class Blocks(NamedTuple):
 def blocks(sorts: int, steps: int, keys: int, values: int, by_key: bool, wide: bool) -> Blocks:
     """What fits the registers: with a gate per key there is an exponent beside each key, where there is z a program has all keys, and
     ``wide`` numbers, of 4 bytes or more, take twice the room."""
-    chunk = 64 if sorts == 1 else max(SUB, min(32, 4096 // _padded(keys)))
+    chunk = (32 if wide else 64) if sorts == 1 else max(SUB, min(32, 4096 // _padded(keys)))
     least, most = 32 if by_key or wide else 64, 32 if wide else 64
     return Blocks(min(chunk, _padded(steps)), min(least, _padded(keys)), min(most, _padded(values)), 4, 4 * sorts)
 
