@@ -31,7 +31,7 @@ class Machine:
     wait: float
 
 
-MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, 0.0), "cuda": Machine(2e14, 4e12, 4e-6, False, 0.5)}
+MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, 0.15), "cuda": Machine(2e14, 4e12, 4e-6, False, 0.5)}
 
 
 @dataclass(frozen=True)

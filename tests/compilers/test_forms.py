@@ -174,7 +174,7 @@ CASES = (
     ),
     Case(
         "a constant decay plus rank one by the input, of a vector",
-        "compiled loop",
+        "chunked, diagonal plus rank one",
         "y: {state: [key], A: '0.9 * (1 - outer(param([key], init=normal(0.5)), 0.3 * tanh(linear(x, key)), over=key)) * exp(-square(param([key], init=normal(1))))', B: 'linear(x, key)', input: 'sum(x, over=n)', C: 'linear(x, key)'}",
     ),
     Case(
