@@ -106,8 +106,12 @@ def _inside(call: Callable[[], Any]) -> int:
 
 
 def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    sizes = [1, *([] if whole else [steps]), *(size or 1 for size in node.type.sizes)]
-    return torch.empty(sizes, dtype=torch.int64 if node.type.dtype == "int" else dtype, device=device)
+    sizes, whole_number = (
+        [1, *([] if whole else [steps]), *(size or 1 for size in node.type.sizes)],
+        node.type.dtype == "int",
+    )
+    kind = torch.int64 if whole_number else dtype
+    return torch.empty(sizes, dtype=kind, device=device, requires_grad=not whole_number)
 
 
 _NAMESPACE = "ssir_ahead"
@@ -255,7 +259,8 @@ def document(rows: Sequence[Row], kernels: Sequence[tuple[str, Compiled]]) -> st
 What would run there: `python -m ssir.ahead -o docs/gpu.md`, written without one. **Nothing here has been measured.**
 
 One sequence through each row of the zoo at its published dims, bfloat16, by its forms on CUDA: how often something is launched (views and fresh
-memory are not), and the kernels among it. *Fused*: as Inductor's scheduler puts it together for an H100 (`ssir.compile(..., fuse=True)`).
+memory are not), and the kernels among it. *Fused*: as Inductor's scheduler puts it together for an H100 (`ssir.compile(..., fuse=True)`). *A layer*: all of
+it by the number of layers, with what is in front of the first and behind the last; a layer of a Transformer or of Griffin has a mixture of steps and a feed-forward net.
 
 | spec | steps | launches forward | a layer | backward | fused, forward | a layer | kernels |
 |---|---:|---:|---:|---:|---:|---:|---|

@@ -99,10 +99,18 @@ def _traced(model: nn.Module, given: Sequence[Tensor], blocks: Any, mode: Any) -
     model.like = first
     for (home, name), x in zip(places, values, strict=True):
         home[name] = x
-    for node in traced.graph.nodes:
+    inputs = [there(x) for part in every for x in part]
+    *_, last = (node for node in traced.graph.nodes if node.op == "placeholder")
+    for node in list(traced.graph.nodes):
+        if node.op == "get_attr":  # a constant is an input, as it lies on the card
+            with traced.graph.inserting_after(last):
+                last = traced.graph.placeholder(node.name)
+            node.replace_all_uses_with(last)
+            traced.graph.erase_node(node)
+            inputs.append(there(getattr(traced, node.target)))
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": torch.device("cuda:0")}
-    inputs = [there(x) for part in every for x in part]
+    traced.recompile()
     FakeTensorProp(traced, mode).propagate_dont_convert_inputs(*inputs)
     return traced, inputs
 

@@ -24,6 +24,23 @@ def plain(x: Tensor, weights: Tensor, gate: Tensor | None, up: Tensor, down: Ten
     return torch.stack(parts).sum(0)
 
 
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no products of groups")
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_products_of_all_experts_as_one(gated: bool) -> None:
+    torch.manual_seed(0)
+    gate, up = (torch.randn(E, 16, 8, requires_grad=True) for _ in range(2))
+    all_maps = gate if gated else None, up, torch.randn(E, 24, 16, requires_grad=True)
+    x, weights = torch.randn(7, 8, requires_grad=True), torch.rand(7, K, requires_grad=True)
+    index = torch.stack([torch.randperm(E - 1)[:K] for _ in range(7)])  # the last one has no tokens
+    leaves = [x, weights, *(one for one in all_maps if one is not None)]
+    found = []
+    for way in (experts.by_group, experts.by_expert):
+        y = way(x, weights, index, *all_maps, "silu")
+        found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("way", ["experts", "all", "by_expert", "by_token"])
 def test_every_way_gives_the_plain_sum_and_its_gradients(way: str, gated: bool) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....compilers.runtime import native
+from ....compilers.runtime import native, tritons
 from ....compilers.runtime.custom_ops import operator
 from ....compilers.runtime.linear import linear
 from ....compilers.runtime.support import data_type, of_type
@@ -79,7 +79,9 @@ def _experts(
     else:
         index = chosen.expand(*lead, chosen.shape[-1]).reshape(weights.shape).topk(k, -1).indices
         many = native.sees(x) or x.shape[0] > _FEW
-        run = by_expert if many and not native.transformed() else by_token
+        run: Callable[..., Tensor] = by_expert if many and not native.transformed() else by_token
+        if run is by_expert and _grouped(x, gate, up, down):
+            run = by_group
         y = run(x, weights.gather(-1, index), index, gate, up, down, name)
     return y.reshape(*lead, y.shape[-1])
 
@@ -104,6 +106,37 @@ def by_expert(
             at += count
     y = torch.cat(parts) * weights.flatten()[order, None]
     return y.new_zeros(x.shape[0], y.shape[1]).index_add(0, token, y)
+
+
+def _grouped(x: Tensor, *maps: Tensor | None) -> bool:
+    """Whether the products of all experts are one on this device, which need not say how many tokens each has."""
+    if not tritons.reaches(x.device) or not hasattr(F, "grouped_mm") or native.tracing():
+        return False
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) < (9, 0):
+        return False
+    given = [one for one in (x, *maps) if one is not None]
+    return all(one.dtype == torch.bfloat16 and one.shape[-1] % 8 == 0 for one in given)
+
+
+def by_group(
+    x: Tensor, weights: Tensor, index: Tensor, gate: Tensor | None, up: Tensor, down: Tensor, name: str
+) -> Tensor:
+    """As ``by_expert``, the maps of all experts in one product of groups."""
+    k = index.shape[1]
+    order = index.flatten().argsort(stable=True)
+    counts = (index.flatten()[:, None] == torch.arange(up.shape[0], device=x.device)).sum(0)
+    ends = counts.cumsum(0).to(torch.int32)
+    rows = x[order // k]
+
+    def mapped(given: Tensor, matrices: Tensor) -> Tensor:
+        found: Tensor = F.grouped_mm(given, matrices.mT, offs=ends)
+        return found
+
+    hidden = _ACTIVATIONS[name](mapped(rows, up if gate is None else gate))
+    if gate is not None:
+        hidden = hidden * mapped(rows, up)
+    y = mapped(hidden, down) * weights.flatten()[order, None]
+    return y[order.argsort()].view(-1, k, y.shape[1]).sum(1)
 
 
 def by_token(

@@ -171,7 +171,8 @@ class System:
         """x, the memory before it [B,E,S], and what it is after a reset [E,S]."""
         starts = [one for one in (h0, clear) if isinstance(one, Tensor)]
         kind = state_type(data_type(x, self.a, self.b, *starts))
-        cleared = torch.as_tensor(clear, dtype=kind, device=x.device).expand(groups, self.a.shape[-1])
+        one = clear.to(kind) if isinstance(clear, Tensor) else x.new_full((), clear, dtype=kind)
+        cleared = one.expand(groups, self.a.shape[-1])
         h = cleared.expand(x.shape[0], -1, -1) if h0 is None else of_type(h0, kind)
         return x.to(state_type(x.dtype)), h, cleared
 
