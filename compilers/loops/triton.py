@@ -70,10 +70,10 @@ REDUCED = {
     "min": ("tl.min", 'float("inf")'),
 }
 RESIDENT = 8192
-"""Numbers of matrices that stay in registers: 32 in each of 256 threads."""
+"""Numbers of matrices that stay in registers: 32 in each of 256 threads; half of that where programs share them."""
 _TILE = 64
 _LARGEST = 32768  # numbers of a block: 128 in each of 256 threads
-_STATE = 4096  # numbers of a memory, where programs share an axis of it
+_STATE = 2048  # numbers of a memory, where programs share an axis of it
 _MOST = 256  # entries of an axis that programs share
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 """What keeps the type of a block beside a literal."""
@@ -150,7 +150,7 @@ class Kernel:
             olds = [memory.old for memory in self.loop.memories]
             while max(map(self._size, olds), default=0) > _STATE and self.blocks[self.shared] > 1:
                 self.blocks[self.shared] //= 2
-            while self._numbers(matrices) > RESIDENT and self.blocks[self.shared] > 1:
+            while self._numbers(matrices) > RESIDENT // 2 and self.blocks[self.shared] > 1:
                 self.blocks[self.shared] //= 2
         if self._numbers(matrices) <= RESIDENT:
             return set()
@@ -265,7 +265,8 @@ class Kernel:
             lines += GONE
             for k, memory in enumerate(self.loop.memories):
                 gone = self._lead("gone", len(self.body[memory.old].type.axes))
-                lines += [f"    dc{k} += tl.where({gone}, m{k}, 0.0)", f"    m{k} = tl.where({gone}, 0.0, m{k})"]
+                lines += [f"    if dclear{k} is not None:", f"        dc{k} += tl.where({gone}, m{k}, 0.0)"]
+                lines.append(f"    m{k} = tl.where({gone}, 0.0, m{k})")
         return lines
 
     def _after(self) -> list[str]:
