@@ -45,7 +45,9 @@ def blocks(sorts: int, steps: int, keys: int, values: int, by_key: bool, wide: b
     ``wide`` numbers, of 4 bytes or more, take twice the room."""
     chunk = (32 if wide else 64) if sorts == 1 else max(SUB, min(32, 4096 // _padded(keys)))
     least, most = 32 if by_key or wide else 64, 32 if wide else 64
-    return Blocks(min(chunk, _padded(steps)), min(least, _padded(keys)), min(most, _padded(values)), 4, 8 if wide else 4 * sorts)
+    return Blocks(
+        min(chunk, _padded(steps)), min(least, _padded(keys)), min(most, _padded(values)), 4, 8 if wide else 4 * sorts
+    )
 
 
 class Given(NamedTuple):
