@@ -9,7 +9,7 @@ from typing import Any
 from ssir.analysis.facts import Facts, facts, is_complex
 from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import USUAL, Cost, Form, Match, Setting
-from ssir.compilers.loops.form import CompiledLoop
+from ssir.compilers.loops.form import CompiledLoop, Newton
 from ssir.errors import UsageError, nearest
 from ssir.ir.graph import Dependence, Graph, Node, owners
 from ssir.ir.ops import TABLE
@@ -105,7 +105,7 @@ def plan(
 
     forced: state path to form name. Raises UsageError if a forced form does not exist or does not match.
     """
-    forms: list[Form] = [*CORE_FORMS, CompiledLoop(), *(form for _, form in registry.all("form"))]
+    forms: list[Form] = [*CORE_FORMS, CompiledLoop(), Newton(), *(form for _, form in registry.all("form"))]
     forced = dict(forced or {})
     for name in forced.values():
         if name not in [form.name for form in forms]:

@@ -4,6 +4,7 @@ compiled loops and scans are called."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ssir.analysis.facts import Facts, state_axes
@@ -14,12 +15,16 @@ from ssir.compilers.loops.region import Region, Result, Unfit, region
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
+from ssir.ir.ops import is_elementwise
 
 if TYPE_CHECKING:
     from ssir.compilers.torch.cells import Cell, Scanned
 
 
 Printed = TypeVar("Printed")
+BLOCK = 3  # memories that Newton's iteration may have
+ITERATIONS, ROUNDINGS = 16, 16  # at most, and what steps agree to, of the largest memory
+EXPECTED = 5.0  # iterations
 
 
 class CompiledLoop:
@@ -28,6 +33,9 @@ class CompiledLoop:
     name = "compiled loop"
     reads_weights = True  # of projections that it does not call
     native = True
+    newton: tuple[int, int] | None = (
+        None  # iterations and roundings, where all steps of a sequence are computed at once
+    )
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
         cycle = around(facts)
@@ -47,13 +55,64 @@ class CompiledLoop:
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Mapping[str, Value]:
         region: Region = match.details["cell"].region
-        whole = _called(f, region, region.results)
+        whole = _called(f, region, region.results, self.newton if f.mode == "sequence" else None)
         found = {}
         for node, result in region.outputs.items():
             found[node] = f.result(whole, region.results.index(result), _type(region, result))
         return found
 
     step = sequence
+
+
+class Newton(CompiledLoop):
+    """A cycle whose memories change entry by entry: its Jacobian is diagonal, or as small a block for each entry as there are memories."""
+
+    name = "newton"
+    newton = ITERATIONS, ROUNDINGS
+
+    def match(self, graph: Graph, facts: Facts) -> Match | None:
+        found = super().match(graph, facts)
+        if found is None or facts.cycle is None:
+            return None
+        region: Region = found.details["cell"].region
+        if len(region.memories) > BLOCK or not by_entry(region):
+            return None
+        many = len(region.memories)
+        block = "diagonal" if many == 1 else f"in blocks of {many}"
+        why = (
+            f"{loop_reason(graph, facts)}, but its Jacobian along the state is {block}: Newton's iteration over all steps at once, each a scan, until they agree"
+            f" to {ROUNDINGS} roundings; the compiled loop where {ITERATIONS} iterations are not enough"
+        )
+        return replace(found, form=self, why=why)
+
+    def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
+        region: Region = match.details["cell"].region
+        many, doublings = len(region.memories), at.steps.bit_length()
+        entries = sum(region.body[memory.old].type.numel() for memory in region.memories)
+        values = sum(node.type.numel() for node in region.body)
+        scan = 3.0 * doublings * many * entries
+        launches = (2.0 + many) * sum(1 for _ in region.body) + 6.0 * doublings
+        return Cost(EXPECTED * (4.0 * values + scan), EXPECTED * (24.0 * values + 8.0 * scan), EXPECTED * launches)
+
+
+def by_entry(region: Region) -> bool:
+    """Whether each entry of the new memories depends on no other entry of the old ones."""
+    body = region.body
+    axes = {body[memory.old].type.names for memory in region.memories}
+    if len(axes) != 1:
+        return False
+    (own,) = axes
+    kinds: dict[str, str] = dict.fromkeys((memory.old for memory in region.memories), "own")
+    for node in body:
+        if node.name in kinds:
+            continue
+        given = {kinds[name] for name in node.inputs} - {"free"}
+        if not given:
+            kinds[node.name] = "free"
+        else:
+            kept = given == {"own"} and is_elementwise(node.op) and set(node.type.names) == set(own)
+            kinds[node.name] = "own" if kept else "mixed"
+    return all(kinds[memory.new] != "mixed" for memory in region.memories)
 
 
 def scan_call(f: Function, node: Node, scan: Scanned) -> Value:
@@ -64,7 +123,7 @@ def scan_call(f: Function, node: Node, scan: Scanned) -> Value:
     return f.result(whole, scan.tiled.results.index(output), _type(region, output))
 
 
-def _called(f: Function, region: Region, results: Sequence[Result]) -> Value:
+def _called(f: Function, region: Region, results: Sequence[Result], newton: tuple[int, int] | None = None) -> Value:
     """The call of a loop, or of a scan."""
     firsts = [f.node(memory.states[0]) for memory in region.memories]
     starts = [f.start(node) for node in firsts]
@@ -81,6 +140,7 @@ def _called(f: Function, region: Region, results: Sequence[Result]) -> Value:
         "constants": tuple(region.constants),
         "results": tuple((one.value, one.axes) for one in results),
         "affine": None if affine is None else (affine.gate, affine.into, affine.maximum),
+        "newton": newton,
     }
     return f.b.declared("loop", "compiled_loop", values, about, Type(dependence=Dependence.STATE))
 

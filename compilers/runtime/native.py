@@ -131,6 +131,11 @@ def repeated() -> Iterator[None]:
         _repeated.reset(token)
 
 
+def captured() -> bool:
+    """Whether what runs is ``repeated``."""
+    return _repeated.get()
+
+
 def sees(*tensors: Tensor) -> bool:
     """Whether Python may look at the numbers of tensors and go by what it finds: on a device that would be waiting, and one who writes
     down or captures what runs would repeat it on other numbers."""

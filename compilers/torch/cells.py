@@ -111,7 +111,13 @@ def loop_call(e: Emitter, node: Node) -> Code:
     if step:
         e.unpack([*results, *last], method(variable(name), "once", TIME, *given))
     else:
-        e.unpack([*results, *last], called(variable(name), called(e.function("loops", "resets"), TIME), *given))
+        resets = called(e.function("loops", "resets"), TIME)
+        call = (
+            called(e.function("newton", "solved"), variable(name), *about["newton"], resets, *given)
+            if about["newton"]
+            else called(variable(name), resets, *given)
+        )
+        e.unpack([*results, *last], call)
     named = dict(zip(handed_out, results, strict=True))
     for memory in region.memories:
         kept: Code = last[0] if last else named[region.kept(memory)]

@@ -54,7 +54,7 @@ OPS = (
     Op(
         "compiled_loop",
         ("values*",),
-        ("body", "memories", "started", "columns", "constants", "results", "affine"),
+        ("body", "memories", "started", "columns", "constants", "results", "affine", "newton"),
         DECLARED,
     ),
     Op("result", ("loop",), ("index",), DECLARED),
