@@ -219,8 +219,9 @@ class Body(nn.Module):
         parts = [self.part(path) for path in paths]
         if block is None:
             return [part(x) for part in parts]
-        found: Sequence[Tensor] = linear(x, *block).split([len(owned(part, "weight")) for part in parts], -1)
-        return found
+        found = linear(x, block.weight, block.bias).split([len(owned(part, "weight")) for part in parts], -1)
+        later = block.later or (None,) * len(parts)
+        return [y if bias is None else y + bias for y, bias in zip(found, later, strict=True)]
 
     def _join(self, paths: tuple[str, ...]) -> joined.Block:
         parts = [self.part(path) for path in paths]

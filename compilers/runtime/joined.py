@@ -12,10 +12,11 @@ from . import native, tritons
 
 
 class Block(NamedTuple):
-    """Weights [sum of rows, in] and biases [sum of rows] of projections, as one."""
+    """Weights [sum of rows, in] and biases [sum of rows] of projections, as one; or what those that have one add ``later``."""
 
     weight: Tensor
     bias: Tensor | None
+    later: tuple[Tensor | None, ...] = ()
 
 
 def pays(device: torch.device) -> bool:
@@ -30,10 +31,10 @@ def block(layers: Sequence[nn.Module]) -> Block | None:
         return None
     weight = _whole([layer._parameters.get("weight") for layer in layers])
     biases = [layer._parameters.get("bias") for layer in layers]
-    bias = None if all(one is None for one in biases) else _whole(biases)
-    if weight is None or (bias is None and any(one is not None for one in biases)):
+    if weight is None:
         return None
-    return Block(weight, bias)
+    bias = _whole(biases)
+    return Block(weight, bias, () if bias is not None or all(one is None for one in biases) else tuple(biases))
 
 
 def lay(layers: Sequence[nn.Module]) -> None:

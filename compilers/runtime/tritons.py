@@ -34,7 +34,7 @@ def available() -> bool:
 
 def reaches(device: torch.device) -> bool:
     """Whether kernels run on this device."""
-    return device.type == "cuda" or _noted.get() is not None
+    return device.type == "cuda" or (not torch.compiler.is_compiling() and _noted.get() is not None)
 
 
 def takes(*tensors: Tensor | None) -> bool:

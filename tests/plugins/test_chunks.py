@@ -94,6 +94,30 @@ def test_whole_chunks_agree_with_a_loop(monkeypatch: pytest.MonkeyPatch, kind: s
     check(kernel, naive, given)
 
 
+@pytest.mark.parametrize(("kind", "gate"), [("scalar", "moving"), ("key", "moving"), ("rank one, key", "key")])
+def test_rows_columns_and_values_may_be_parts_of_something_wider(ran: Counter[str], kind: str, gate: str) -> None:
+    kernel, naive, given = sides(kind, gate, 2, 40, 2, 3, 5, 1)
+
+    def parts(call: Callable[..., Any]) -> Callable[..., Any]:
+        """What is given is cut out of one tensor, as a product of several projections gives it."""
+
+        def run(**leaves: Tensor) -> Any:
+            flat = {name: leaves[name].flatten(2) for name in ("q", "k", "v")}
+            every = [*flat.values(), flat["q"]]
+            whole = torch.cat(every, 2).split([x.shape[2] for x in every], 2)
+            cut = {name: x.view(leaves[name].shape) for name, x in zip(flat, whole, strict=False)}
+            cut["q"] = cut["q"][:, :, :1].expand(leaves["q"].shape)  # all heads ask the same
+            return call(**leaves | cut)
+
+        return run
+
+    check(parts(kernel), parts(naive), given)
+    whole = torch.zeros(2, 40, 28)
+    assert launches._strides(whole[..., 6:12].view(2, 40, 2, 3)) == (28, 3)
+    assert launches._strides(whole[..., None, 6:9].expand(2, 40, 2, 3)) == (28, 0)
+    assert launches._strides(whole[:, :20, 6:12].unflatten(2, (2, 3))) is None
+
+
 @pytest.mark.parametrize(("kind", "gate"), [("scalar", "moving"), ("key", "moving"), ("rank one, scalar", "head")])
 def test_a_memory_is_carried_from_call_to_call(ran: Counter[str], kind: str, gate: str) -> None:
     kernel, naive, given = sides(kind, gate, 1, 40, 2, 3, 5, 1)

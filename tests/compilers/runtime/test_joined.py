@@ -52,7 +52,7 @@ def agree(one: Model, other: Model) -> None:
         assert (grad - true).abs().max() < 1e-9 * max(1.0, float(true.abs().max())), name
 
 
-@pytest.mark.parametrize("name", ["mamba", "hawk", "gpt2", "lstm", "rwkv7"])
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "hawk", "gpt2", "lstm", "rwkv7"])
 def test_one_product_gives_what_several_do(name: str) -> None:
     model = made(name)
     assert whole(model)
@@ -154,8 +154,11 @@ def test_gradients_of_gradients() -> None:
         close(one, other)
 
 
-def test_biases_that_some_have_are_not_joined() -> None:
+def test_biases_that_some_have_are_added_later() -> None:
     layers = [nn.Linear(3, 2, bias=bias) for bias in (True, False)]
     joined.lay(layers)
-    assert joined.block(layers) is None
+    block = joined.block(layers)
+    assert block is not None
+    assert block.bias is None
+    assert block.later == (layers[0].bias, None)
     joined.lay([*layers[:1], nn.Linear(3, 4)])

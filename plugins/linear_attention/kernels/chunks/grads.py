@@ -14,6 +14,7 @@ from .parts import (
     gates,
     later,
     of_head,
+    of_row,
     place,
     product,
     put,
@@ -28,7 +29,7 @@ from .parts import (
 
 @triton.jit
 def outer_grads(
-    rows, columns, values, g, dread, before, after, drows, dcolumns, dg, B, T, N, gb, gt, gh,
+    rows, columns, values, g, dread, before, after, drows, dcolumns, dg, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
     SHIFT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, KB: tl.constexpr, BV: tl.constexpr, VB: tl.constexpr,
     BG: tl.constexpr, GK: tl.constexpr, DATA: tl.constexpr, REAL: tl.constexpr,
@@ -37,9 +38,9 @@ def outer_grads(
     [B,T,H,KB]."""
     head, n, kb = place(N, KB)
     at, t = kb * BK, n * C + tl.arange(0, C)
-    rows, columns = of_head(rows, head, T, H, G, K), of_head(columns, head, T, H, G, K)
+    rows, columns = of_row(rows, head, T, RT, RH, H, G), of_row(columns, head, T, CT, CH, H, G)
     drows, dcolumns = of_head(drows, head, T, H, H, K), of_head(dcolumns, head, T, H, H, K)
-    values, dread = of_head(values, head, T, H, H, V), of_head(dread, head, T, H, H, V)
+    values, dread = of_row(values, head, T, VT, VH, H, H), of_head(dread, head, T, H, H, V)
     before += (head * N + n) * K * V
     after += (head * N + n) * K * V
     dgates = tl.zeros((C, BG), REAL)
@@ -59,18 +60,18 @@ def outer_grads(
             found += product(dreads, tl.trans(begin), DATA, REAL)
         if g is not None:
             found *= tl.exp(since(g, gt, t, n * C, T, at, GK, SHIFT if r == 0 else 1, BG, REAL))
-            seen = entry(sort(rows, r, B, T, G, K), G * K, t, T, at, K, BK)
+            seen = entry(sort(rows, r, B, T, G, K), RT, t, T, at, K, BK)
             dgates += over(later(SHIFT if r == 0 else 1, C, REAL), by_gate(found * seen, BG), BG, REAL)
         put(sort(drows, r, B, T, H, K), found, H * K, t, T, at, K, BK)
     for s in tl.static_range(S):
         found = tl.zeros((C, BK), REAL)
         for vb in range(VB):
             end = square(after, K, V, at, vb * BV, BK, BV)
-            given = entry(sort(values, s, B, T, H, V), H * V, t, T, vb * BV, V, BV)
+            given = entry(sort(values, s, B, T, H, V), VT, t, T, vb * BV, V, BV)
             found += product(given, tl.trans(end), DATA, REAL)
         if g is not None:
             found *= tl.exp(until(g, gt, t, min(n * C + C, T), at, GK, BG, REAL))
-            keys = entry(sort(columns, s, B, T, G, K), G * K, t, T, at, K, BK)
+            keys = entry(sort(columns, s, B, T, G, K), CT, t, T, at, K, BK)
             dgates += over(earlier(C, REAL), by_gate(found * keys, BG), BG, REAL)
         put(sort(dcolumns, s, B, T, H, K), found, H * K, t, T, at, K, BK)
     if g is not None:
@@ -100,7 +101,7 @@ def over(which, x, BG: tl.constexpr, REAL: tl.constexpr):
 
 @triton.jit
 def inner_grads_by_head(
-    rows, columns, values, g, dread, drows, dcolumns, parts, dg, B, T, N, gb, gt, gh,
+    rows, columns, values, g, dread, drows, dcolumns, parts, dg, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
     SHIFT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, KB: tl.constexpr, BV: tl.constexpr, VB: tl.constexpr,
     DATA: tl.constexpr, REAL: tl.constexpr,
@@ -108,9 +109,9 @@ def inner_grads_by_head(
     """Adds the gradients of rows and columns inside a chunk, and sums those of g [B,T,H]."""
     head, n, _ = place(N, 1)
     t = n * C + tl.arange(0, C)
-    rows, columns = of_head(rows, head, T, H, G, K), of_head(columns, head, T, H, G, K)
+    rows, columns = of_row(rows, head, T, RT, RH, H, G), of_row(columns, head, T, CT, CH, H, G)
     drows, dcolumns = of_head(drows, head, T, H, H, K), of_head(dcolumns, head, T, H, H, K)
-    values, dread = of_head(values, head, T, H, H, V), of_head(dread, head, T, H, H, V)
+    values, dread = of_row(values, head, T, VT, VH, H, H), of_head(dread, head, T, H, H, V)
     if g is not None:
         g += head // H * gb + head % H * gh
     dgates = tl.zeros((C, 1), REAL)
@@ -120,17 +121,17 @@ def inner_grads_by_head(
         for s in tl.static_range(S):
             column, dcolumn = sort(columns, s, B, T, G, K), sort(dcolumns, s, B, T, H, K)
             given = sort(values, s, B, T, H, V)
-            dmet = damped * chunk_weights(dreads, given, t, T, H * V, V, C, BV, VB, DATA, REAL)
+            dmet = damped * chunk_weights(dreads, given, t, T, H * V, VT, V, C, BV, VB, DATA, REAL)
             if g is not None:
                 met = tl.zeros((C, C), REAL)
                 for kb in range(KB):
-                    seen = entry(row, G * K, t, T, kb * BK, K, BK)
-                    met += product(seen, tl.trans(entry(column, G * K, t, T, kb * BK, K, BK)), DATA, REAL)
+                    seen = entry(row, RT, t, T, kb * BK, K, BK)
+                    met += product(seen, tl.trans(entry(column, CT, t, T, kb * BK, K, BK)), DATA, REAL)
                 shared = product(later(SHIFT if r == 0 else 1, C, REAL), dmet * met, REAL, REAL)
                 dgates += tl.sum(shared * earlier(C, REAL), axis=1, keep_dims=True)
             for kb in range(KB):
                 at = kb * BK
-                seen, keys = entry(row, G * K, t, T, at, K, BK), entry(column, G * K, t, T, at, K, BK)
+                seen, keys = entry(row, RT, t, T, at, K, BK), entry(column, CT, t, T, at, K, BK)
                 dseen = tile(drow, H * K, t, T, at, K, BK) + product(dmet, keys, DATA, REAL)
                 dkeys = tile(dcolumn, H * K, t, T, at, K, BK) + product(tl.trans(dmet), seen, DATA, REAL)
                 put(drow, dseen, H * K, t, T, at, K, BK)
@@ -145,7 +146,7 @@ def inner_grads_by_head(
 
 @triton.jit
 def inner_grads_by_key(
-    rows, columns, g, dfound, drows, dcolumns, dg, B, T, N, gb, gt, gh,
+    rows, columns, g, dfound, drows, dcolumns, dg, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, R: tl.constexpr, S: tl.constexpr, SHIFT: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, KB: tl.constexpr, SUB: tl.constexpr, DATA: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
@@ -156,7 +157,7 @@ def inner_grads_by_key(
     end = min(first + SUB, T)
     t, whole = first + tl.arange(0, SUB), n * C + tl.arange(0, C)
     i = tl.arange(0, SUB)
-    rows, columns = of_head(rows, head, T, H, G, K), of_head(columns, head, T, H, G, K)
+    rows, columns = of_row(rows, head, T, RT, RH, H, G), of_row(columns, head, T, CT, CH, H, G)
     drows, dcolumns = of_head(drows, head, T, H, H, K), of_head(dcolumns, head, T, H, H, K)
     dg = of_head(dg, head, T, H, H, K)
     dfound += (head * N + n) * R * S * C * C
@@ -164,18 +165,18 @@ def inner_grads_by_key(
     dgates = tile(dg, H * K, t, T, at, K, BK)
     for r in tl.static_range(R):
         row, drow = sort(rows, r, B, T, G, K), sort(drows, r, B, T, H, K)
-        seen = entry(row, G * K, t, T, at, K, BK).to(REAL)
+        seen = entry(row, RT, t, T, at, K, BK).to(REAL)
         dseen = tile(drow, H * K, t, T, at, K, BK)
         for s in tl.static_range(S):
             column, dcolumn = sort(columns, s, B, T, G, K), sort(dcolumns, s, B, T, H, K)
             dmet = dfound + (r * S + s) * C * C
-            keys = entry(column, G * K, t, T, at, K, BK).to(REAL)
+            keys = entry(column, CT, t, T, at, K, BK).to(REAL)
             dkeys = tile(dcolumn, H * K, t, T, at, K, BK)
             if C > SUB:
                 # Columns before the block, as they are at its start, and rows after it, as they see its end.
-                ahead = entry(column, G * K, whole, min(first, T), at, K, BK)
+                ahead = entry(column, CT, whole, min(first, T), at, K, BK)
                 ahead = ahead * tl.exp(until(g, gt, whole, min(first, T), at, K, BK, REAL))
-                behind = entry(row, G * K, tl.where(whole < first + SUB, -1, whole), T, at, K, BK)
+                behind = entry(row, RT, tl.where(whole < first + SUB, -1, whole), T, at, K, BK)
                 low = first + SUB
                 behind = behind * tl.exp(since(g, gt, whole, low, T, at, K, SHIFT if r == 0 else 1, BK, REAL))
                 from_ahead = product(square(dmet, C, C, block * SUB, 0, SUB, C), ahead, DATA, REAL)
@@ -193,7 +194,7 @@ def inner_grads_by_key(
             for back in range(SUB):
                 j = SUB - 1 - back
                 step = first + j + tl.zeros((1,), tl.int32)
-                key = entry(column, G * K, step, T, at, K, BK).to(REAL)
+                key = entry(column, CT, step, T, at, K, BK).to(REAL)
                 gate = gates(g, gt, step + 1, first, end, at, K, BK, REAL)
                 sums += tl.where((i > j + (SHIFT if r == 0 else 1))[:, None], gate, 0.0)
                 met_by = tl.load(dmet + (block * SUB + i) * C + block * SUB + j)[:, None] * tl.exp(sums)

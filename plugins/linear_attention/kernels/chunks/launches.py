@@ -65,14 +65,30 @@ class Given(NamedTuple):
     kind: torch.dtype
 
     def laid(self) -> Given:
-        """All as the kernels read it: side by side, but a gate that is one for all steps."""
+        """All as the kernels read it: side by side, but a gate that is one for all steps, and rows, columns and values of one sort, which may be
+        parts of something wider."""
         g = self.g
         if g is not None and g.dim() == 4 and g.stride(3) != 1:
             g = g.contiguous()
         h0 = None if self.h0 is None else self.h0.contiguous()
-        return self._replace(
-            rows=self.rows.contiguous(), columns=self.columns.contiguous(), values=self.values.contiguous(), g=g, h0=h0
-        )
+        if len(self.rows) > 1:
+            rows, columns, values = (x.contiguous() for x in self[:3])
+        else:
+            rows, columns = (_laid(x[0])[None] for x in (self.rows, self.columns))
+            values = _laid(self.values)
+        return self._replace(rows=rows, columns=columns, values=values, g=g, h0=h0)
+
+
+def _strides(x: Tensor) -> tuple[int, int] | None:
+    """How far apart steps and heads lie in x [B,T,G,K]; None if kernels cannot read it so."""
+    batch, steps, _, keys = x.shape
+    apart = x.stride(1) if steps > 1 else x.stride(0)
+    whole = batch == 1 or steps == 1 or x.stride(0) == steps * apart
+    return (apart, x.stride(2)) if whole and (keys == 1 or x.stride(3) == 1) else None
+
+
+def _laid(x: Tensor) -> Tensor:
+    return x.contiguous() if _strides(x) is None else x
 
 
 def kernels(twin: Callable[[Given], tuple[Tensor, ...]]) -> Native:
@@ -111,7 +127,9 @@ class _Run:
         self.pair = (self.heads, self.chunks, chunk, chunk)
         self.wide = (batch, steps, heads, keys)
         strides = (0, 0, 0) if given.g is None else given.g.stride()[:3]
-        self.sizes = dict(zip(("B", "T", "N", "gb", "gt", "gh"), (batch, steps, self.chunks, *strides), strict=True))
+        apart = (one for x in (given.rows[0], given.columns[0], given.values) for one in _strides(x) or ())
+        names = ("B", "T", "N", "gb", "gt", "gh", "RT", "RH", "CT", "CH", "VT", "VH")
+        self.sizes = dict(zip(names, (batch, steps, self.chunks, *strides, *apart), strict=True))
         by_key = given.by_key
         self.fixed = {
             "H": heads, "G": groups, "K": keys, "V": values, "GK": keys if by_key else 1, "R": sorts, "S": sorts,
@@ -155,7 +173,7 @@ class _Run:
         solved, met = self.real(*self.pair), values.new_empty(self.wide)
         both = values.new_empty(2, *values.shape)
         both[0] = values
-        fresh = torch.empty_like(values)
+        fresh = values.new_empty(values.shape)
         self("solve", self.heads * self.chunks, rows, values, g, found, solved, met, fresh)
         self("walk", self.walks, rows, columns, values, g, met, fresh, h0, before, both[1], last)
         return _Walked(before, last, both, solved)
@@ -178,7 +196,7 @@ def forward(start: Callable[[Given], _Run], keep: bool, *inputs: Any) -> tuple[t
     """y [B,T,H,V] and the last S [B,H,K,V], of what is `Given`."""
     given = Given(*inputs).laid()
     run = start(given)
-    y = torch.empty_like(given.values, dtype=given.dtype)
+    y = given.values.new_empty(given.values.shape, dtype=given.dtype)
     found = run.pairs()
     walked = run.walk(found)
     programs = run.heads * run.chunks * run.by_values
@@ -211,7 +229,7 @@ def backward(
         met, fresh = values.new_empty(run.wide), torch.empty_like(values)
         run("solve_back", run.heads * run.chunks, columns, dy, g, found, solved, met, fresh)
         run("walk_back", run.walks, rows, dy, g, met, fresh, dlast, after, dread[1], dstart)
-    dv = torch.empty_like(values)
+    dv = values.new_empty(values.shape)
     run("value_grads", run.heads * run.chunks * run.by_values, rows, columns, g, dread, after, found, dv)
     drows, dcolumns = (run.real(sorts, *run.wide) for _ in range(2))
     dg = None if g is None else run.real(*(run.wide if given.by_key else (*run.wide[:3], run.by_keys)))

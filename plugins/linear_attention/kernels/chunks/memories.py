@@ -13,6 +13,7 @@ from .parts import (
     finite,
     marked,
     of_head,
+    of_row,
     place,
     product,
     put_square,
@@ -26,7 +27,7 @@ from .parts import (
 
 @triton.jit
 def states(
-    columns, values, g, start, before, last, B, T, N, gb, gt, gh,
+    columns, values, g, start, before, last, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
     KB: tl.constexpr, WV: tl.constexpr, WB: tl.constexpr, BG: tl.constexpr, GK: tl.constexpr,
     DATA: tl.constexpr, REAL: tl.constexpr,
@@ -34,7 +35,7 @@ def states(
     """The memory before every chunk, and after the last."""
     head, kb, wb = place(KB, WB)
     at, to = kb * BK, wb * WV
-    columns, values = of_head(columns, head, T, H, G, K), of_head(values, head, T, H, H, V)
+    columns, values = of_row(columns, head, T, CT, CH, H, G), of_row(values, head, T, VT, VH, H, H)
     if g is not None:
         g += head // H * gb + head % H * gh
     s, spoiled = tl.zeros((BK, WV), REAL), tl.zeros((1, WV), tl.int32)
@@ -45,7 +46,7 @@ def states(
     for n in range(N):
         put_square(before + (head * N + n) * K * V, marked(s, spoiled).to(DATA), K, V, at, to, BK, WV)
         t = n * C + tl.arange(0, C)
-        keys, given = tile(columns, G * K, t, T, at, K, BK), tile(values, H * V, t, T, to, V, WV)
+        keys, given = tile(columns, CT, t, T, at, K, BK), tile(values, VT, t, T, to, V, WV)
         spoiled = carried(spoiled, tl.maximum(bad_rows(keys), bad(given)), g, gt, t, T, at, GK, BG)
         keys = finite(keys)
         if g is not None:
@@ -57,7 +58,7 @@ def states(
 
 @triton.jit
 def ends(
-    rows, dread, g, dlast, after, dstart, B, T, N, gb, gt, gh,
+    rows, dread, g, dlast, after, dstart, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, SHIFT: tl.constexpr, C: tl.constexpr,
     BK: tl.constexpr, KB: tl.constexpr, WV: tl.constexpr, WB: tl.constexpr, BG: tl.constexpr, GK: tl.constexpr,
     DATA: tl.constexpr, REAL: tl.constexpr,
@@ -65,7 +66,7 @@ def ends(
     """The gradient of the memory after every chunk, and of that before the first."""
     head, kb, wb = place(KB, WB)
     at, to = kb * BK, wb * WV
-    rows, dread = of_head(rows, head, T, H, G, K), of_head(dread, head, T, H, H, V)
+    rows, dread = of_row(rows, head, T, RT, RH, H, G), of_head(dread, head, T, H, H, V)
     if g is not None:
         g += head // H * gb + head % H * gh
     ds = square(dlast + head * K * V, K, V, at, to, BK, WV).to(REAL)
@@ -73,7 +74,7 @@ def ends(
         n = N - 1 - back
         put_square(after + (head * N + n) * K * V, ds.to(DATA), K, V, at, to, BK, WV)
         t = n * C + tl.arange(0, C)
-        seen = entry(rows, G * K, t, T, at, K, BK)
+        seen = entry(rows, RT, t, T, at, K, BK)
         if g is not None:
             seen = seen * tl.exp(since(g, gt, t, n * C, T, at, GK, SHIFT, BG, REAL))
             ds *= tl.trans(tl.exp(total(g, gt, t, T, at, GK, BG, REAL)))

@@ -32,6 +32,12 @@ def of_head(x, head, T, H: tl.constexpr, SHARED: tl.constexpr, SIZE: tl.constexp
 
 
 @triton.jit
+def of_row(x, head, T, step, apart, H: tl.constexpr, SHARED: tl.constexpr):
+    """Where a head begins in x [B,T,SHARED,...], whose steps lie ``step`` and whose heads lie ``apart`` from each other."""
+    return x + head // H * T * step + head % H // (H // SHARED) * apart
+
+
+@triton.jit
 def sort(x, which, B, T, SHARED: tl.constexpr, SIZE: tl.constexpr):
     """Where the same place of another sort is in x [sorts,B,T,SHARED,SIZE]."""
     return x + tl.cast(T, tl.int64) * B * SHARED * SIZE * which

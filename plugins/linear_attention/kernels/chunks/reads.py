@@ -15,6 +15,7 @@ from .parts import (
     finite,
     marked,
     of_head,
+    of_row,
     place,
     product,
     put,
@@ -28,7 +29,7 @@ from .parts import (
 
 @triton.jit
 def outputs(
-    rows, columns, values, g, before, found, y, B, T, N, gb, gt, gh,
+    rows, columns, values, g, before, found, y, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
     SHIFT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, KB: tl.constexpr, BV: tl.constexpr, VB: tl.constexpr,
     BG: tl.constexpr, GK: tl.constexpr, DATA: tl.constexpr, REAL: tl.constexpr,
@@ -36,24 +37,24 @@ def outputs(
     """What q reads in a chunk."""
     head, n, vb = place(N, VB)
     to, t = vb * BV, n * C + tl.arange(0, C)
-    rows, columns = of_head(rows, head, T, H, G, K), of_head(columns, head, T, H, G, K)
-    values, y = of_head(values, head, T, H, H, V), of_head(y, head, T, H, H, V)
+    rows, columns = of_row(rows, head, T, RT, RH, H, G), of_row(columns, head, T, CT, CH, H, G)
+    values, y = of_row(values, head, T, VT, VH, H, H), of_head(y, head, T, H, H, V)
     before += (head * N + n) * K * V
     if g is not None:
         g += head // H * gb + head % H * gh
-    enters = bad(tile(values, H * V, t, T, to, V, BV))
+    enters = bad(tile(values, VT, t, T, to, V, BV))
     spoiled, cut = tl.zeros((1, BV), tl.int32), tl.zeros((C, 1), tl.int32) + 1
     read, met = tl.zeros((C, BV), REAL), tl.zeros((C, C), REAL)
     for kb in range(KB):
         at = kb * BK
-        queries = tile(rows, G * K, t, T, at, K, BK)
+        queries = tile(rows, RT, t, T, at, K, BK)
         for s in tl.static_range(S):
-            keys = tile(sort(columns, s, B, T, G, K), G * K, t, T, at, K, BK)
+            keys = tile(sort(columns, s, B, T, G, K), CT, t, T, at, K, BK)
             enters = tl.maximum(enters, bad_rows(keys))
             if found is None:
                 met += product(queries, tl.trans(finite(keys)), DATA, REAL)
         for r in tl.static_range(1, R):
-            enters = tl.maximum(enters, bad_rows(tile(sort(rows, r, B, T, G, K), G * K, t, T, at, K, BK)))
+            enters = tl.maximum(enters, bad_rows(tile(sort(rows, r, B, T, G, K), RT, t, T, at, K, BK)))
         if g is not None:
             enters = tl.maximum(enters, bad_gates(g, gt, t, T, at, GK, BG))
             cut = tl.minimum(cut, cuts(g, gt, t, T, at, GK, BG))
@@ -66,7 +67,7 @@ def outputs(
     for s in tl.static_range(S):
         if found is not None:
             met = square(found + ((head * N + n) * R * S + s) * C * C, C, C, 0, 0, C, C)
-        given = entry(sort(values, s, B, T, H, V), H * V, t, T, to, V, BV)
+        given = entry(sort(values, s, B, T, H, V), VT, t, T, to, V, BV)
         read += product(met, given, DATA, REAL)
     if tl.max(tl.max(enters, axis=1), axis=0) + tl.max(tl.max(spoiled, axis=1), axis=0) > 0:
         part = tl.cumsum(cut, axis=0) if g is not None else tl.zeros((C, 1), tl.int32)
@@ -79,7 +80,7 @@ def outputs(
 
 @triton.jit
 def value_grads(
-    rows, columns, g, dread, after, found, dv, B, T, N, gb, gt, gh,
+    rows, columns, g, dread, after, found, dv, B, T, N, gb, gt, gh, RT, RH, CT, CH, VT, VH,
     H: tl.constexpr, G: tl.constexpr, K: tl.constexpr, V: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
     SHIFT: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, KB: tl.constexpr, BV: tl.constexpr, VB: tl.constexpr,
     BG: tl.constexpr, GK: tl.constexpr, DATA: tl.constexpr, REAL: tl.constexpr,
@@ -87,7 +88,7 @@ def value_grads(
     """The gradients of v in a chunk."""
     head, n, vb = place(N, VB)
     to, t = vb * BV, n * C + tl.arange(0, C)
-    row, column = of_head(rows, head, T, H, G, K), of_head(columns, head, T, H, G, K)
+    row, column = of_row(rows, head, T, RT, RH, H, G), of_row(columns, head, T, CT, CH, H, G)
     dread, dv = of_head(dread, head, T, H, H, V), of_head(dv, head, T, H, H, V)
     after += (head * N + n) * K * V
     if g is not None:
@@ -95,9 +96,9 @@ def value_grads(
     sums, met = tl.zeros((C, BV), REAL), tl.zeros((C, C), REAL)
     for kb in range(KB):
         at = kb * BK
-        keys = entry(column, G * K, t, T, at, K, BK)
+        keys = entry(column, CT, t, T, at, K, BK)
         if found is None:
-            met += product(entry(row, G * K, t, T, at, K, BK), tl.trans(keys), DATA, REAL)
+            met += product(entry(row, RT, t, T, at, K, BK), tl.trans(keys), DATA, REAL)
         if g is not None:
             keys = keys * tl.exp(until(g, gt, t, min(n * C + C, T), at, GK, BG, REAL))
         sums += product(keys, square(after, K, V, at, to, BK, BV), DATA, REAL)
