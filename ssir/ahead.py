@@ -260,7 +260,8 @@ What would run there: `python -m ssir.ahead -o docs/gpu.md`, written without one
 
 One sequence through each row of the zoo at its published dims, bfloat16, by its forms on CUDA: how often something is launched (views and fresh
 memory are not), and the kernels among it. *Fused*: as Inductor's scheduler puts it together for an H100 (`ssir.compile(..., fuse=True)`). *A layer*: all of
-it by the number of layers, with what is in front of the first and behind the last; a layer of a Transformer or of Griffin has a mixture of steps and a feed-forward net.
+it by the number of layers, with what is in front of the first and behind the last; what a spec calls a layer often has a feed-forward net behind the mixture
+of steps, which is five of them.
 
 | spec | steps | launches forward | a layer | backward | fused, forward | a layer | kernels |
 |---|---:|---:|---:|---:|---:|---:|---|

@@ -22,7 +22,7 @@ class Block(NamedTuple):
 def pays(device: torch.device) -> bool:
     """Whether one product takes less time than several: where each is launched. (On a CPU, the gradients of the results, which have to be
     laid side by side too, cost what it saves.)"""
-    return tritons.reaches(device)
+    return not torch.compiler.is_compiling() and tritons.reaches(device)
 
 
 def block(layers: Sequence[nn.Module]) -> Block | None:
