@@ -42,7 +42,7 @@ def lay(layers: Sequence[nn.Module]) -> None:
     for name in ("weight", "bias"):
         parts = [layer._parameters.get(name) for layer in layers]
         kinds = {None if x is None else (type(x), x.dtype, x.device, x.shape[1:]) for x in parts}
-        if len(kinds) > 1 or not isinstance(parts[0], nn.Parameter) or _beside(parts):
+        if len(kinds) > 1 or type(parts[0]) is not nn.Parameter or _beside(parts):
             continue
         found = cast(list[Tensor], parts)
         whole = torch.cat([x.detach() for x in found])
@@ -74,17 +74,20 @@ def _whole(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _view(parts: Sequence[Tensor]) -> Tensor:
-    first = parts[0].detach()  # counts its changes as the parameter does: one that comes too late is noticed
-    return first.as_strided([sum(map(len, parts)), *first.shape[1:]], first.stride())
+    first = parts[0].detach()
+    sizes = [sum(map(len, parts)), *first.shape[1:]]
+    return first.new_empty(0).set_(first.untyped_storage(), first.storage_offset(), sizes, first.stride())
 
 
 class _Whole(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         ctx.rows = [len(x) for x in parts]
+        ctx.save_for_backward(*parts)
         return _view(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        _ = ctx.saved_tensors  # raises where one of them was changed in between
         found: tuple[Tensor, ...] = grad.split(ctx.rows)
         return found
