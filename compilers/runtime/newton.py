@@ -179,12 +179,15 @@ def _backward(
     read = _gradients([whole[k] for k in others], leaves[: len(olds)], [flow[k] for k in others], True)
     gone = begins.view(*lead, *[1] * (jacobian.dim() - 4), 1)
     own = torch.where(gone, 0, torch.stack(read, -1).unflatten(0, lead))
-    own = torch.cat([own[:, 1:], torch.zeros_like(own[:, :1])], 1) + torch.stack([grads[new] for new in memories], -1)
+    given_first = [
+        grads[new] if new not in memories[:k] else torch.zeros_like(grads[new]) for k, new in enumerate(memories)
+    ]
+    own = torch.cat([own[:, 1:], torch.zeros_like(own[:, :1])], 1) + torch.stack(given_first, -1)
     back = torch.where(gone[..., None], 0, jacobian).mT
     back = torch.cat([back[:, 1:], torch.zeros_like(back[:, :1])], 1)
     adjoint = _scan(back.flip(1), own.flip(1)).flip(1)
-    for new, one in zip(memories, adjoint.unbind(-1), strict=True):
-        flow[new] = _flat(one)
+    for k, (new, one) in enumerate(zip(memories, adjoint.unbind(-1), strict=True)):
+        flow[new] = _flat(one) + (flow[new] if new in memories[:k] else 0)  # one result may be what two memories become
     found = _gradients(whole, [*leaves, *weights], flow, False)
     parts = [x.unflatten(0, lead) for x in found[: len(leaves)]]
     dolds, dcolumns, dconstants = parts[: len(olds)], parts[len(olds) :], found[len(leaves) :]

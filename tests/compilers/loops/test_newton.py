@@ -22,6 +22,7 @@ CELLS = {
     "two memories": "c: sigmoid(x + delay(h)) * delay(c) + tanh(linear(x, n) - 0.5 * delay(h))\nh: tanh(c) * sigmoid(x - delay(c))\ny: h + 0.1 * c",
     "three memories": "a: tanh(x + 0.5 * delay(b))\nb: 0.5 * delay(a) + sigmoid(delay(c))\nc: 0.7 * delay(c) * sigmoid(delay(a)) + x\ny: a + b * c",
     "from a start": "h: tanh(x + 0.5 * delay(h, initial=param([n], init=normal(1))))\ny: h",
+    "a value that two memories keep": "W: {state: [n], A: 0.5, input: x + 0.4 * tanh(m), initial: 0.2}\nm: delay(W)\ny: W * m",
     "its old memory read": "old: delay(h)\nh: tanh(x + old * x)\ny: sum(linear(old, n) * h, over=n) * x",
 }
 CHAOS = "h: 4 * delay(h, initial=0.3) * (1 - delay(h, initial=0.3)) + 0 * x\ny: h"
