@@ -40,7 +40,7 @@ static const char *mapped(const char *path) {
         munmap((void *)found, (size_t)file_size);
         found = NULL;
     }
-    if (!found) fprintf(stderr, "%s: not the weights of $name\n", path);
+    if (!found) fprintf(stderr, file < 0 ? "%s: cannot be opened\n" : "%s: not the weights of $name\n", path);
     return found;
 }
 

@@ -7,16 +7,28 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* A file of that name in the folder that the program was called in. */
+static char *beside(const char *program, const char *name) {
+    const char *last = strrchr(program, '/');
+    size_t length = last ? (size_t)(last - program) + 1 : 0;
+    char *path = malloc(length + strlen(name) + 1);
+    if (path) {
+        memcpy(path, program, length);
+        strcpy(path + length, name);
+    }
+    return path;
+}
+
 static const char *help =
     "usage: $name [-w FILE] [-n COUNT] [-p] < numbers\n"
     "Reads the inputs of one step after another, as numbers between blanks: $reads.\n"
     "Writes the outputs of each step as a line: $writes.\n"
-    "  -w FILE   the weights ($name.weights)\n"
+    "  -w FILE   the weights ($name.weights, beside the program)\n"
     "  -n COUNT  write no outputs; after the input go on by that many tokens, each the likeliest, and write them\n"
     "  -p        write no outputs; tell the perplexity of the input, and the speed, on stderr\n";
 
 int main(int count, char **given) {
-    const char *weights = "$name.weights";
+    const char *weights = NULL;
     long more = -1;
     int perplexity = 0;
     for (int i = 1; i < count; i++) {
@@ -28,7 +40,10 @@ int main(int count, char **given) {
     const int64_t sizes[] = {$output_sizes};
     const int tokens = $tokens;
     if ((more >= 0 || perplexity) && !tokens) return fputs("$name: -n and -p are for models from tokens to logits\n", stderr), 2;
-    $name *model = ${name}_load(weights, 1);
+    char *own = weights ? NULL : beside(given[0], "$name.weights");
+    if (!weights && !own) return fputs("$name: no memory\n", stderr), 1;
+    $name *model = ${name}_load(weights ? weights : own, 1);
+    free(own);
     if (!model) return 1;
 $locals
     if (!($allocated)) return fputs("$name: no memory\n", stderr), 1;

@@ -129,8 +129,8 @@ def test_a_program_goes_on_by_the_likeliest_and_tells_perplexity(tmp_path: Path)
         tokens.append(int(program.model(torch.tensor([tokens]))[0][0, -1].argmax()))
     assert found == tokens[3:]
     done = subprocess.run(
-        [binary, "-w", folder / "lstm.weights", "-p"], input="1 2 3 4", capture_output=True, text=True, check=False
-    )
+        [binary, "-p"], cwd=tmp_path, input="1 2 3 4", capture_output=True, text=True, check=False
+    )  # from anywhere: the weights lie beside the program
     y, _ = program.model(torch.tensor([[1, 2, 3]]))
     wanted = torch.nn.functional.cross_entropy(y[0], torch.tensor([2, 3, 4])).exp().item()
     assert done.stderr.startswith(f"perplexity {wanted:.2f}")
@@ -141,7 +141,8 @@ def test_a_program_goes_on_by_the_likeliest_and_tells_perplexity(tmp_path: Path)
     [
         ("1 1000", (), "step 1: a token that is not in its table"),
         ("1", ("-x",), "usage: lstm"),
-        ("1", ("-w", "nowhere"), "nowhere: not the weights of lstm"),
+        ("1", ("-w", "nowhere"), "nowhere: cannot be opened"),
+        ("1", ("-w", "model.h"), "model.h: not the weights of lstm"),
     ],
 )
 def test_a_program_says_what_is_wrong(feed: str, options: tuple[str, ...], said: str, tmp_path: Path) -> None:
