@@ -17,7 +17,7 @@ from .tuning import Kernels, Twin, tuned_blocks
 SUB = 16
 """Steps in a block of a chunk."""
 MOST_KEYS = 256  # that one program has, where there is z
-_FULL = frozenset({"walk", "walk_back", "outer_grads", "inner_grads_by_head", "inner_grads_by_key"})
+_FULL = frozenset({"pairs_by_key", "walk", "walk_back", "outer_grads", "inner_grads_by_head", "inner_grads_by_key"})
 _ROOMS = {
     **dict.fromkeys(("pairs_by_head", "pairs_by_key", "weights"), "pairs"),
     **dict.fromkeys(("states", "ends"), "memories"),
@@ -45,8 +45,9 @@ def blocks(sorts: int, steps: int, keys: int, values: int, by_key: bool, wide: b
     ``wide`` numbers, of 4 bytes or more, take twice the room."""
     chunk = (32 if wide else 64) if sorts == 1 else max(SUB, min(32, 4096 // _padded(keys)))
     least, most = 32 if by_key or wide else 64, 32 if wide else 64
+    few, many = 4 if keys > _LEAST else 8, 8 if wide else 4 * sorts
     return Blocks(
-        min(chunk, _padded(steps)), min(least, _padded(keys)), min(most, _padded(values)), 4, 8 if wide else 4 * sorts
+        min(chunk, _padded(steps)), min(least, _padded(keys)), min(most, _padded(values)), few, max(few, many)
     )
 
 
