@@ -108,12 +108,7 @@ def _stepped(
         rows = []
         for new, _, sizes in loop.layout.memories:
             whole = results[new].expand(leaves[0].shape[0], *sizes)
-            row = torch.autograd.grad(whole.sum(), leaves, retain_graph=True, allow_unused=True)
-            rows.append(
-                torch.stack(
-                    [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(row, leaves, strict=True)], -1
-                )
-            )
+            rows.append(torch.stack(_gradients([whole], leaves, [torch.ones_like(whole)], True), -1))
     found = tuple(
         spread(y.detach(), (leaves[0].shape[0], *sizes)).unflatten(0, lead)
         for y, sizes in zip(results, loop.layout.results, strict=True)
