@@ -9,6 +9,7 @@ import pytest
 
 from ssir import ahead
 from ssir.compilers.runtime import tritons
+from ssir.spec.load import zoo
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,17 @@ def test_a_row_is_counted_without_a_gpu(name: str, kernels: set[str]) -> None:
     assert kernels <= set(found.forward), found.forward
     assert all(found.forward[one] == found.layers for one in kernels)
     assert found.torch[0] and found.torch[1]
+
+
+def test_the_page_has_every_row_and_no_kernel_of_it_spills() -> None:
+    cells = [line.split("|") for line in (Path(__file__).parents[1] / "docs/gpu.md").read_text("utf-8").splitlines()]
+    rows = {cell[1].strip(): cell[3].strip() for cell in cells if len(cell) == 10 and cell[3].strip().isdigit()}
+    assert set(rows) == {name for name, _ in zoo()}
+    assert {
+        cell[2].strip(): cell[4].strip()
+        for cell in cells
+        if len(cell) == 7 and cell[4].strip() not in ("0", "spilled", "---:")
+    } == {}
 
 
 def test_the_kernels_of_a_row_compile_without_spills(tmp_path: Path) -> None:
