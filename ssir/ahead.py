@@ -79,10 +79,7 @@ def row(name: str, steps: int = STEPS, dtype: torch.dtype = torch.bfloat16, fuse
                 sum(x.float().sum() for x in tree_leaves(y) if x.requires_grad).backward()
     fused = Counter[str]()
     if fuse:
-        with (
-            patch.object(torch.nn.functional, "scaled_dot_product_attention", _one_kernel),
-            patch.object(flex_attention, "flex_attention", _one_kernel),
-        ):
+        with _fused_attention():
             fused = inductor.launches(model, given, _inside)
     names = [launch.kernel.__name__ for launch in kernels]
     layers = int(spec.dims.get("layers") or 1)
@@ -106,12 +103,10 @@ def _inside(call: Callable[[], Any]) -> int:
 
 
 def _input(node: Node, whole: bool, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    sizes, whole_number = (
-        [1, *([] if whole else [steps]), *(size or 1 for size in node.type.sizes)],
-        node.type.dtype == "int",
-    )
-    kind = torch.int64 if whole_number else dtype
-    return torch.empty(sizes, dtype=kind, device=device, requires_grad=not whole_number)
+    sizes = [1, *([] if whole else [steps]), *(size or 1 for size in node.type.sizes)]
+    if node.type.dtype == "int":
+        return torch.empty(sizes, dtype=torch.int64, device=device)
+    return torch.empty(sizes, dtype=dtype, device=device, requires_grad=True)
 
 
 _NAMESPACE = "ssir_ahead"
@@ -147,6 +142,17 @@ def _one_kernel(q: Tensor, k: Tensor, v: Tensor, *others: Any, **named: Any) -> 
 
 
 @contextmanager
+def _fused_attention() -> Iterator[None]:
+    with ExitStack() as stack:
+        for owner, name in (
+            (torch.nn.functional, "scaled_dot_product_attention"),
+            (flex_attention, "flex_attention"),
+        ):
+            stack.enter_context(patch.object(owner, name, _one_kernel))
+        yield
+
+
+@contextmanager
 def pretended() -> Iterator[torch.device]:
     """The device meta, as if kernels ran there, and nobody watched. It has no autocast; inside, it says so."""
     autocast, enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
@@ -155,13 +161,12 @@ def pretended() -> Iterator[torch.device]:
         return nullcontext() if device == "meta" else autocast(device, *given, **named)
 
     with ExitStack() as stack:
+        stack.enter_context(_fused_attention())
         for owner, name, value in (
             (torch, "autocast", nothing),
             (torch.amp, "autocast", nothing),
             (torch, "is_autocast_enabled", lambda device="cpu": device != "meta" and enabled(device)),
             (torch, "get_autocast_dtype", lambda device: dtype("cpu" if device == "meta" else device)),
-            (torch.nn.functional, "scaled_dot_product_attention", _one_kernel),
-            (flex_attention, "flex_attention", _one_kernel),
             (native, "watched", lambda: False),
             (native, "alone", lambda: True),
         ):

@@ -52,11 +52,11 @@ def _forward(loop: Loop, most: int, agreed: float, given: Sequence[Any]) -> tupl
 
 def iterated(loop: Loop, most: int, agreed: float, given: Sequence[Any]) -> tuple[Tensor, ...] | None:
     """The results, if the iteration ends."""
-    _, _, _, columns, constants = loop._parts(given)
+    _, _, clears, columns, constants = loop._parts(given)
     x = columns[0]
     lead = x.shape[:2]
     begins = _begins(loop, given)
-    guess = [clear.expand(*lead, *clear.shape) for clear in loop._cleared(loop._parts(given)[2], x)]
+    guess = [clear.expand(*lead, *clear.shape) for clear in loop._cleared(clears, x)]
     least = float("inf")
     for i in range(most):
         olds = _course(loop, given, guess)
