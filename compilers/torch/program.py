@@ -140,6 +140,12 @@ def _slots(e: Emitter, node: Node) -> Code:
     return e.let(node.name, windows)
 
 
+def _distances(e: Emitter, node: Node) -> Code:
+    """How many steps ago: the place along a register of its entries, the newest first."""
+    counted = code("torch.arange({0}.shape[1], dtype=time.dtype, device=time.device)", e.value(node.inputs[0]))
+    return e.let(node.name, code("{0}[{1}]", counted, (None,) * operands.LEADS[e.mode]))
+
+
 def _weigh(e: Emitter, node: Node) -> Code:
     slots, c = (e.node(name) for name in node.inputs)
     axis, over, names = slots.attrs["axis"], node.attrs["over"], c.type.names
@@ -308,6 +314,7 @@ PROGRAM: Mapping[str, Callable[[Emitter, Node], Code]] = {
     "past": _past,
     "keep": _keep,
     "slots": _slots,
+    "distances": _distances,
     "weigh": _weigh,
     "kernel": _kernel,
     "loop": _loop,

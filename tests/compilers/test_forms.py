@@ -303,9 +303,54 @@ CASES = (
         "k: linear(x, [head, key])\nw: linear(x, head)\nb: sum(x, over=n)\nq: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(window(b, slot) + dot(q, window(k, slot), over=key) / 2 - 2 * window(w, slot), over=slot)'}",
     ),
     Case(
+        "scores with a slope by head",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) * key ** -0.5 - 2 ** (-arange(head) - 1) * arange(slot), over=slot)'}",
+    ),
+    Case(
+        "scores with a learned slope by head and group",
+        "attention",
+        "q: linear(x, [head, group, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax((dot(q, window(k, slot), over=key) - exp(param([head, group], init=normal(1))) * arange(slot)) / 2, over=slot)'}",
+    ),
+    Case(
+        "scores with a bias by the logarithm of the distance, the same for all heads",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) + softplus(param([], init=normal(1))) * log(1 + arange(slot)), over=slot)'}",
+    ),
+    Case(
+        "scores with a bias from a table of distances",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) - select(param([m, head], init=normal(1)), m, minimum(arange(slot), m - 1)), over=slot)'}",
+    ),
+    Case(
+        "scores over a window with a bias for each distance",
+        "attention",
+        "q: linear(x, [head, group, key])\nk: linear(x, [head, key])\ny: {state: [long, head, value], A: shift(long), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, long), over=key) + param([head, long], init=normal(1)), over=long)'}",
+    ),
+    Case(
+        "scores over a short window with a bias for each distance",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [tap, head, value], A: shift(tap), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, tap), over=key) + param([tap, head], init=normal(1)) * arange(tap), over=tap)'}",
+    ),
+    Case(
+        "scores of a temperature by head, with a bias that all entries share",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(sigmoid(param([head], init=normal(1))) * dot(q, window(k, slot), over=key) + param([head], init=normal(1)), over=slot)'}",
+    ),
+    Case(
+        "scores of a temperature by step, of two parts and a slope",
+        "attention",
+        "q: linear(x, [head, group, key])\nk: linear(x, [head, key])\nb: linear(x, head)\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax((dot(q, window(k, slot), over=key) + window(b, slot)) * sigmoid(linear(x, head)) - 0.1 * arange(slot), over=slot)'}",
+    ),
+    Case(
         "a window of scores of two dots",
         "attention",
         "k: linear(x, key)\nr: linear(x, m)\nq: linear(x, key)\np: linear(x, m)\ny: {state: [long, value], A: shift(long), input: 'linear(x, value)', C: 'softmax(-dot(q, window(k, long), over=key) + dot(p, window(r, long), over=m), over=long)'}",
+    ),
+    Case(
+        "scores with a slope by step",
+        "register",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) - sigmoid(linear(x, head)) * arange(slot), over=slot)'}",
     ),
     Case("a classic recurrent network", "compiled loop", "y: tanh(linear(x, n) + linear(delay(y), n, bias=true))"),
     Case(

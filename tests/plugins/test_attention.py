@@ -172,8 +172,10 @@ def test_memory_is_linear(way: str) -> None:
     time, window = 2048, 64
     q, k, v = (x.requires_grad_() for x in _given(1, time, 1, 1, 16, 16).values())
     first = (torch.arange(time) - window + 1).clamp(min=0)[None]
+    table = torch.randn(1, 1, window, requires_grad=True)
     with Sizes():  # type: ignore[no-untyped-call]
         attention(q, k, v, 0.3, first, None, window).sum().backward()
+        attention(q, k, v, 0.3, first, None, window, table).sum().backward()
     assert q.grad is not None and largest < time * time // 8
 
 
@@ -195,7 +197,10 @@ def test_nothing_in_gives_nothing_out(way: str, sizes: tuple[int, int, int]) -> 
 def test_gradients_of_gradients_of_every_way(way: str, kind: str) -> None:
     first = None if kind == "causal" else torch.tensor([[0, 1, 1]])
     q, k, v = (x.double().requires_grad_() for x in _given(1, 3, 1, 2, 4, 4).values())
+    table = torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda q, k, v: attention(q, k, v, 0.3, first), (q, k, v))
+    biased = (q, k, v, table)
+    assert torch.autograd.gradgradcheck(lambda q, k, v, table: attention(q, k, v, 0.3, first, table=table), biased)
 
 
 def test_autocast_and_halves_end_in_the_types_that_they_began_with(way: str) -> None:
@@ -231,10 +236,53 @@ def test_a_whole_sequence_is_read_by_documents(way: str, biased: bool) -> None:
         return (attend_whole(q, k[:, None], v[:, None], 0.3, more, keep, (first, last)),)
 
     def naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor]:
-        return (plain(q, k, v, 0.3, first, last, bias if biased else None, keep),)
+        return (plain(q, k, v, 0.3, first, last, None, bias if biased else None, keep),)
 
     given = _given(batch, time, 2, 2, 16, 16)
     check(ours, naive, given | {"bias": torch.randn(1, time, 2, 1, time)}, torch.float32)
     q, k, v = given.values()
     v[:, 80:] = k[:, 80:] = torch.nan
     assert ours(q, k, v, torch.randn(1, time, 2, 1, time))[0][:, :80].isfinite().all()
+
+
+TABLES = [(2, 130, 0, 2, 2, 16, 32), (1, 70, 133, 1, 3, 32, 16), (2, 1, 99, 2, 1, 6, 5), (3, 63, 1, 2, 1, 16, 16)]
+
+
+@pytest.mark.parametrize("kind", ["all before", "window", "documents", "anywhere"])
+@pytest.mark.parametrize("sizes", TABLES)
+@pytest.mark.parametrize("shared", [(False, False), (True, False), (True, True)])
+def test_a_bias_by_distance(way: str, kind: str, sizes: tuple[int, ...], shared: tuple[bool, bool]) -> None:
+    batch, time, before, heads, group, width, wide = sizes
+    entries = time + before
+    first, last, size = (None, None, None) if kind == "all before" else _runs(kind, batch, time, entries)
+    by_head, by_group = (1 if one else n for one, n in zip(shared, (heads, group), strict=True))
+    given = _given(batch, entries, heads, group, width, wide)
+    given |= {"q": given["q"][:, before:], "table": torch.randn(by_head, by_group, size or entries)}
+
+    def ours(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> tuple[Tensor]:
+        return (attention(q, k, v, 0.3, first, last, size, table),)
+
+    def naive(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> tuple[Tensor]:
+        return (plain(q, k, v, 0.3, first, last, table),)
+
+    check(ours, naive, given, torch.float64)
+    if kind == "all before":
+        q, k, v, table = given.values()
+        step = attention_step(q[:, -1], k, v, 0.3, table=table)
+        close("a step", step, plain(q, k, v, 0.3, table=table)[:, -1], 1e-5)
+
+
+def test_a_slope_loses_no_digits_far_away(way: str) -> None:
+    """As a bias for each key it would: there positions are counted from the start."""
+    entries = 6000
+    q, k, v = (x.float() for x in _given(1, entries, 1, 1, 16, 16).values())
+    table = -0.3 * torch.arange(entries)[None, None]
+    last = [x[:, -300:].double() for x in (q[:, -1:], k, v)]
+    near = plain(last[0], last[1], last[2], 0.3, table=table[..., :300].double())
+    close("y", attention(q[:, -1:], k, v, 0.3, table=table), near.float(), 1e-6)
+
+
+def test_a_table_that_is_too_short_is_refused(way: str) -> None:
+    q, k, v = _given(1, 20, 1, 1, 16, 16).values()
+    with pytest.raises(ValueError, match="a table of 19 distances, for 20"):
+        attention(q, k, v, 0.3, table=torch.zeros(1, 1, 19))

@@ -73,15 +73,16 @@ def test_runs_and_biases(
     }
     if biased:
         given |= {"one": torch.randn(1, steps, heads, 1, entries), "two": torch.randn(batch, 1, 1, group, 1)}
+        given |= {"table": torch.randn(1, group, entries)}
 
     def ours(q: Tensor, k: Tensor, v: Tensor, **biases: Tensor) -> tuple[Tensor]:
         signed = [("+", biases["one"]), ("-", biases["two"]), ("&", keep)] if biases else []
         mask = flex.seen(first, last, steps, entries, q.device)
-        return (flex.attend(q, k, v, 0.3, mask, signed),)
+        return (flex.attend(q, k, v, 0.3, mask, signed, (biases["table"], last) if biases else None),)
 
     def theirs(q: Tensor, k: Tensor, v: Tensor, **biases: Tensor) -> tuple[Tensor]:
         bias = biases["one"] - biases["two"] if biases else None
-        return (plain(q, k, v, 0.3, first, last, bias, keep if biases else None),)
+        return (plain(q, k, v, 0.3, first, last, biases.get("table"), bias, keep if biases else None),)
 
     check(ours, theirs, given, torch.float64)
     assert set(ran) == {"flex"}

@@ -1,7 +1,9 @@
 /* softmax(scale q k^T) v where every query sees a run of entries, block by block: scores are never written to memory, blocks that
    nobody sees are not looked at, and what a query does not see has no part in its sums, be it NaN.
    q: [B,T,H*G,K], k: [B,N,H,K], v: [B,N,H,V], with the last axis contiguous and strides for the others. first, last: [B,T], the
-   first and the last entry that a query sees; without them it sees all up to its own, the queries being the last of the entries. */
+   first and the last entry that a query sees; without them it sees all up to its own, the queries being the last of the entries.
+   bias: [H*G,reach], what is added to a score by the distance from the last entry that its query sees, the farthest first, with BLOCK
+   zeros on either side. */
 #include "common.h"
 
 #if VECTOR == 64
@@ -121,6 +123,9 @@ INLINE int inside(const Run *runs, Run *here, int64_t rows, int64_t start, int64
     return all;
 }
 
+/* Where the biases of a row lie in front of a block of entries from `start`. */
+INLINE int64_t placed(Run run, int64_t start, int64_t reach) { return reach - BLOCK - run.to + start; }
+
 /* Whether x[rows, width] holds neither NaN nor infinity. */
 INLINE int sound(const REAL *x, int64_t stride, int64_t rows, int64_t width) {
     vec sums = {0};
@@ -134,15 +139,16 @@ INLINE void add(REAL *restrict to, REAL weight, const REAL *restrict x, int64_t 
 }
 
 /* o: [B,T,H*G,V] and the logarithms of the sums [B,H*G,T]; keys: room for [B,H,blocks of entries,K,BLOCK]. */
-void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t last_, int64_t o_, int64_t lse_, int64_t keys_, int64_t scale_,
-                       int64_t batch, int64_t time, int64_t entries, int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t qb,
+void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t last_, int64_t bias_, int64_t o_, int64_t lse_,
+                       int64_t keys_, int64_t scale_, int64_t reach, int64_t batch, int64_t time, int64_t entries, int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t qb,
                        int64_t qt, int64_t qh, int64_t kb, int64_t kt, int64_t kh, int64_t vb, int64_t vt, int64_t vh, int64_t threads) {
     const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_);
     const int64_t *first = PTR(int64_t, first_), *last = PTR(int64_t, last_);
+    const REAL *bias = PTR(REAL, bias_);
     REAL *o = PTR(REAL, o_), *lse = PTR(REAL, lse_), *keys = PTR(REAL, keys_);
     double given;
     memcpy(&given, &scale_, sizeof given);
-    const REAL scale = (REAL)given;
+    const REAL scale = (REAL)given, unit = bias ? 1 : scale;
     int64_t blocks = (time + BLOCK - 1) / BLOCK, stored = (entries + BLOCK - 1) / BLOCK, all = heads * group;
     int team = worth(batch * all * time * entries * width, 1 << 20, threads);
 #pragma omp parallel num_threads(team)
@@ -175,10 +181,14 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
                         memset(p, 0, BLOCK * sizeof(REAL));
                         continue;
                     }
+                    if (bias) {
+                        const REAL *more = bias + h * reach + placed(runs[r], j * BLOCK, reach);
+                        for (int n = 0; n < BLOCK; n++) p[n] = p[n] * scale + more[n];
+                    }
                     for (int64_t n = 0; n < here[r].from; n++) p[n] = -INFINITY;
                     for (int64_t n = here[r].to; n < BLOCK; n++) p[n] = -INFINITY;
-                    REAL peak = largest(p) * scale, now = peak > most[r] ? peak : most[r], shrink = exp_(most[r] - now);
-                    for (int n = 0; n < BLOCK; n++) p[n] = exp_(p[n] * scale - now);
+                    REAL peak = largest(p) * unit, now = peak > most[r] ? peak : most[r], shrink = exp_(most[r] - now);
+                    for (int n = 0; n < BLOCK; n++) p[n] = exp_(p[n] * unit - now);
                     sum[r] = sum[r] * shrink + total(p, BLOCK);
                     most[r] = now;
                     if (shrink != 1)
@@ -201,15 +211,17 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
     }
 }
 
-/* grad, o: [B,T,H*G,V]; dq: zeros [B,T,H*G,K]; dk: [B,N,H*G,K] and dv: [B,N,H*G,V], one share for each query head. */
-void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t last_, int64_t o_, int64_t lse_, int64_t grad_, int64_t dq_,
-                        int64_t dk_, int64_t dv_, int64_t scale_, int64_t batch, int64_t time, int64_t entries, int64_t heads, int64_t group,
+/* grad, o: [B,T,H*G,V]; dq: zeros [B,T,H*G,K]; dk: [B,N,H*G,K] and dv: [B,N,H*G,V], one share for each query head; d_bias: zeros
+   [B,H*G,reach], of the biases times scale. */
+void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t last_, int64_t bias_, int64_t o_, int64_t lse_,
+                        int64_t grad_, int64_t dq_, int64_t dk_, int64_t dv_, int64_t d_bias_, int64_t scale_, int64_t reach, int64_t batch, int64_t time, int64_t entries, int64_t heads, int64_t group,
                         int64_t width, int64_t wide, int64_t qb, int64_t qt, int64_t qh, int64_t kb, int64_t kt, int64_t kh, int64_t vb,
                         int64_t vt, int64_t vh, int64_t threads) {
     const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_), *o = PTR(REAL, o_), *lse = PTR(REAL, lse_);
     const REAL *grad = PTR(REAL, grad_);
     const int64_t *first = PTR(int64_t, first_), *last = PTR(int64_t, last_);
-    REAL *dq = PTR(REAL, dq_), *dk = PTR(REAL, dk_), *dv = PTR(REAL, dv_);
+    const REAL *bias = PTR(REAL, bias_);
+    REAL *dq = PTR(REAL, dq_), *dk = PTR(REAL, dk_), *dv = PTR(REAL, dv_), *d_bias = PTR(REAL, d_bias_);
     double given;
     memcpy(&given, &scale_, sizeof given);
     const REAL scale = (REAL)given;
@@ -220,6 +232,7 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
         const REAL *queries = q + b * qb + h * qh, *keys = k + b * kb + h / group * kh, *values = v + b * vb + h / group * vh;
         const REAL *out = o + b * time * stride + h * wide, *g = grad + b * time * stride + h * wide, *logs = lse + task * time;
         REAL *to_q = dq + b * time * step + h * width, *to_k = dk + b * entries * step + h * width, *to_v = dv + b * entries * stride + h * wide;
+        REAL *to_bias = bias ? d_bias + b * all * reach : NULL;
         REAL turned_k[WIDEST * BLOCK] __attribute__((aligned(64))), turned_v[WIDEST * BLOCK] __attribute__((aligned(64)));
         REAL p[BLOCK * BLOCK] __attribute__((aligned(64))), d[BLOCK * BLOCK] __attribute__((aligned(64)));
         Run runs[BLOCK], here[BLOCK];
@@ -247,10 +260,20 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
                     vec sums = {0};
                     for (int64_t n = 0; n < wide; n += LANES) sums += *(const vec *)(ur + n) * *(const vec *)(or + n);
                     mean = sum_lanes(sums);
-                    for (int n = 0; n < BLOCK; n++) pr[n] = exp_(pr[n] * scale - log_sum);
+                    int64_t place = h * reach + placed(runs[r], j * BLOCK, reach);
+                    if (here[r].from >= here[r].to) {
+                        memset(pr, 0, BLOCK * sizeof(REAL));
+                        memset(dr, 0, BLOCK * sizeof(REAL));
+                        continue;
+                    }
+                    if (bias)
+                        for (int n = 0; n < BLOCK; n++) pr[n] = exp_(pr[n] * scale + bias[place + n] - log_sum);
+                    else
+                        for (int n = 0; n < BLOCK; n++) pr[n] = exp_(pr[n] * scale - log_sum);
                     for (int n = 0; n < BLOCK; n++) dr[n] = pr[n] * (dr[n] - mean) * scale;
                     for (int64_t n = 0; n < here[r].from; n++) pr[n] = dr[n] = 0;
                     for (int64_t n = here[r].to; n < BLOCK; n++) pr[n] = dr[n] = 0;
+                    if (bias) add(to_bias + place, 1, dr, BLOCK);
                 }
                 if (every || (sound(up, stride, rows, wide) && sound(from, qt, rows, width) && sound(these, kt, count, width))) {
                     product(p, 1, BLOCK, up, stride, to_v + j * BLOCK * stride, stride, count, wide, rows, 1);
@@ -270,11 +293,13 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
 }
 
 /* One query [B,H*G,K] against the N entries from first [B] on; o: [B,H*G,V]; scores: room for [B,H*G,N+16]. */
-void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t o_, int64_t scores_, int64_t scale_, int64_t batch, int64_t entries,
+void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t bias_, int64_t o_, int64_t scores_, int64_t scale_, int64_t reach,
+                    int64_t batch, int64_t entries,
                     int64_t heads, int64_t group, int64_t width, int64_t wide, int64_t kb, int64_t kt, int64_t kh, int64_t vb, int64_t vt,
                     int64_t vh, int64_t threads) {
     const REAL *q = PTR(REAL, q_), *k = PTR(REAL, k_), *v = PTR(REAL, v_);
     const int64_t *first = PTR(int64_t, first_);
+    const REAL *bias = PTR(REAL, bias_);
     REAL *o = PTR(REAL, o_), *scores = PTR(REAL, scores_);
     double given;
     memcpy(&given, &scale_, sizeof given);
@@ -284,11 +309,12 @@ void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t 
     for (int64_t task = 0; task < batch * all; task++) {
         int64_t h = task % all, b = task / all, from = first ? between(0, first[b], entries) : 0;
         const REAL *query = q + task * width, *keys = k + b * kb + h / group * kh, *values = v + b * vb + h / group * vh;
+        const REAL *more = bias ? bias + h * reach + placed((Run){from, entries}, 0, reach) : NULL;
         REAL *s = scores + task * room, peak = -INFINITY;
         for (int64_t n = from; n < entries; n++) {
             vec sums = {0};
             for (int64_t i = 0; i < width; i += LANES) sums += *(const vec *)(query + i) * *(const vec *)(keys + n * kt + i);
-            s[n] = sum_lanes(sums) * scale;
+            s[n] = sum_lanes(sums) * scale + (more ? more[n] : 0);
             peak = s[n] > peak ? s[n] : peak;
         }
         int64_t count = entries - from, padded = (count + LANES - 1) / LANES * LANES;

@@ -3,7 +3,8 @@
 Memory is linear in the number of queries and of entries. What a query does not see has no part in what comes of it: a product with
 a weight of zero would still be NaN where a hidden entry is, so such products are taken over finite numbers and marked afterwards.
 
-q: [B,T,H,G,K]; k: [B,N,H,K]; v: [B,N,H,V]; bias, keep: [B,T,H,G,N], 1 where they do not vary.
+q: [B,T,H,G,K]; k: [B,N,H,K]; v: [B,N,H,V]; bias, keep: [B,T,H,G,N], 1 where they do not vary; table: [H or 1,G or 1,S], a bias by the
+distance of an entry from the last one that a query sees.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Runs(Protocol):
 
 
 class _Block(NamedTuple):
-    """Some queries, the entries that some of them see, and which of these each does not: [B or 1,1,1,queries,entries]; None: none."""
+    """Some queries, the entries that some of them see, and which of these each does not: [B or 1,1,1,queries,entries]; None: none.
+    last: the last entry that each query sees, [B or 1,queries]."""
 
     steps: slice
     entries: slice
     hidden: Tensor | None
+    last: Tensor
 
 
 def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
@@ -72,14 +75,36 @@ def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
             hidden = index[low:high] > last.unsqueeze(-1)
             hidden = hidden if first is None else hidden | (index[low:high] < first.unsqueeze(-1))
             hidden = hidden[:, None, None]
-        yield _Block(steps, slice(low, high), hidden)
+        yield _Block(steps, slice(low, high), hidden, last)
 
 
-def _weights(runs: Runs, block: _Block, q: Tensor, k: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+def distances(last: Tensor, entries: Tensor, reach: int) -> Tensor:
+    """How far entries are from the last one that a query sees, within what a table holds: [B or 1,queries,entries]."""
+    return (last.unsqueeze(-1) - entries).clamp(0, max(reach - 1, 0))
+
+
+def by_distance(table: Tensor, steps: int, entries: int, last: Tensor | None) -> Tensor:
+    """A table written out over queries and entries: [B or 1,T,H or 1,G or 1,N]."""
+    index = torch.arange(entries, device=table.device)
+    last = index[None, entries - steps :] if last is None else last
+    return table[:, :, distances(last, index, table.shape[-1])].permute(2, 3, 0, 1, 4)
+
+
+def _weights(
+    runs: Runs,
+    block: _Block,
+    q: Tensor,
+    k: Tensor,
+    table: Tensor | None,
+    bias: Tensor | None,
+    keep: Tensor | None,
+) -> Tensor:
     """[B,H,G,queries,entries]; zero for what is hidden."""
     asked = (q[:, block.steps] * runs.scale).permute(0, 2, 3, 1, 4)
     scores = asked.flatten(2, 3) @ k[:, block.entries].permute(0, 2, 3, 1)
     scores = scores.unflatten(2, asked.shape[2:4]).to(state_type(q.dtype))
+    if table is not None:
+        scores = scores + table[:, :, _distances(block, table)].permute(2, 0, 1, 3, 4)
     if bias is not None:
         scores = scores + _part(bias, block)
     if keep is not None:
@@ -87,6 +112,11 @@ def _weights(runs: Runs, block: _Block, q: Tensor, k: Tensor, bias: Tensor | Non
     if block.hidden is None:
         return torch.softmax(scores, -1)
     return torch.softmax(scores.masked_fill(block.hidden, -torch.inf), -1).masked_fill(block.hidden, 0)
+
+
+def _distances(block: _Block, table: Tensor) -> Tensor:
+    entries = torch.arange(block.entries.start, block.entries.stop, device=table.device)
+    return distances(block.last, entries, table.shape[-1])
 
 
 def _part(x: Tensor, block: _Block) -> Tensor:
@@ -109,12 +139,20 @@ def _flat(hidden: Tensor | None, group: int) -> Tensor | None:
     return None if hidden is None else hidden.expand(-1, -1, group, -1, -1).flatten(2, 3)
 
 
-def forward(runs: Runs, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+def forward(
+    runs: Runs,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    table: Tensor | None,
+    bias: Tensor | None,
+    keep: Tensor | None,
+) -> Tensor:
     """[B,T,H,G,V]"""
     group = q.shape[3]
     y = q.new_empty(*q.shape[:4], v.shape[3])
     for block in _blocks(runs, q, k):
-        weights = _weights(runs, block, q, k, bias, keep).to(v.dtype).flatten(2, 3)
+        weights = _weights(runs, block, q, k, table, bias, keep).to(v.dtype).flatten(2, 3)
         mixed = _product(weights, v[:, block.entries].transpose(1, 2), _flat(block.hidden, group))
         y[:, block.steps] = mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
     return y
@@ -125,21 +163,24 @@ def backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    table: Tensor | None,
     bias: Tensor | None,
     keep: Tensor | None,
     y: Tensor,
     grad: Tensor,
-    wants_bias: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The gradients of q, k, v and, where it is wanted, of the bias."""
+    wants: tuple[bool, bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The gradients of q, k, v and, where they are wanted, of the table and the bias."""
     kind, group = state_type(q.dtype), q.shape[3]
     dq = torch.zeros_like(q, memory_format=torch.contiguous_format)
     dk, dv = (torch.zeros(x.shape, dtype=kind, device=x.device) for x in (k, v))
-    d_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
+    d_table, d_bias = (
+        torch.zeros_like(x) if x is not None and want else None for x, want in zip((table, bias), wants, strict=True)
+    )
     for block in _blocks(runs, q, k):
         asked, up, out = (x[:, block.steps].permute(0, 2, 3, 1, 4).flatten(2, 3) for x in (q, grad, y))
         keys, values = (x[:, block.entries].transpose(1, 2) for x in (k, v))
-        weights = _weights(runs, block, q, k, bias, keep).flatten(2, 3)
+        weights = _weights(runs, block, q, k, table, bias, keep).flatten(2, 3)
         hidden = _flat(block.hidden, group)
         hidden_from = None if hidden is None else hidden.mT
         dv[:, block.entries] += _product(weights.to(v.dtype).mT, up, hidden_from).transpose(1, 2)
@@ -147,15 +188,21 @@ def backward(
         slope = weights * slope
         if hidden is not None:
             slope = slope.masked_fill(hidden, 0)
-        if d_bias is not None or keep is not None:
+        if d_table is not None or d_bias is not None or keep is not None:
             apart = slope.unflatten(2, (group, -1))
             if keep is not None:
                 apart = apart.masked_fill(~_part(keep, block), 0)
                 slope = apart.flatten(2, 3)
+            if d_table is not None:
+                places = _distances(block, d_table).expand(apart.shape[0], -1, -1).flatten()
+                by_head = apart.permute(1, 2, 0, 3, 4).sum_to_size(
+                    *d_table.shape[:2], *apart.shape[:1], *apart.shape[3:]
+                )
+                d_table.index_add_(-1, places, by_head.flatten(2).to(d_table.dtype))
             if d_bias is not None:
                 part = _part(d_bias, block)
                 part += apart.sum_to_size(part.shape)
         slope = (slope * runs.scale).to(q.dtype)
         dq[:, block.steps] = _product(slope, keys, hidden).unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
         dk[:, block.entries] += _product(slope.mT, asked, hidden_from).transpose(1, 2)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), d_bias
+    return dq, dk.to(k.dtype), dv.to(v.dtype), d_table, d_bias

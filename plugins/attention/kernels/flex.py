@@ -79,13 +79,25 @@ def attend(
     scale: float,
     mask: BlockMask | None,
     biases: Sequence[tuple[str, Tensor]] = (),
+    table: tuple[Tensor, Tensor | None] | None = None,
 ) -> Tensor:
     """softmax(scale q k + biases) v. q: [B,T,H,G,K]; k: [B,N,H,K]; v: [B,N,H,V]; biases: [B,T,H,G,N] each, 1 where it does not vary, with a
-    sign: what is added or subtracted, or (&) where scores are very low that it does not hold for; without a mask all entries are seen.
+    sign: what is added or subtracted, or (&) where scores are very low that it does not hold for; table: [H or 1,G or 1,S], added
+    by the distance from the last entry that a query sees, and that, [B or 1,T], its own by default; without a mask all entries are seen.
     Returns [B,T,H,G,V]."""
-    group = q.shape[3]
+    group, steps, entries = q.shape[3], q.shape[1], k.shape[1]
+    by_distance = None
+    if table is not None:
+        by_distance, last = table
+        own = torch.arange(entries - steps, entries, device=q.device)[None] if last is None else last
 
     def changed(score: Tensor, b: Index, h: Index, i: Index, j: Index) -> Tensor:
+        if by_distance is not None:
+            # What is hidden may lie outside the table.
+            distance = (own[b if own.shape[0] > 1 else b * 0, i] - j).clamp(0, by_distance.shape[-1] - 1)
+            by_head, by_group, _ = by_distance.shape
+            head = h // group if by_head > 1 else h * 0
+            score = score + by_distance[head, h % group if by_group > 1 else h * 0, distance]
         for sign, bias in biases:
             at = (b, i, h // group, h % group, j)
             one = bias[tuple(place if size > 1 else place * 0 for place, size in zip(at, bias.shape, strict=True))]
@@ -94,12 +106,12 @@ def attend(
 
     given = q.flatten(2, 3).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     several = group > 1
-    if mask is None and not biases:
+    if mask is None and not biases and table is None:
         y = F.scaled_dot_product_attention(*given, scale=scale, enable_gqa=several)
     else:
         eager = native.watched() or not q.is_cuda
         y = (flex_attention.flex_attention if eager else _compiled())(  # type: ignore[operator]
-            *given, changed if biases else None, mask, scale, enable_gqa=several
+            *given, changed if biases or table is not None else None, mask, scale, enable_gqa=several
         )
     return y.transpose(1, 2).reshape(*q.shape[:4], v.shape[-1])
 

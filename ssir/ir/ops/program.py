@@ -36,12 +36,14 @@ OPS = (
     Op("first", ("start?",), ("memory", "kind", "fill", "slots"), DECLARED),
     # Over a sequence: the memory before each step.
     Op("before", ("h", "start?"), ("memory", "fill"), DECLARED),
-    # Registers: entries, oldest first, with what a call enters, or without; a window of slots at each step; their sum, weighed.
+    # Registers: entries, oldest first, with what a call enters, or without; a window of slots at each step; how
+    # long ago each entry came; their sum, weighed.
     Op("push", ("x", "start?"), ("memory", "kind", "axis", "size"), DECLARED),
     Op("held", ("start?",), ("memory", "kind", "axis", "size"), DECLARED),
     Op("past", (), ("memory", "kind", "axis", "entries"), DECLARED),
     Op("keep", ("x",), ("memory", "size"), DECLARED),
     Op("slots", ("entries", "start?"), ("kind", "axis", "size", "lag"), DECLARED),
+    Op("distances", ("entries",), ("kind",), DECLARED),
     Op("weigh", ("slots", "weights"), ("over",), DECLARED),
     # Algorithms.
     Op(
