@@ -21,7 +21,9 @@ def decided(graph: Graph, name: str, slots: str) -> bool:
         return False
     if node.op == "arange":
         return True
-    return (is_elementwise(node.op) or node.op == "select") and all(decided(graph, one, slots) for one in node.inputs)
+    return (is_elementwise(node.op) or node.op in ("select", "embed")) and all(
+        decided(graph, one, slots) for one in node.inputs
+    )
 
 
 class Distances:
