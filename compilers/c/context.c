@@ -1,13 +1,15 @@
 /* What a model is made of: where its constants begin in the file of weights; the numbers of each memory; of each register its group and the
    numbers of an entry, and where the entries that it begins with are in the file (-1: they are zeros); of each group the entries that are
-   kept (0: all). */
-enum { CONSTANTS = $constants, MEMORIES = $memories, NUMBERS = $numbers, REGISTERS = $registers, GROUPS = $groups, LEAST = 64 };
+   kept (0: all); of each value that whole sequences decide its numbers, and along how many axes there are so many for each entry. */
+enum { CONSTANTS = $constants, MEMORIES = $memories, NUMBERS = $numbers, REGISTERS = $registers, GROUPS = $groups, WHOLES = $wholes, LEAST = 64 };
 static const int64_t constant_at[] = {$constant_at};
 static const int64_t memory_size[] = {$memory_size};
 static const int64_t register_group[] = {$register_group};
 static const int64_t register_size[] = {$register_size};
 static const int64_t register_at[] = {$register_at};
 static const int64_t group_size[] = {$group_size};
+static const int64_t whole_numbers[] = {$whole_numbers};
+static const int64_t whole_axes[] = {$whole_axes};
 static const int64_t initial_at = $initial_at, file_size = $file_size;
 static const char signature[] = "$signature";
 
@@ -18,10 +20,10 @@ typedef struct {
 
 struct $name {
     const char *file;
-    int64_t rows, room[GROUPS + 1], scratch_size;
+    int64_t rows, room[GROUPS + 1], scratch_size, length;
     place_t now, mark;
     int marked;
-    REAL *state, *next, *remembered, *scratch, *registers[REGISTERS + 1];
+    REAL *state, *next, *remembered, *scratch, *registers[REGISTERS + 1], *wholes[WHOLES + 1];
     const REAL *constants[CONSTANTS + 1];
 };
 
@@ -122,17 +124,43 @@ $name *${name}_load(const char *weights, int rows) {
 void ${name}_free($name *model) {
     if (!model) return;
     for (int64_t k = 0; k < REGISTERS; k++) free(model->registers[k]);
+    for (int64_t k = 0; k < WHOLES; k++) free(model->wholes[k]);
     free(model->state), free(model->next), free(model->remembered), free(model->scratch);
     if (model->file) munmap((void *)model->file, (size_t)file_size);
     free(model);
 }
 
+static int64_t whole_size(const $name *model, int64_t k, int64_t length) {
+    int64_t size = model->rows * whole_numbers[k];
+    for (int64_t axis = 0; axis < whole_axes[k]; axis++) size *= length;
+    return size;
+}
+
+/* Buffers for what whole sequences of a length decide. 0, or -2 if there is no memory. */
+static int whole_buffers(const $name *model, int64_t length, REAL **fresh) {
+    for (int64_t k = 0; k < WHOLES; k++)
+        if (!(fresh[k] = numbers(whole_size(model, k, length)))) {
+            while (k-- > 0) free(fresh[k]);
+            return -2;
+        }
+    return 0;
+}
+
+static void take_wholes($name *model, int64_t length, REAL **fresh) {
+    for (int64_t k = 0; k < WHOLES; k++) {
+        free(model->wholes[k]);
+        model->wholes[k] = fresh[k];
+    }
+    model->length = length;
+}
+
+$decided
 int ${name}_step($name *model, $arguments) {
-    for (int64_t g = 0; g < GROUPS; g++)
+$unread    for (int64_t g = 0; g < GROUPS; g++)
         if (model->now.used[g] >= model->room[g] && grow(model, g)) return -2;
-    const int64_t B = model->rows, threads = MOST_THREADS, room = $growing;
+    const int64_t B = model->rows, threads = MOST_THREADS, room = $growing, length = model->length;
     const int64_t most = $team, size = ROWS * ($shared + most * ($own)) + 16;
-    (void)room, (void)threads;
+    (void)room, (void)threads, (void)length;
     if (size > model->scratch_size) {
         free(model->scratch);
         model->scratch = numbers(size);
@@ -141,11 +169,11 @@ int ${name}_step($name *model, $arguments) {
     }
     int64_t arrived = 0;
     REAL *scratch = model->scratch;
-    step_t step = {B, model->now.position, model->now.used, model->room, 0};
+    step_t step = {B, model->now.position, model->now.used, model->room, length, 0};
 #pragma omp parallel num_threads((int)most) if (most > 1)
     {
         member_t member = {THREAD, THREADS, 0, &arrived};
-        $root(&step, &member, model->constants, model->state, model->next, (REAL *const *)model->registers, scratch, scratch + ROWS * ($shared + member.rank * ($own)), $given);
+        $root(&step, &member, model->constants, model->state, model->next, (REAL *const *)model->registers, (REAL *const *)model->wholes, scratch, scratch + ROWS * ($shared + member.rank * ($own)), $given);
     }
     if (step.fault) return -1;
     REAL *before = model->state;
@@ -172,17 +200,22 @@ static int64_t register_numbers(const $name *model, int64_t k) { return model->r
 size_t ${name}_state_size(const $name *model) {
     int64_t count = NUMBERS * model->rows;
     for (int64_t k = 0; k < REGISTERS; k++) count += register_numbers(model, k);
+    for (int64_t k = 0; k < WHOLES && model->length; k++) count += whole_size(model, k, model->length);
     return sizeof(place_t) + sizeof(REAL) * (size_t)count;
 }
 
 int ${name}_copy($name *to, const $name *from) {
-    REAL *fresh[REGISTERS + 1] = {0};
+    REAL *fresh[REGISTERS + 1] = {0}, *wholes[WHOLES + 1] = {0};
     if (to == from) return 0;
+    if (from->length && whole_buffers(from, from->length, wholes)) return -2;
     for (int64_t k = 0; k < REGISTERS; k++)
         if (!(fresh[k] = numbers(register_numbers(from, k)))) {
             while (k-- > 0) free(fresh[k]);
+            for (k = 0; k < WHOLES; k++) free(wholes[k]);
             return -2;
         }
+    for (int64_t k = 0; k < WHOLES && from->length; k++) memcpy(wholes[k], from->wholes[k], sizeof(REAL) * (size_t)whole_size(from, k, from->length));
+    take_wholes(to, from->length, wholes);
     for (int64_t k = 0; k < REGISTERS; k++) {
         memcpy(fresh[k], from->registers[k], sizeof(REAL) * (size_t)register_numbers(from, k));
         free(to->registers[k]);

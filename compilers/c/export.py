@@ -24,7 +24,7 @@ from ssir.compilers.runtime.body import Body, Run
 from ssir.compilers.runtime.clock import Time
 from ssir.compilers.runtime.model import Model
 from ssir.compilers.runtime.step import plain
-from ssir.compilers.step.c import GROUP, Kept, Step, Value, print_step
+from ssir.compilers.step.c import GROUP, Kept, Root, Step, Value, print_step
 from ssir.errors import UsageError
 from ssir.files import written
 from ssir.spec.load import Spec
@@ -139,6 +139,7 @@ def _written(model: Model, int8: bool) -> tuple[dict[str, str], list[bytes]]:
     memories: list[int] = []
     initial: list[Tensor] = []
     rooms: list[tuple[int, int, int]] = []
+    wholes: list[tuple[int, int]] = []
     with torch.no_grad():
         start = model.initial_state(1)
         run = Run(model, Time(1, None, None, None, model.dtype, model.device), {}, {}, True, None)
@@ -148,6 +149,7 @@ def _written(model: Model, int8: bool) -> tuple[dict[str, str], list[bytes]]:
             for states, sizes in kept.memories:
                 memories.append(prod(sizes))
                 initial.append(plain(start[call.at + states[0]], model.dtype).flatten())
+            wholes += kept.wholes
             for state, group, sizes in kept.rooms:
                 entries = plain(start[call.at + state], model.dtype)
                 rooms.append((group, prod(sizes), file.add(entries) if bool(entries.any()) else -1))
@@ -167,13 +169,19 @@ def _written(model: Model, int8: bool) -> tuple[dict[str, str], list[bytes]]:
         "initial_at": initial_at,
         "file_size": file.size,
         "growing": f"model->room[{step.groups.index(None)}]" if None in step.groups else "0",
-        "team": step.team,
-        "shared": step.scratch[0],
-        "own": step.scratch[1],
-        "root": step.root,
+        "wholes": len(wholes),
+        "whole_numbers": _list(numbers for numbers, _ in wholes),
+        "whole_axes": _list(axes for _, axes in wholes),
+        "team": step.step.team,
+        "shared": step.step.scratch[0],
+        "own": step.step.scratch[1],
+        "root": step.step.name,
         "int8": "#define INT8\n" if int8 else "",
     }
     values |= _names(model, step, name)
+    if step.whole is not None:
+        values |= _whole_names(step.whole, name)
+        values |= {"declared": _filled("whole.h", values), "decided": _filled("whole.c", values)}
     digest = hashlib.sha256((step.text + repr(sorted(values.items()))).encode()).hexdigest()[:32]
     signature = f"SSIR {digest}"
     values["signature"] = signature
@@ -224,7 +232,7 @@ def _filled(name: str, values: dict[str, object]) -> str:
 
 def _names(model: Model, step: Step, name: str) -> dict[str, object]:
     """What the texts say of inputs and outputs."""
-    inputs, outputs = step.inputs, step.outputs
+    inputs, outputs = step.step.inputs, step.step.outputs
     ins = [_own(one, f"in{k}") for k, one in enumerate(inputs)]
     outs = [_own(one, f"out{k}") for k, one in enumerate(outputs)]
     arguments = [f"const {_c(one)} *{own}" for one, own in zip(inputs, ins, strict=True)]
@@ -239,6 +247,7 @@ def _names(model: Model, step: Step, name: str) -> dict[str, object]:
     both = list(zip((*inputs, *outputs), mine, strict=True))
     title = f"{name}: {model.spec.title}" if getattr(model.spec, "title", "") else name
     return {
+        **dict.fromkeys(("declared", "decided", "whole_reads", "whole_read", "lines", "unread", "unread_said"), ""),
         "name": name,
         "guard": name.upper(),
         "title": title,
@@ -272,6 +281,65 @@ def _names(model: Model, step: Step, name: str) -> dict[str, object]:
         ),
         "freed": f"    {', '.join(f'free({own})' for _, own in both)};",
     }
+
+
+def _whole_names(root: Root, name: str) -> dict[str, object]:
+    """What the texts say of whole sequences."""
+    own = [_own(one, f"whole{k}") for k, one in enumerate(root.inputs)]
+    arguments = [f"const {_c(one)} *{its}" for one, its in zip(root.inputs, own, strict=True)]
+    lines = (f"{one.name} ({one.numbers} for each entry)" for one in root.inputs)
+    both = list(enumerate(root.inputs))
+    return {
+        "whole_team": root.team,
+        "whole_shared": root.scratch[0],
+        "whole_own": root.scratch[1],
+        "whole_root": root.name,
+        "whole_given": ", ".join(own),
+        "whole_arguments": ", ".join(arguments).replace("REAL", f"{name}_real"),
+        "whole_shapes": "\n".join(
+            f"   {its}: [rows][length][{one.numbers}]" for one, its in zip(root.inputs, own, strict=True)
+        ),
+        "whole_reads": f'    "First whole sequences, a line each: {", ".join(lines)}.\\n"\n',
+        "lines": "".join(_line(kind) for kind in dict.fromkeys(_c(one) for one in root.inputs)),
+        "unread_said": ", -3 if no whole sequence was read",
+        "unread": "    if (!model->length) return -3;\n",
+        "whole_read": "\n".join(
+            [
+                *(
+                    f"    int64_t length{k}; {_c(one)} *line{k} = {'whole' if 'int64' in one.type else 'real'}_line(&length{k});"
+                    for k, one in both
+                ),
+                f"    int wrong = {' || '.join(f'!line{k} || length{k} != {one.numbers} * (length0 / {root.inputs[0].numbers})' for k, one in both)};",
+                f"    wrong = wrong ? -3 : {name}_read(model, length0 / {root.inputs[0].numbers}, {', '.join(f'line{k}' for k, _ in both)});",
+                *(f"    free(line{k});" for k, _ in both),
+                f'    if (wrong) return fprintf(stderr, "{name}: the first lines: %s\\n", wrong == -1 ? "a token that is not in its table" : wrong == -2 ? "no memory" : "not the numbers of whole sequences of one length"), 1;',
+            ]
+        ),
+    }
+
+
+def _line(kind: str) -> str:
+    """The function that reads numbers up to the end of a line."""
+    word, convert = ("whole", "strtoll(from, &to, 10)") if kind == "int64_t" else ("real", "(REAL)strtod(from, &to)")
+    return Template(
+        "\n/* The numbers of a line; NULL if there are none, or anything else. */\n"
+        "static $kind *${word}_line(int64_t *count) {\n"
+        "    char *text = NULL, *from, *to;\n"
+        "    size_t size = 0;\n"
+        "    *count = 0;\n"
+        "    if (getline(&text, &size, stdin) < 0) return free(text), NULL;\n"
+        "    $kind *found = malloc(sizeof *found * (strlen(text) / 2 + 1));\n"
+        "    for (from = text; found; from = to) {\n"
+        "        $kind number = $convert;\n"
+        "        if (from == to) break;\n"
+        "        found[(*count)++] = number;\n"
+        "    }\n"
+        '    int ended = from[strspn(from, " \\t\\r\\n")] == 0;\n'
+        "    free(text);\n"
+        "    if (!ended || !*count) return free(found), NULL;\n"
+        "    return found;\n"
+        "}\n"
+    ).substitute(kind=kind, word=word, convert=convert)
 
 
 def _about(model: Model) -> str:

@@ -1,6 +1,6 @@
 #ifdef MAIN
 #include <time.h>
-
+$lines
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -21,7 +21,7 @@ static char *beside(const char *program, const char *name) {
 
 static const char *help =
     "usage: $name [-w FILE] [-n COUNT] [-p] < numbers\n"
-    "Reads the inputs of one step after another, as numbers between blanks: $reads.\n"
+$whole_reads    "Reads the inputs of one step after another, as numbers between blanks: $reads.\n"
     "Writes the outputs of each step as a line: $writes.\n"
     "  -w FILE   the weights ($name.weights, beside the program)\n"
     "  -n COUNT  write no outputs; after the input go on by that many tokens, each the likeliest, and write them\n"
@@ -45,6 +45,7 @@ int main(int count, char **given) {
     $name *model = ${name}_load(weights ? weights : own, 1);
     free(own);
     if (!model) return 1;
+$whole_read
 $locals
     if (!($allocated)) return fputs("$name: no memory\n", stderr), 1;
     double loss = 0, begun = seconds();

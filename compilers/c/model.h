@@ -24,8 +24,8 @@ void ${name}_free($name *model);
 
 /* Go back to before the first step. */
 void ${name}_start($name *model);
-
-/* One step of every sequence. 0; -1 if a token is not one of its table (nothing has changed then), -2 if there is no memory.
+$declared
+/* One step of every sequence. 0; -1 if a token is not one of its table (nothing has changed then), -2 if there is no memory$unread_said.
 $shapes */
 int ${name}_step($name *model, $arguments);
 

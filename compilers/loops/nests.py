@@ -16,6 +16,7 @@ from ssir.ir.graph import Node
 
 _RUN = 256
 _LOCAL = 128
+_SOME = 16  # entries of a whole sequence that a matrix is read once for
 
 
 class _Part(NamedTuple):
@@ -125,7 +126,20 @@ class Nests(Schedule):
         y = f"{self.base(phase.node)}{y_at}"
         if phase.chosen is not None:
             return self.looped(phase.per, phase.partition, self._chosen_text(phase, x, x_stride, y, own))
-        lines = self.product_call(phase, x, x_stride, y, self.row(phase.axes), own)
+        if phase.along:
+            entries = inner * prod(self.sizes[n] for n in shared), results * prod(self.sizes[n] for n in phase.per)
+            x = f"{x} + r * {x_stride} + t * {entries[0]}"
+            y = f"{y} + r * {self.row(phase.axes)} + t * {entries[1]}"
+            some = f"min64({_SOME}, length - t)"
+            call = self.product_call(phase, x, str(entries[0]), y, str(entries[1]), own, some)
+            lines = [
+                "for (int64_t r = 0; r < rows; r++)",
+                f"    for (int64_t t = 0; t < length; t += {_SOME}) {{",
+                *(f"        {line}" for line in call),
+                "    }",
+            ]
+        else:
+            lines = self.product_call(phase, x, x_stride, y, self.row(phase.axes), own)
         kept = self.handed_out(phase.node, phase.axes)
         copied = ["for (int64_t r = 0; r < rows; r++) {", *self.looped(phase.axes, phase.partition, kept), "}"]
         return [*self.looped(phase.per, phase.partition, lines), *(copied if kept else [])]
@@ -176,11 +190,15 @@ class Nests(Schedule):
 
     def _end(self, axis: str, lags: Mapping[str, int]) -> str:
         """How far a loop over an axis goes: over the slots that are there."""
-        size = self.entries(axis) if axis in self.dynamic else str(self.sizes[axis])
+        size = self.reach(axis) if axis in self.dynamic else str(self.sizes[axis])
         return f"min64({size}, position[r] + {1 - lags[axis]})" if axis in lags else size
 
-    def entries(self, axis: str) -> str:
-        """How many entries an axis that grows may have in this step."""
+    def reach(self, axis: str) -> str:
+        """How far an axis without a size goes in this step."""
+        return self.entries() if axis in self.growing else "length"
+
+    def entries(self) -> str:
+        """How many entries registers that grow may have in this step."""
         raise NotImplementedError
 
     def offset(self, axes: Sequence[str], index: Mapping[str, str], sizes: Mapping[str, int] | None = None) -> str:
@@ -192,7 +210,8 @@ class Nests(Schedule):
             place, first = self._run(axes[:end], index)
             stride = prod(sizes[other] for other in axes[end:] if other not in self.dynamic)
             words = [place] if stride == 1 else [place, str(stride)]
-            parts.insert(0, " * ".join([*words, *("room" for other in axes[end:] if other in self.dynamic)]))
+            long = ["room" if other in self.growing else "length" for other in axes[end:] if other in self.dynamic]
+            parts.insert(0, " * ".join([*words, *long]))
             end = first
         return " + ".join(parts) or "0"
 
@@ -311,13 +330,15 @@ class Nests(Schedule):
     def _fastest(self, phase: Nest) -> str | None:
         """The axis along which most of what a nest reads and writes lies in one piece."""
         weights = dict.fromkeys(reversed(phase.axes), 0)
+        # Of a whole sequence nobody knows how long it is; but every value is read as often.
+        alike = not (self.dynamic - self.growing).isdisjoint(phase.axes)
         for name in phase.nodes:
             own = name if self.sums_up(name) or name in self.buffers else None
             inputs = [self.copies[name]] if name in self.copies else self.body[name].inputs
             for one in dict.fromkeys([*inputs, *([own] if own else [])]):
                 axis = self._unit(one)
                 if axis in weights and (one == own or one not in phase.nodes):
-                    weights[axis] += self._read_size(one)
+                    weights[axis] += 1 if alike else self._read_size(one)
         return max(weights, key=lambda axis: weights[axis]) if weights else None
 
     def _read_size(self, name: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import add
+from typing import NamedTuple
 
 from ssir.compilers.loops.spelling import REDUCED
 from ssir.ir.graph import Graph, Node
@@ -30,7 +32,8 @@ class Nest:
 class Product:
     """A product with a constant matrix: its axes in the result (``per`` and ``out``), and those summed over. ``strides``: of the matrix,
     along each of ``per``, all of ``out`` and all of ``over``; ``packed``: where it stands among the packed ones. ``chosen``: a value along the
-    first of ``per``; where it is zero the result is, and the matrix is not read."""
+    first of ``per``; where it is zero the result is, and the matrix is not read. ``along``: the axis of a whole sequence, each entry of which is
+    multiplied."""
 
     node: str
     matrix: str
@@ -42,12 +45,13 @@ class Product:
     results: int
     inner: int
     packed: int
+    along: tuple[str, ...] = ()
     partition: str | None = None
     chosen: str | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
-        return (*self.per, *self.out)
+        return (*self.along, *self.per, *self.out)
 
 
 @dataclass
@@ -100,24 +104,30 @@ class Buffer:
     at: str = "0"
 
 
-@dataclass(frozen=True)
-class Extent:
-    """A count of numbers: some, and so many for every entry that registers have room for."""
+class Extent(NamedTuple):
+    """A count of numbers: some, and so many for every entry that registers have room for, every entry of a whole sequence, every two of those."""
 
     fixed: int = 0
-    grown: int = 0
+    room: int = 0
+    length: int = 0
+    pairs: int = 0
 
-    def __add__(self, other: Extent) -> Extent:
-        return Extent(self.fixed + other.fixed, self.grown + other.grown)
+    def plus(self, other: Extent) -> Extent:
+        return Extent(*map(add, self, other))
 
-    def __mul__(self, by: int) -> Extent:
-        return Extent(self.fixed * by, self.grown * by)
+    def times(self, by: int) -> Extent:
+        return Extent(*(one * by for one in self))
+
+    def either(self, other: Extent) -> Extent:
+        """What is enough for one as for the other."""
+        return Extent(*map(max, self, other))
 
     def __str__(self) -> str:
         """As C."""
-        if not self.grown:
-            return str(self.fixed)
-        return f"({self.fixed} + {self.grown} * room)" if self.fixed else f"{self.grown} * room"
+        each = zip(self[1:], ("room", "length", "length * length"), strict=True)
+        words = [str(self.fixed)] if self.fixed or not any(self) else []
+        words += [f"{count} * {of}" for count, of in each if count]
+        return words[0] if len(words) == 1 else f"({' + '.join(words)})"
 
 
 def lags_of(body: Graph, node: Node) -> Lags:

@@ -9,7 +9,7 @@ operator, what enters it, its readout. Norms, softmax and learned maps are writt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from ssir.analysis.facts import facts, is_complex, state_axes
@@ -70,7 +70,8 @@ class Affine:
 @dataclass(frozen=True)
 class Region:
     """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
-    it are. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it."""
+    it are. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it. ``wholes``: by input
+    of the body, the node of the graph that whole sequences decide."""
 
     body: Graph
     memories: tuple[Memory, ...]
@@ -79,6 +80,7 @@ class Region:
     outputs: Mapping[str, Result]
     rooms: tuple[Room, ...] = ()
     affine: Affine | None = None
+    wholes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -123,6 +125,8 @@ class Maker(Systems):
         self.given: set[str] = set()  # inputs that stay, used or not
         self.slots: dict[str, str] = {}  # the axis of each register among the memories
         self.rooms: dict[str, tuple[Value, Room]] = {}  # of each register with room for more, what enters it
+        self.wholes: dict[str, str] = {}
+        self.done: list[Value] = []  # what is to be done, and gives nothing
         self.states = [node for node in graph.states if node.name in inside]
         for node in self.states:
             self._begin(node)
@@ -164,7 +168,7 @@ class Maker(Systems):
             else:
                 memories[key] = Memory(old, key[0], (node.name,), fill, self.slots.get(node.name))
         entering = [value for value, _ in self.rooms.values()]
-        ends = {value.name: value for value in (*news.values(), *entering, *outputs.values())}
+        ends = {value.name: value for value in (*news.values(), *entering, *outputs.values(), *self.done)}
         body = _with_one(self.b.graph(ends.items()), same)
         used = {name for node in body for name in node.inputs} | {name for _, name in body.outputs} | self.given
         used |= {memory.old for memory in memories.values()}
@@ -180,6 +184,7 @@ class Maker(Systems):
             {name: node for name, node in self.constants.items() if name in body.nodes},
             {name: Result(value.name, self.graph[name].type.names) for name, value in outputs.items()},
             tuple(room for _, room in self.rooms.values() if room.slots in body.nodes),
+            wholes={name: node for name, node in self.wholes.items() if name in body.nodes},
         )
 
     def _full(self, value: Value, node: Node) -> Value:

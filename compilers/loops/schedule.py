@@ -42,6 +42,7 @@ class Schedule:
         self.results, self.sums, self.again = results, sums, again
         self.sizes = {axis.name: axis.size or 0 for node in body for axis in node.type.axes}
         self.dynamic = {axis.name for node in body for axis in node.type.axes if axis.size is None}
+        self.growing = self._growing(rooms)
         self.index = {name: f"i{n}" for n, name in enumerate(self.sizes)}
         self.olds = {memory.old: k for k, memory in enumerate(memories)}
         self.rooms = {room.slots: room for room in rooms}
@@ -70,6 +71,14 @@ class Schedule:
             if isinstance(phase, Nest | Product):
                 phase.partition = self._partition(phase)
         self._find_buffers()
+
+    def _growing(self, rooms: Sequence[Room]) -> set[str]:
+        """The axes that grow with registers; others without a size run along whole sequences."""
+        found = {room.axis for room in rooms} & self.dynamic
+        pairs = [pair for node in self.body if node.op == "rename" for pair in node.attrs["axes"]]
+        while more := {one for pair in pairs if found & {*pair} for one in pair} & self.dynamic - found:
+            found |= more
+        return found
 
     # Order.
 
@@ -181,18 +190,20 @@ class Schedule:
             return None
         matrix, operand = found
         own, given = self.body[matrix].type.names, self.body[operand].type.names
+        along = tuple(name for name in given if name in self.dynamic - self.growing)
+        given = tuple(name for name in given if name not in along)
         over = tuple(name for name in own if name in node.attrs["over"])
         shared = (*given, node.attrs["axis"]) if node.op == CHOSEN else given
         per = tuple(name for name in own if name in shared and name not in over)
         out = tuple(name for name in own if name not in shared)
         strides = self._flat(own, per, out, over) if out and set(shared) == {*per, *over} else None
-        if strides is None or self.dynamic & {*own, *given}:
+        if strides is None or self.dynamic & {*own, *given} or along[1:] or (along and node.op == CHOSEN):
             if node.op == CHOSEN:
                 raise Unfit(f"`{node.name}` is no plain product")
             return None
         results, inner = (prod(self.sizes[name] for name in group) for group in (out, over))
-        whole = self._whole(operand, tuple(name for name in (*per, *over) if name in given))
-        product = Product(node.name, matrix, whole, per, out, over, strides, results, inner, self.packed)
+        whole = self._whole(operand, (*along, *(name for name in (*per, *over) if name in given)))
+        product = Product(node.name, matrix, whole, per, out, over, strides, results, inner, self.packed, along)
         if node.op == CHOSEN:
             product.chosen = self._whole(node.inputs[2], per[:1], in_buffer=True)
         self.packed += prod(self.sizes[name] for name in per) * (-(-results // 16) * 16 * inner)
@@ -207,7 +218,8 @@ class Schedule:
             matrix, name = found
             over, given = node.attrs["over"], self.body[name].type.names
             order = [axis for axis in self.body[matrix].type.names if axis in given]
-            axes = tuple(sorted(order, key=lambda axis: axis in over))
+            along = [axis for axis in self.body[name].type.names if axis in self.dynamic - self.growing]
+            axes = (*along, *sorted(order, key=lambda axis: axis in over))
             while self.body[name].op == "rename":
                 back = {new: old for old, new in self.body[name].attrs["axes"]}
                 axes, name = tuple(back.get(axis, axis) for axis in axes), self.body[name].inputs[0]
@@ -306,8 +318,9 @@ class Schedule:
         if isinstance(phase, Product):
             # The axes that it shares with its operand come first there.
             leaf_axes = self.axes_of(phase.operand)
-            shared = phase.per[len(phase.per) + len(phase.over) - len(leaf_axes) :]
-            yield phase.operand, dict(zip(leaf_axes, (*shared, *("" for _ in phase.over)), strict=True))
+            shared = phase.per[len(phase.along) + len(phase.per) + len(phase.over) - len(leaf_axes) :]
+            axes = (*phase.along, *shared, *("" for _ in phase.over))
+            yield phase.operand, dict(zip(leaf_axes, axes, strict=True))
             if phase.chosen is not None:
                 yield phase.chosen, dict.fromkeys(self.axes_of(phase.chosen), "")
             return
@@ -432,22 +445,30 @@ class Schedule:
                 continue
             size = self.extent_of(name)
             if buffer.private:
-                buffer.at, self.private = str(self.private), self.private + size
+                buffer.at, self.private = str(self.private), self.private.plus(size)
             else:
-                buffer.at, self.shared = str(self.shared), self.shared + size
+                buffer.at, self.shared = str(self.shared), self.shared.plus(size)
 
     def extent_of(self, name: str) -> Extent:
         """The numbers of a row of a buffer."""
         buffer = self.buffers[name]
-        return self.extent(buffer.axes) * (2 if buffer.twice else 1)
+        return self.extent(buffer.axes).times(2 if buffer.twice else 1)
 
     def extent(self, axes: Sequence[str]) -> Extent:
         """Numbers from row to row of a buffer: whole vectors."""
         size = prod(self.sizes[name] for name in axes if name not in self.dynamic)
-        grown = sum(name in self.dynamic for name in axes)
-        if grown > 1:
-            raise Unfit("a value has two axes that grow")
-        return Extent(0, size) if grown else Extent(-(-size // 16) * 16)
+        grown = sum(name in self.growing for name in axes)
+        long = sum(name in self.dynamic - self.growing for name in axes)
+        match grown, long:
+            case 0, 0:
+                return Extent(-(-size // 16) * 16)
+            case 1, 0:
+                return Extent(room=size)
+            case 0, 1:
+                return Extent(length=size)
+            case 0, 2:
+                return Extent(pairs=size)
+        raise Unfit("a value has several axes that grow")
 
     def row(self, axes: Sequence[str]) -> str:
         return str(self.extent(axes))

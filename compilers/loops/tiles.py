@@ -176,7 +176,7 @@ class Tiles(Nests):
 
     def extent_of(self, name: str) -> Extent:
         steps = EVERY + 1 if self.slots and name == self.memory.old else 1
-        return super().extent_of(name) * steps
+        return super().extent_of(name).times(steps)
 
     def work(self) -> int:
         """Operations a step and row, in all tiles."""

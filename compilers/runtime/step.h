@@ -6,11 +6,12 @@
 #include "products.h"
 #include "team.h"
 
-/* One step of `rows` sequences. Of each group of registers: the entries in use before it, and those that there is room for. */
+/* One step of `rows` sequences. Of each group of registers: the entries in use before it, and those that there is room for; the length of
+   whole sequences. */
 typedef struct {
     int64_t rows;
     const int64_t *position, *used, *room;
-    int64_t fault;
+    int64_t length, fault;
 } step_t;
 
 typedef struct {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -24,43 +25,66 @@ if TYPE_CHECKING:
 
 ROWS = 8
 """More sequences than that go through torch: there a weight is read once for all of them."""
+_ELSEWHERE = "a token is not in the table that it is looked up in"
 _LEAST = 64  # entries that a register has room for
 
 
 class Own(NamedTuple):
     """What the step of one graph keeps. memories: of each the names of its states and its sizes; rooms: of each register that is written
-    in place its name, its group and the sizes of an entry."""
+    in place its name, its group and the sizes of an entry; wholes: of each value that whole sequences decide its numbers, and along how many
+    axes there are so many for each entry."""
 
     memories: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
     rooms: tuple[tuple[str, int, tuple[int, ...]], ...]
+    wholes: tuple[tuple[int, int], ...]
+
+
+Scratch = tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
 
 
 class Step:
-    """The C text of a step. groups: how many entries the registers of each group keep (None: all); shared, own: numbers of scratch, and
-    those more for every entry that there is room for in the group that grows."""
+    """The C text of a step. groups: how many entries the registers of each group keep (None: all); scratch, of the step, and of what whole
+    sequences decide if they decide anything: the numbers that a team shares, and that each member has: some, and more for every entry that
+    there is room for in the group that grows, every entry of whole sequences, every two of those."""
 
     def __init__(
-        self,
-        name: str,
-        groups: tuple[int | None, ...],
-        position: bool,
-        shared: tuple[int, int],
-        own: tuple[int, int],
-        source: str,
+        self, name: str, groups: tuple[int | None, ...], position: bool, scratch: tuple[Scratch, ...], source: str
     ) -> None:
         self.name, self.groups, self.position, self.source = name, groups, position, source
-        self.shared, self.own = shared, own
+        self.scratch = scratch
 
-    def function(self, dtype: torch.dtype) -> Any:
-        """The compiled function for one real type; None where there can be none."""
+    def functions(self, dtype: torch.dtype) -> list[Any] | None:
+        """The compiled functions for one real type, as many as have scratch; None where there can be none."""
         if dtype not in native.REAL:
             return None
         library = native.library(dtype, self.source)
         if library is None:
             return None
-        found = getattr(library, self.name)
-        found.restype = ctypes.c_int64
+        names = (self.name, f"{self.name}_whole")
+        found = [getattr(library, name) for name, _ in zip(names, self.scratch, strict=False)]
+        for one in found:
+            one.restype = ctypes.c_int64
         return found
+
+
+def _numbers(scratch: Scratch, room: int, length: int, threads: int) -> int:
+    shared, own = (sum(map(mul, part, (1, room, length, length * length))) for part in scratch)
+    found: int = ROWS * (shared + threads * own) + 16
+    return found
+
+
+class Whole:
+    """What some whole sequences decide, in buffers."""
+
+    def __init__(self, given: Sequence[Tensor], buffers: list[Tensor]) -> None:
+        self.given = [x.clone() for x in given]
+        self.buffers = buffers
+        self.table = torch.tensor([buffer.data_ptr() for buffer in buffers], dtype=torch.int64)
+        self.at = self.table.data_ptr()
+
+    def fits(self, given: Sequence[Tensor]) -> bool:
+        """Whether other sequences are the same."""
+        return all(map(torch.equal, self.given, given))
 
 
 class Rooms:
@@ -86,15 +110,22 @@ class Rooms:
 
 
 class Packed:
-    """A state as the native step has it: after ``n`` steps in its rooms."""
+    """A state as the native step has it: after ``n`` steps in its rooms, and what the whole sequences of the last one decide."""
 
-    __slots__ = ("arena", "batch", "bound", "n", "position", "rooms")
+    __slots__ = ("arena", "batch", "bound", "n", "position", "rooms", "whole")
 
     def __init__(
-        self, bound: Bound, batch: int, arena: Tensor, position: Tensor | None, rooms: Rooms | None, n: int
+        self,
+        bound: Bound,
+        batch: int,
+        arena: Tensor,
+        position: Tensor | None,
+        rooms: Rooms | None,
+        n: int,
+        whole: Whole | None = None,
     ) -> None:
         self.bound, self.batch, self.arena, self.position = bound, batch, arena, position
-        self.rooms, self.n = rooms, n
+        self.rooms, self.n, self.whole = rooms, n, whole
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The state as it is read."""
@@ -117,6 +148,7 @@ class Layout:
     def __init__(self, model: Model, calls: Sequence[tuple[Body, Run]]) -> None:
         self.memories: list[tuple[tuple[str, ...], tuple[int, ...], int]] = []
         self.rooms: list[tuple[str, int, tuple[int, ...]]] = []
+        self.wholes: list[tuple[int, int]] = []
         self.complex = {name for name, memory in model.signature.memories.items() if memory.dtype.is_complex}
         self.numbers = 0
         for body, run in calls:
@@ -125,6 +157,7 @@ class Layout:
                 self.memories.append((tuple(run.at + name for name in names), sizes, self.numbers))
                 self.numbers += prod(sizes)
             self.rooms += [(run.at + name, group, sizes) for name, group, sizes in body.OWN.rooms]
+            self.wholes += body.OWN.wholes
 
     def view(self, arena: Tensor, batch: int, sizes: tuple[int, ...], at: int) -> Tensor:
         """A memory among all: [B, *sizes]."""
@@ -134,13 +167,17 @@ class Layout:
 class Bound:
     """A step with the constants of a model, as long as its parameters are what they are."""
 
-    def __init__(self, model: Model, step: Step, function: Any, kept: Kept) -> None:
+    def __init__(self, model: Model, step: Step, functions: Sequence[Any], kept: Kept) -> None:
         from .body import Run
         from .clock import Time
 
-        self.step, self.model, self._function = step, model, function
-        count = 8 + len(model.INPUTS) + len(model.OUTPUTS) + 2 * len(step.groups)
-        function.argtypes = [ctypes.c_int64] * count
+        self.step, self.model = step, model
+        self._function, *self._before = functions
+        self._whole = [whole for *_, whole in model.INPUTS]
+        moments = len(model.INPUTS) - sum(self._whole)
+        self._function.argtypes = [ctypes.c_int64] * (10 + moments + len(model.OUTPUTS) + 2 * len(step.groups))
+        for one in self._before:
+            one.argtypes = [ctypes.c_int64] * (6 + sum(self._whole))
         self.dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
         run = Run(model, Time(1, None, None, None, model.dtype, model.device), {}, {}, True, kept)
         calls = list(_calls(model, run))
@@ -157,12 +194,23 @@ class Bound:
         if not all(map(native.plain, values)):
             return None
         batch = values[0].shape[0]
+        every = [
+            x if x.dtype is kind and x.is_contiguous() else x.to(kind).contiguous()
+            for x, kind in zip(values, self._kinds, strict=True)
+        ]
+        given, sequences = (
+            [x for x, one in zip(every, self._whole, strict=True) if one is kind] for kind in (False, True)
+        )
         packed = state.packed if isinstance(state, State) else None
         if packed is None or packed.bound.layout is not self.layout:
             packed = self.pack(state, batch)
             if packed is None:
                 return None
-        rooms, n = packed.rooms, packed.n
+        rooms, n, whole, length = packed.rooms, packed.n, packed.whole, 0
+        if self._before:
+            length = sequences[0].shape[1]
+            if whole is None or not whole.fits(sequences):
+                whole = self._decided(sequences, batch, length)
         sizes: list[int] = []
         if rooms is not None:
             if not rooms.claim(n) or any(
@@ -173,24 +221,22 @@ class Bound:
             for first, room in zip(rooms.first, rooms.room, strict=True):
                 sizes += (first + n, room)
         arena = packed.arena.new_empty(self.layout.numbers * batch)
-        given = [
-            x if x.dtype is kind and x.is_contiguous() else x.to(kind).contiguous()
-            for x, kind in zip(values, self._kinds, strict=True)
-        ]
         results = [arena.new_empty(batch, *axes) for axes in self._results]
         grows = None in self.step.groups
-        scratch = self._room(rooms.room[self.step.groups.index(None)] if rooms is not None and grows else 0)
+        scratch = self._room(rooms.room[self.step.groups.index(None)] if rooms is not None and grows else 0, length)
         position = packed.position
         fault = self._function(
             self._at,
             packed.arena.data_ptr(),
             arena.data_ptr(),
             0 if rooms is None else rooms.at,
+            0 if whole is None else whole.at,
             0 if position is None else position.data_ptr(),
             *(x.data_ptr() for x in given),
             *(x.data_ptr() for x in results),
             scratch.data_ptr(),
             *sizes,
+            length,
             batch,
             torch.get_num_threads(),
         )
@@ -198,15 +244,25 @@ class Bound:
         if rooms is not None:
             rooms.tokens.append(n if fault else n + 1)
         if fault:
-            raise IndexError("a token is not in the table that it is looked up in")
-        after = Packed(self, batch, arena, None if position is None else position + 1, rooms, n + 1)
+            raise IndexError(_ELSEWHERE)
+        after = Packed(self, batch, arena, None if position is None else position + 1, rooms, n + 1, whole)
         return results, State.of(after, self.model.signature)
 
-    def _room(self, entries: int) -> Tensor:
-        """Scratch that nobody else uses."""
-        (fixed, grown), (own, own_grown) = self.step.shared, self.step.own
+    def _decided(self, sequences: Sequence[Tensor], batch: int, length: int) -> Whole:
+        """What whole sequences decide. Raises IndexError."""
+        wholes = [torch.empty(batch * numbers * length**long, dtype=self.dtype) for numbers, long in self.layout.wholes]
+        found = Whole(sequences, wholes)
         threads = torch.get_num_threads()
-        needed = ROWS * (fixed + grown * entries + threads * (own + own_grown * entries)) + 16
+        scratch = torch.empty(_numbers(self.step.scratch[1], 0, length, threads), dtype=self.dtype)
+        (function,) = self._before
+        pointers = (x.data_ptr() for x in (*sequences, scratch))
+        if function(self._at, found.at, *pointers, length, batch, threads):
+            raise IndexError(_ELSEWHERE)
+        return found
+
+    def _room(self, entries: int, length: int) -> Tensor:
+        """Scratch that nobody else uses."""
+        needed = _numbers(self.step.scratch[0], entries, length, torch.get_num_threads())
         try:
             scratch = self._scratch.pop()
         except IndexError:
@@ -266,8 +322,8 @@ def bind(model: Model, kept: Kept) -> Bound | None:
         return None
     if not all(map(native.plain, model.parameters())):
         return None
-    function = step.function(model.dtype)
-    return None if function is None else Bound(model, step, function, kept)
+    functions = step.functions(model.dtype)
+    return None if functions is None else Bound(model, step, functions, kept)
 
 
 def _calls(body: Body, run: Run) -> Iterator[tuple[Body, Run]]:

@@ -1,4 +1,4 @@
-"""The step of a graph as a region: everything that varies from step to step, registers included.
+"""The step of a graph as a region: everything that varies from step to step, registers included; and what whole sequences decide as another.
 
 Short registers are memories like others, kept oldest first; those that are long or grow have room for more entries, and are written in
 place. Slots that are not there yet are never visited: the axes of values say how far they reach.
@@ -15,6 +15,7 @@ from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, spelle
 from ssir.compilers.program.systems import UnknownOperator
 from ssir.compilers.step.apart import apart
 from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
+from ssir.compilers.step.whole import Wholly, varies
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
@@ -27,10 +28,19 @@ POSITION = "/position"
 _KNOWN = {*JOINED, *LEAVES, *REDUCED, *VIEWS, *COMPLEX, "solve"}
 
 
-def step_region(graph: Graph) -> Region:
-    """The step of a graph. Its columns are the inputs of the graph, and the position. Raises Unfit."""
+def step_region(graph: Graph, whole: Wholly) -> Region:
+    """The step of a graph. Its columns are the inputs of the moment, and the position. Raises Unfit."""
+    return _made(_Maker(graph, whole), [name for _, name in graph.outputs])
+
+
+def whole_region(graph: Graph, whole: Wholly, wanted: Sequence[str]) -> Region:
+    """What whole sequences decide of a graph, as far as it is wanted. Its columns are the inputs that do. Raises Unfit."""
+    return _made(_Whole(graph, whole), wanted)
+
+
+def _made(maker: Maker, wanted: Sequence[str]) -> Region:
     try:
-        return apart(_Maker(graph).made([name for _, name in graph.outputs]))
+        return apart(maker.made(wanted))
     except TypeFault as fault:
         raise Unfit(fault.message) from None
     except UnknownOperator as unknown:
@@ -38,18 +48,18 @@ def step_region(graph: Graph) -> Region:
 
 
 class _Maker(Maker):
-    def __init__(self, graph: Graph) -> None:
-        varying = (
-            node.name
-            for node in graph
-            if node.type.dependence is not Dependence.CONSTANT or any(axis.size is None for axis in node.type.axes)
-        )
+    def __init__(self, graph: Graph, whole: Wholly) -> None:
+        self.whole = whole
         self.pairs = PairBuilder(graph.name)
-        super().__init__(graph, frozenset(varying), self.pairs)
-        for node in graph.inputs:
-            if any(axis.size is None for axis in node.type.axes):
-                raise Unfit(f"`{node.name}` is a whole sequence")
-            self.given.add(self._column(node.name, node.type).name)
+        super().__init__(graph, self._computed(graph), self.pairs)
+        self.given |= {self._column(node.name, node.type).name for node in graph.inputs if self._reads(node)}
+
+    def _computed(self, graph: Graph) -> frozenset[str]:
+        return frozenset(node.name for node in graph if varies(node)) - self.whole.values
+
+    def _reads(self, node: Node) -> bool:
+        """Whether an input is one of the function."""
+        return node.name not in self.whole.values
 
     def _column(self, name: str, type: Type) -> Value:
         if name not in self.values:
@@ -89,6 +99,12 @@ class _Maker(Maker):
 
     def _outside(self, name: str, axes: Sequence[Axis] | None) -> Value:
         node = self.graph[name]
+        if name in self.whole.values:
+            if node.type.dtype == "complex":
+                raise Unfit(f"`{name}`, which whole sequences decide, is complex")
+            value = self.b.input(short_name(name), replace(node.type, dtype="real", dependence=Dependence.INPUT))
+            self.wholes[value.name] = name
+            return self.b("ne", value, 0) if node.type.dtype == "bool" else value
         if node.type.dtype != "complex":
             return super()._outside(name, axes)
         own = replace(node.type, axes=node.type.axes if axes is None else tuple(axes))
@@ -137,10 +153,7 @@ class _Maker(Maker):
             case "start":
                 return b("eq", self._column(POSITION, Type(dtype="int", dependence=Dependence.POSITION)), 0)
             case "stack":
-                if any(self.graph[one].type.dtype == "complex" for one in node.inputs):
-                    raise Unfit(f"what runs through `{node.name}` is complex")
-                about = {**node.attrs, "path": node.name}
-                return b.declared(node.name, "stack", map(self.value, node.inputs), about, node.type)
+                return self._stack(node, len(node.inputs) - len(node.attrs["given"]))
             case "part":
                 stack = self.value(node.inputs[0])
                 return b.declared(node.name, "part", [stack], node.attrs, node.type)
@@ -149,3 +162,38 @@ class _Maker(Maker):
             found: Value = expand(b, node, *map(self.value, node.inputs))
             return found
         return self._written(node, node.op in _KNOWN or spelled(node.op) is not None)
+
+    def _stack(self, node: Node, moved: int) -> Value:
+        """The layers of a stack, of which so many inputs run through it; what whole sequences decide of the others they have already."""
+        given = [pair for pair in self._given(node, moved) if pair[1] not in self.whole.values]
+        return self._layers(node, node.inputs[:moved], given)
+
+    def _given(self, node: Node, moved: int) -> list[tuple[str, str]]:
+        return list(zip(node.attrs["given"], node.inputs[moved:], strict=True))
+
+    def _layers(self, node: Node, moved: Sequence[str], given: Sequence[tuple[str, str]]) -> Value:
+        names = [*moved, *(one for _, one in given)]
+        if any(self.graph[one].type.dtype == "complex" for one in names):
+            raise Unfit(f"what runs through `{node.name}` is complex")
+        about = {**node.attrs, "given": tuple(label for label, _ in given), "path": node.name}
+        if not moved:
+            about["carried"] = ()
+        return self.b.declared(node.name, "stack", map(self.value, names), about, node.type if moved else Type())
+
+
+class _Whole(_Maker):
+    """What whole sequences decide. Layers through which something of the moment runs are given the rest, and give nothing."""
+
+    def _computed(self, graph: Graph) -> frozenset[str]:
+        return self.whole.values | self.whole.plain | {node.name for node in graph if node.op == "stack"}
+
+    def _reads(self, node: Node) -> bool:
+        return node.name in self.whole.values
+
+    def _stack(self, node: Node, moved: int) -> Value:
+        given = self._given(node, moved)
+        if node.name in self.whole.values:
+            return self._layers(node, node.inputs[:moved], given)
+        found = self._layers(node, (), [pair for pair in given if pair[1] in self.whole.values])
+        self.done.append(found)
+        return found

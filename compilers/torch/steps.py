@@ -8,7 +8,7 @@ from copy import copy
 
 from ssir.compilers.loops.region import Unfit
 from ssir.compilers.step.c import Kept, Step, print_step
-from ssir.compilers.step.door import door
+from ssir.compilers.step.door import doors
 from ssir.compilers.torch.code import Line, literal
 from ssir.compilers.torch.emit import Emitter, Unit
 from ssir.compilers.torch.methods import defined
@@ -39,17 +39,17 @@ def natives(unit: Unit, kept: Kept) -> list[str]:
 def own(unit: Unit, kept: Kept) -> dict[str, str]:
     """The class attributes that say what the step of one graph keeps."""
     name = Emitter(unit, "constant").function("step", "Own").id
-    found = {"OWN": f"{name}({kept.memories!r}, {kept.rooms!r})"}
+    found = {"OWN": f"{name}({kept.memories!r}, {kept.rooms!r}, {kept.wholes!r})"}
     return found | ({"LAYERS": repr(kept.stacks)} if kept.stacks else {})
 
 
 def definition(unit: Unit, step: Step, position: bool) -> str:
     """The name of the step that the module defines."""
-    text = f'#include "step.h"\n\n{step.text}\n{door(step, "STEP")}'
+    text = f'#include "step.h"\n\n{step.text}\n{doors(step, "STEP")}'
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"step_{digest}"
     made = Emitter(unit, "constant").function("step", "Step").id
-    shared, own = ((extent.fixed, extent.grown) for extent in step.scratch)
-    arguments = f'    "{name}",\n    {step.groups!r},\n    {position},\n    {shared!r},\n    {own!r},\n'
+    scratch = [tuple(map(tuple, root.scratch)) for root in (step.step, step.whole) if root is not None]
+    arguments = f'    "{name}",\n    {step.groups!r},\n    {position},\n    {tuple(scratch)!r},\n'
     text = text.replace("STEP", name)
     return unit.define(f"step {digest}", "STEP", lambda own: f'{own} = {made}(\n{arguments}    """\n{text}""",\n)')

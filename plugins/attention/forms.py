@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import inf
 from operator import mul
 
 from ssir.analysis.facts import Facts
@@ -37,11 +38,12 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Distant:
-    """scale * by * bias: what the slot alone decides."""
+    """scale * by * bias: what the slot alone decides; or, if ``closed`` says what the bias is then, minus infinity where it is so, and zero."""
 
     bias: str
     scale: float
     by: tuple[str, ...]
+    closed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class Attention:
         found: Value | None = None
         for one in scores.distant:
             bias = _scaled(f, table.value(one.bias), one.by)
+            if one.closed is not None:
+                bias = f.b("where", bias, *((-inf, 0.0) if one.closed else (0.0, -inf)))
             bias = bias if one.scale == 1 else bias * one.scale
             found = bias if found is None else found + bias
         if found is None:
@@ -215,6 +219,14 @@ def _terms(
                 yield from inside(other.name, scale, one.name)
             else:
                 yield None
+        case "where" if not by and scale > 0 and decided(graph, node.inputs[0], slots):
+            condition, *branches = node.inputs
+            closing = [graph[one].op == "const" and graph[one].attrs["value"] == -inf for one in branches]
+            if not any(closing):
+                yield None
+                return
+            yield _Distant(condition, 1.0, (), closing[0])
+            yield from inside(branches[1 if closing[0] else 0], scale)
         case "dot" if slots not in node.attrs["over"]:
             for q, k in (node.inputs, node.inputs[::-1]):
                 if _is_cache(graph, graph[k], slots, size) and slots not in graph[q].type.names:

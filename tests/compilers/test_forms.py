@@ -328,6 +328,11 @@ CASES = (
         "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) + embed(round(minimum(sqrt(arange(slot)), m - 1)), m, head, init=normal(1)), over=slot)'}",
     ),
     Case(
+        "scores of every second step within a distance",
+        "attention",
+        "q: linear(x, [head, key])\nk: linear(x, [head, key])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(where(arange(slot) < 9 * (1 + arange(head)), 2 * (where(arange(slot) % 2 > 0, -inf, dot(q, window(k, slot), over=key) + param([head], init=normal(1)))), -inf), over=slot)'}",
+    ),
+    Case(
         "scores over a window with a bias for each distance",
         "attention",
         "q: linear(x, [head, group, key])\nk: linear(x, [head, key])\ny: {state: [long, head, value], A: shift(long), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, long), over=key) + param([head, long], init=normal(1)), over=long)'}",

@@ -286,3 +286,32 @@ def test_a_table_that_is_too_short_is_refused(way: str) -> None:
     q, k, v = _given(1, 20, 1, 1, 16, 16).values()
     with pytest.raises(ValueError, match="a table of 19 distances, for 20"):
         attention(q, k, v, 0.3, table=torch.zeros(1, 1, 19))
+
+
+@pytest.mark.parametrize("sizes", TABLES)
+@pytest.mark.parametrize("far", [False, True])
+def test_minus_infinity_in_a_table_hides(way: str, sizes: tuple[int, ...], far: bool) -> None:
+    """Every third distance; or all but the nearest, so that the first blocks that are visited hold nothing."""
+    batch, time, before, heads, group, width, wide = sizes
+    entries = time + before
+    given = _given(batch, entries, heads, group, width, wide)
+    given["q"] = given["q"][:, before:]
+    distance = torch.arange(entries)
+    table = torch.where(distance > 5 if far else distance % 3 == 1, -torch.inf, 0.1 * distance)[None, None]
+
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor]:
+        return (attention(q, k, v, 0.3, table=table.to(q.dtype)),)
+
+    def naive(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor]:
+        return (plain(q, k, v, 0.3, table=table.to(q.dtype)),)
+
+    check(ours, naive, given, torch.float64)
+    q, k, v = given.values()
+    wanted = plain(q[:, -1:], k, v, 0.3, table=table)
+    shown = (distance <= 5 if far else distance % 3 != 1).flip(0)
+    k[:, ~shown] = v[:, ~shown] = torch.nan
+    close("what is hidden is not read", attention(q[:, -1:], k, v, 0.3, table=table), wanted, 1e-5)
+    close("nor in a step", attention_step(q[:, -1], k, v, 0.3, table=table), wanted[:, 0], 1e-5)
+    q, k, v = (x[:, -1:].requires_grad_() if x is q else x.requires_grad_() for x in (q, k, v))
+    grads = torch.autograd.grad(attention(q, k, v, 0.3, table=table).sum(), (q, k, v))
+    assert all(grad.isfinite().all() for grad in grads)

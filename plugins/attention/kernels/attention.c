@@ -123,6 +123,13 @@ INLINE int inside(const Run *runs, Run *here, int64_t rows, int64_t start, int64
     return all;
 }
 
+/* Whether some bias is minus infinity: what it would be added to is not looked at. */
+INLINE int closes(const REAL *bias, int64_t count) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; i++) found += bias[i] == -INFINITY;
+    return found > 0;
+}
+
 /* Where the biases of a row lie in front of a block of entries from `start`. */
 INLINE int64_t placed(Run run, int64_t start, int64_t reach) { return reach - BLOCK - run.to + start; }
 
@@ -149,6 +156,7 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
     double given;
     memcpy(&given, &scale_, sizeof given);
     const REAL scale = (REAL)given, unit = bias ? 1 : scale;
+    const int closed = bias && closes(bias, heads * group * reach);
     int64_t blocks = (time + BLOCK - 1) / BLOCK, stored = (entries + BLOCK - 1) / BLOCK, all = heads * group;
     int team = worth(batch * all * time * entries * width, 1 << 20, threads);
 #pragma omp parallel num_threads(team)
@@ -175,6 +183,7 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
                 int64_t count = min64(BLOCK, entries - j * BLOCK);
                 int every = inside(runs, here, rows, j * BLOCK, count);
                 product(from, qt, 1, packed + j * width * BLOCK, BLOCK, s, BLOCK, rows, BLOCK, width, 0);
+                const REAL *more[BLOCK];
                 for (int64_t r = 0; r < rows; r++) {
                     REAL *restrict p = s + r * BLOCK;
                     if (here[r].from >= here[r].to) {
@@ -182,12 +191,21 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
                         continue;
                     }
                     if (bias) {
-                        const REAL *more = bias + h * reach + placed(runs[r], j * BLOCK, reach);
-                        for (int n = 0; n < BLOCK; n++) p[n] = p[n] * scale + more[n];
+                        const REAL *own = more[r] = bias + h * reach + placed(runs[r], j * BLOCK, reach);
+                        for (int n = 0; n < BLOCK; n++) p[n] = own[n] == -INFINITY ? own[n] : p[n] * scale + own[n];
                     }
                     for (int64_t n = 0; n < here[r].from; n++) p[n] = -INFINITY;
                     for (int64_t n = here[r].to; n < BLOCK; n++) p[n] = -INFINITY;
-                    REAL peak = largest(p) * unit, now = peak > most[r] ? peak : most[r], shrink = exp_(most[r] - now);
+                    REAL peak = largest(p) * unit, now = peak > most[r] ? peak : most[r];
+                    if (closed && now == -INFINITY) {
+                        int none = 1;
+                        for (int n = 0; n < BLOCK; n++) none &= p[n] == -INFINITY;
+                        if (none) {
+                            memset(p, 0, BLOCK * sizeof(REAL));
+                            continue;
+                        }
+                    }
+                    REAL shrink = exp_(most[r] - now);
                     for (int n = 0; n < BLOCK; n++) p[n] = exp_(p[n] * unit - now);
                     sum[r] = sum[r] * shrink + total(p, BLOCK);
                     most[r] = now;
@@ -195,11 +213,13 @@ void attention_forward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64
                         for (int64_t n = 0; n < wide; n++) y[r * wide + n] *= shrink;
                 }
                 const REAL *these = values + j * BLOCK * vt;
-                if (every || sound(these, vt, count, wide))
+                if ((every && !closed) || sound(these, vt, count, wide)) {
                     product(s, BLOCK, 1, these, vt, y, wide, rows, wide, count, 1);
-                else
-                    for (int64_t r = 0; r < rows; r++)
-                        for (int64_t n = here[r].from; n < here[r].to; n++) add(y + r * wide, s[r * BLOCK + n], these + n * vt, wide);
+                    continue;
+                }
+                for (int64_t r = 0; r < rows; r++)
+                    for (int64_t n = here[r].from; n < here[r].to; n++)
+                        if (!closed || more[r][n] != -INFINITY) add(y + r * wide, s[r * BLOCK + n], these + n * vt, wide);
             }
             for (int64_t r = 0; r < rows; r++) {
                 int none = runs[r].from >= runs[r].to;
@@ -226,6 +246,7 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
     memcpy(&given, &scale_, sizeof given);
     const REAL scale = (REAL)given;
     int64_t blocks = (time + BLOCK - 1) / BLOCK, stored = (entries + BLOCK - 1) / BLOCK, all = heads * group;
+    const int closed = bias && closes(bias, all * reach);
 #pragma omp parallel for schedule(dynamic) num_threads(worth(batch * all * time * entries * width, 1 << 19, threads))
     for (int64_t task = 0; task < batch * all; task++) {
         int64_t h = task % all, b = task / all, step = all * width, stride = all * wide;
@@ -236,6 +257,7 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
         REAL turned_k[WIDEST * BLOCK] __attribute__((aligned(64))), turned_v[WIDEST * BLOCK] __attribute__((aligned(64)));
         REAL p[BLOCK * BLOCK] __attribute__((aligned(64))), d[BLOCK * BLOCK] __attribute__((aligned(64)));
         Run runs[BLOCK], here[BLOCK];
+        int64_t places[BLOCK];
         for (int64_t j = 0; j < stored; j++) {
             int64_t count = min64(BLOCK, entries - j * BLOCK), early = last ? 0 : j * BLOCK - (entries - time);
             const REAL *these = keys + j * BLOCK * kt;
@@ -260,7 +282,7 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
                     vec sums = {0};
                     for (int64_t n = 0; n < wide; n += LANES) sums += *(const vec *)(ur + n) * *(const vec *)(or + n);
                     mean = sum_lanes(sums);
-                    int64_t place = h * reach + placed(runs[r], j * BLOCK, reach);
+                    int64_t place = places[r] = h * reach + placed(runs[r], j * BLOCK, reach);
                     if (here[r].from >= here[r].to) {
                         memset(pr, 0, BLOCK * sizeof(REAL));
                         memset(dr, 0, BLOCK * sizeof(REAL));
@@ -273,9 +295,12 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
                     for (int n = 0; n < BLOCK; n++) dr[n] = pr[n] * (dr[n] - mean) * scale;
                     for (int64_t n = 0; n < here[r].from; n++) pr[n] = dr[n] = 0;
                     for (int64_t n = here[r].to; n < BLOCK; n++) pr[n] = dr[n] = 0;
+                    if (closed)
+                        for (int64_t n = 0; n < BLOCK; n++)
+                            if (bias[place + n] == -INFINITY) pr[n] = dr[n] = 0;
                     if (bias) add(to_bias + place, 1, dr, BLOCK);
                 }
-                if (every || (sound(up, stride, rows, wide) && sound(from, qt, rows, width) && sound(these, kt, count, width))) {
+                if ((every && !closed) || (sound(up, stride, rows, wide) && sound(from, qt, rows, width) && sound(these, kt, count, width))) {
                     product(p, 1, BLOCK, up, stride, to_v + j * BLOCK * stride, stride, count, wide, rows, 1);
                     product(d, 1, BLOCK, from, qt, to_k + j * BLOCK * step, step, count, width, rows, 1);
                     product(d, BLOCK, 1, these, kt, to_q + i * BLOCK * step, step, rows, width, count, 1);
@@ -283,6 +308,7 @@ void attention_backward(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int6
                 }
                 for (int64_t r = 0; r < rows; r++)
                     for (int64_t n = here[r].from; n < here[r].to; n++) {
+                        if (closed && bias[places[r] + n] == -INFINITY) continue;
                         add(to_v + (j * BLOCK + n) * stride, p[r * BLOCK + n], up + r * stride, wide);
                         add(to_k + (j * BLOCK + n) * step, d[r * BLOCK + n], from + r * qt, width);
                         add(to_q + (i * BLOCK + r) * step, d[r * BLOCK + n], these + n * kt, width);
@@ -314,7 +340,7 @@ void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t 
         for (int64_t n = from; n < entries; n++) {
             vec sums = {0};
             for (int64_t i = 0; i < width; i += LANES) sums += *(const vec *)(query + i) * *(const vec *)(keys + n * kt + i);
-            s[n] = sum_lanes(sums) * scale + (more ? more[n] : 0);
+            s[n] = !more ? sum_lanes(sums) * scale : more[n] == -INFINITY ? more[n] : sum_lanes(sums) * scale + more[n];
             peak = s[n] > peak ? s[n] : peak;
         }
         int64_t count = entries - from, padded = (count + LANES - 1) / LANES * LANES;
@@ -323,7 +349,14 @@ void attention_step(int64_t q_, int64_t k_, int64_t v_, int64_t first_, int64_t 
         for (int64_t n = 0; n < padded; n++) s[n] = exp_(s[n] - peak);
         REAL share = count ? 1 / total(s, padded) : 0;
         REAL y[WIDEST] __attribute__((aligned(64)));
-        product(s, 0, 1, values + from * vt, vt, y, wide, 1, wide, count, 0);
+        values += from * vt;
+        if (!more || !closes(more + from, count) || sound(values, vt, count, wide)) {
+            product(s, 0, 1, values, vt, y, wide, 1, wide, count, 0);
+        } else {
+            memset(y, 0, (size_t)wide * sizeof(REAL));
+            for (int64_t n = 0; n < count; n++)
+                if (more[from + n] != -INFINITY) add(y, s[n], values + n * vt, wide);
+        }
         for (int64_t i = 0; i < wide; i++) o[task * wide + i] = y[i] * share;
     }
 }

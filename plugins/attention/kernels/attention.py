@@ -1,7 +1,7 @@
 """softmax(scale q k^T) v, where every query sees a run of the entries: those up to its own, those of a window, those of a document.
 
 A score may have a bias by the distance of an entry from the last one that the query sees: a table [heads or 1, group or 1, distances], for
-all that are seen. The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
+all that are seen; minus infinity hides. The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
 sees are skipped, so that a window costs what it holds, and what a query does not see has no part in its result, be it NaN.
 
 Compiled C on the CPU, which is faster than PyTorch's attention there and takes queries, keys and values as they lie; on a GPU PyTorch's own
@@ -85,8 +85,8 @@ def attention_step(
     recorded = _records(q, k, v, table)
     if recorded or not _native(q, k, v, scale):
         start = None if first is None else first.unsqueeze(1)
-        if first is None and not recorded:
-            return _by_torch(q.unsqueeze(1), k, v, scale, None, None, table).squeeze(1)
+        if first is None and table is None and not recorded:
+            return _by_torch(q.unsqueeze(1), k, v, scale, None, None, None).squeeze(1)
         return attention(q.unsqueeze(1), k, v, scale, start, table=table).squeeze(1)
     batch, heads, group, width = q.shape
     entries, wide = k.shape[1], v.shape[3]
@@ -462,5 +462,7 @@ def plain(
     if keep is not None:
         scores = torch.where(keep, scores, torch.full((), blocks.LOW, dtype=scores.dtype, device=scores.device))
     hidden = ~_visible(q.shape[1], k.shape[1], first, last, q.device)[:, :, None, None]
+    if table is not None:
+        hidden = hidden | (blocks.by_distance(table, q.shape[1], k.shape[1], last) == -torch.inf)
     weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), -1).masked_fill(hidden, 0)
     return torch.einsum("bthgn,bnhv->bthgv", weights.to(v.dtype), v)

@@ -38,7 +38,7 @@ class Runs(Protocol):
 
 
 class _Block(NamedTuple):
-    """Some queries, the entries that some of them see, and which of these each does not: [B or 1,1,1,queries,entries]; None: none.
+    """Some queries, the entries that some of them see, and which of these each does not: [B or 1,H or 1,G or 1,queries,entries]; None: none.
     last: the last entry that each query sees, [B or 1,queries]."""
 
     steps: slice
@@ -47,7 +47,7 @@ class _Block(NamedTuple):
     last: Tensor
 
 
-def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
+def _blocks(runs: Runs, q: Tensor, k: Tensor, table: Tensor | None) -> Iterator[_Block]:
     time, entries = q.shape[1], k.shape[1]
     room = _SCORES.get(q.device.type, _MANY) // max(1, q.shape[0] * q.shape[2] * q.shape[3])
     size = min(runs.size or entries, entries)
@@ -55,6 +55,9 @@ def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
     rows = max(16, min(1024, most))
     index = torch.arange(entries, device=q.device)
     own = torch.arange(entries - time, entries, device=q.device)[None]
+    closed = None if table is None else table == -torch.inf  # what that would be added to is not looked at
+    if closed is not None and native.sees(closed) and not bool(closed.any()):
+        closed = None
     for start in range(0, time, rows):
         steps = slice(start, min(start + rows, time))
         low, high = 0, entries
@@ -75,6 +78,9 @@ def _blocks(runs: Runs, q: Tensor, k: Tensor) -> Iterator[_Block]:
             hidden = index[low:high] > last.unsqueeze(-1)
             hidden = hidden if first is None else hidden | (index[low:high] < first.unsqueeze(-1))
             hidden = hidden[:, None, None]
+        if closed is not None:
+            here = closed[:, :, distances(last, index[low:high], closed.shape[-1])].permute(2, 0, 1, 3, 4)
+            hidden = here if hidden is None else hidden | here
         yield _Block(steps, slice(low, high), hidden, last)
 
 
@@ -135,7 +141,7 @@ def _product(a: Tensor, b: Tensor, hidden: Tensor | None) -> Tensor:
 
 
 def _flat(hidden: Tensor | None, group: int) -> Tensor | None:
-    """[B or 1,1,group*queries,entries]."""
+    """[B or 1,H or 1,group*queries,entries]."""
     return None if hidden is None else hidden.expand(-1, -1, group, -1, -1).flatten(2, 3)
 
 
@@ -151,7 +157,7 @@ def forward(
     """[B,T,H,G,V]"""
     group = q.shape[3]
     y = q.new_empty(*q.shape[:4], v.shape[3])
-    for block in _blocks(runs, q, k):
+    for block in _blocks(runs, q, k, table):
         weights = _weights(runs, block, q, k, table, bias, keep).to(v.dtype).flatten(2, 3)
         mixed = _product(weights, v[:, block.entries].transpose(1, 2), _flat(block.hidden, group))
         y[:, block.steps] = mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4)
@@ -177,7 +183,7 @@ def backward(
     d_table, d_bias = (
         torch.zeros_like(x) if x is not None and want else None for x, want in zip((table, bias), wants, strict=True)
     )
-    for block in _blocks(runs, q, k):
+    for block in _blocks(runs, q, k, table):
         asked, up, out = (x[:, block.steps].permute(0, 2, 3, 1, 4).flatten(2, 3) for x in (q, grad, y))
         keys, values = (x[:, block.entries].transpose(1, 2) for x in (k, v))
         weights = _weights(runs, block, q, k, table, bias, keep).flatten(2, 3)

@@ -11,11 +11,11 @@ import ssir
 from ssir.catalogue import rows
 from ssir.cli import main
 from ssir.errors import UsageError
-from tests.compilers.runtime.test_native_step import TORCH
+from ssir.ir.graph import Graph
 from tests.small import SMALL, inputs, small
 
 STRICT = "-std=c11 -Wall -Wextra -Werror -g -O1 -fsanitize=address,undefined -fno-sanitize-recover -fopenmp".split()
-KINDS = ["lstm", "gpt2", "mamba", "cat", "griffin", "s4", "dhen", "inception", "jamba", "hippo_legs"]
+KINDS = ["t5", "lstm", "gpt2", "mamba", "cat", "griffin", "s4", "dhen", "inception", "jamba", "hippo_legs"]
 
 
 def built(folder: Path, *flags: str, source: str = "model.c") -> Path:
@@ -33,9 +33,13 @@ def run(folder: Path, feed: str, *options: str) -> str:
     return done.stdout
 
 
-def fed(xs: list[Tensor]) -> str:
-    steps = xs[0].shape[1]
-    return "\n".join(" ".join(str(v) for x in xs for v in x[0, t].flatten().tolist()) for t in range(steps))
+def fed(graph: Graph, xs: list[Tensor]) -> str:
+    """The inputs of a program: whole sequences, a line each, then those of each step."""
+    named = [(x[0], node.name in graph.whole) for node, x in zip(graph.inputs, xs, strict=True)]
+    lines = [x.flatten().tolist() for x, whole in named if whole]
+    steps = next(len(x) for x, whole in named if not whole)
+    lines += [[v for x, whole in named if not whole for v in x[t].flatten().tolist()] for t in range(steps)]
+    return "\n".join(" ".join(map(str, line)) for line in lines)
 
 
 def numbers(text: str) -> Tensor:
@@ -52,7 +56,7 @@ def agrees(name: str, folder: Path, steps: int, dtype: torch.dtype = torch.float
     program.save(folder / name)
     built(folder / name, "-DMAIN")
     xs = inputs(program.model.graph, 1, int(min(steps, small(name).dims.get("length") or steps)), dtype)
-    found, wanted = numbers(run(folder / name, fed(xs))), meant(program.model, xs)
+    found, wanted = numbers(run(folder / name, fed(program.model.graph, xs))), meant(program.model, xs)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-7  # as many digits as are printed
     torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * wanted.abs().max().item())
 
@@ -67,7 +71,7 @@ def test_a_program_in_float64(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [row.name for row in rows() if row.name not in TORCH])
+@pytest.mark.parametrize("name", [row.name for row in rows()])
 def test_every_spec_that_steps_is_a_program(name: str, tmp_path: Path) -> None:
     if ssir.compile(small(name)).has_step:
         agrees(name, tmp_path, 200)
@@ -83,6 +87,33 @@ def test_rows_prefill_copies_and_drafts(name: str, tmp_path: Path) -> None:
     built(folder, f"-DNAME={name}", f"-DSIZE={size}", f"-DSTEPS={steps}", "-DDRAFT=7", source="driver.c")
     done = subprocess.run([folder / "program", folder / f"{name}.weights"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_whole_sequences_are_read_once_and_copied(tmp_path: Path) -> None:
+    folder = ssir.compile(small("vaswani"), backend="c").save(tmp_path / "vaswani")
+    (folder / "driver.c").write_text(Path(__file__).with_name("whole.c").read_text())
+    size = ssir.compile(small("vaswani")).OUTPUTS[0][1][0]
+    built(folder, f"-DSIZE={size}", source="driver.c")
+    done = subprocess.run([folder / "program", folder / "vaswani.weights"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("feed", "said"),
+    [
+        ("", "the first lines: not the numbers of whole sequences"),
+        ("\n1", "the first lines: not the numbers of whole sequences"),
+        ("1 2 x\n1", "the first lines: not the numbers of whole sequences"),
+        ("1 2 1000\n1", "the first lines: a token that is not in its table"),
+        ("1 2\n1000", "step 0: a token that is not in its table"),
+    ],
+)
+def test_a_program_says_what_is_wrong_with_whole_sequences(feed: str, said: str, tmp_path: Path) -> None:
+    folder = ssir.compile(small("vaswani"), backend="c").save(tmp_path / "vaswani")
+    built(folder, "-DMAIN")
+    command = ["./program", "-w", "vaswani.weights"]
+    done = subprocess.run(command, cwd=folder, input=feed, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stderr
 
 
 def test_without_openmp_nothing_is_said(tmp_path: Path) -> None:
@@ -114,7 +145,7 @@ def test_whole_numbers_of_eight_bits(tmp_path: Path) -> None:
     assert sizes[1] < 0.5 * sizes[0]
     built(narrow, "-DMAIN")
     xs = [torch.randint(0, 96, (1, 60), generator=torch.Generator().manual_seed(0))]
-    found, wanted = numbers(run(narrow, fed(xs))), meant(program.model, xs)
+    found, wanted = numbers(run(narrow, fed(program.model.graph, xs))), meant(program.model, xs)
     error = ((found - wanted).norm() / wanted.norm()).item()
     assert 1e-5 < error < 0.02
 

@@ -7,6 +7,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from copy import deepcopy
 from typing import Any
 
 import peft
@@ -26,10 +27,6 @@ from ssir.compilers.step.c import print_step
 from ssir.registry import registry
 from tests.small import at, component, inputs, small
 
-TORCH = {  # what is not written in C yet, and why
-    "t5": "is a whole sequence",
-    "vaswani": "is a whole sequence",
-}
 NAMES = [row.name for row in rows()]
 
 
@@ -119,7 +116,7 @@ def test_a_short_register_is_read_as_a_whole_in_its_order(tap: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_spec_that_steps_does_so_in_one_call(name: str) -> None:
     model = ssir.compile(small(name), dtype=torch.float64)
-    if not model.has_step or name in TORCH:
+    if not model.has_step:
         assert model.NATIVE is None
         return
     steps = int(min(21, (small(name).dims.get("length") or 21)))
@@ -134,11 +131,103 @@ def test_every_spec_that_steps_does_so_in_one_call(name: str) -> None:
         same(end, after)
 
 
-@pytest.mark.parametrize("name", TORCH)
-def test_what_runs_in_torch_says_why(name: str) -> None:
-    model = ssir.compile(small(name))
-    with pytest.raises(Unfit, match=TORCH[name]):
-        print_step(model.graph, "step")
+WHOLE = {
+    "what is the same for all steps": (
+        "{x: [n], source: [slot, n]}",
+        "g: tanh(linear(mean(source, over=slot), n))\nh: {state: [n], A: sigmoid(g), input: x}\ny: linear(h, m) + sum(g * x, over=n)",
+    ),
+    "a mask of tokens": (
+        "{x: [n], source: {token: slot}}",
+        "e: embed(source, seven, n)\nk: linear(e, q, over=n)\ns: where(source > 2, dot(linear(x, q), k, over=q), -1e9)\ny: linear(dot(softmax(s, over=slot), e, over=slot), m)",
+    ),
+    "places along it, beside a register that grows": (
+        "{x: [n], source: [slot, n]}",
+        "k: linear(source, q, over=n) + 0.1 * arange(slot)\ns: dot(linear(x, q), k, over=q) - arange(slot)\nseen: dot(softmax(s, over=slot), source, over=slot)\npast: {state: [w, n], A: shift(w), input: x, C: 'softmax(dot(linear(x, q), window(linear(x, q), w), over=q), over=w)'}\ny: linear(seen + past, m)",
+    ),
+    "every pair of entries": (
+        "{x: [n], source: [slot, n]}",
+        "other: rename(source, slot=slot_)\np: dot(linear(source, q, over=n), linear(other, q, over=n), over=q)\nv: linear(dot(softmax(p + sum(x, over=n), over=slot_), rename(source, slot=slot_), over=slot_), m, over=n)\ny: max(v, over=slot)",
+    ),
+    "nothing of it": ("{x: [n], source: [slot, n]}", "h: {state: [n], A: 0.5, input: x}\ny: linear(h, m)"),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_what_whole_sequences_decide_is_computed_once(case: str) -> None:
+    given, graph = WHOLE[case]
+    dims = "{n: 5, m: 6, q: 4, seven: 7, slot: unbounded, slot_: unbounded, w: unbounded}"
+    model = ssir.compile(component(graph, given, dims), dtype=torch.float64)
+    xs, others = inputs(model.graph, 2, 9), inputs(model.graph, 2, 9, seed=1)
+    found, _ = decode(model, xs, 0, 9, None)
+    torch.testing.assert_close(torch.stack(found, 1), ssir.reference(model, *xs)[0], rtol=1e-9, atol=1e-10)
+    wholes, state, plain, other = [], None, None, deepcopy(model)
+    with torch.no_grad(), model.frozen():
+        for t, source in enumerate([xs[1], xs[1].clone(), others[1], others[1][:, :4], xs[1]]):
+            y, state = model.step(xs[0][:, t], source, state=state)
+            wanted, plain = other.step(xs[0][:, t], source, state=plain)
+            torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-10)
+            assert state.packed is not None
+            wholes.append(state.packed.whole)
+    decides = case != "nothing of it"
+    assert (wholes[0] is wholes[1]) and (wholes[1] is not wholes[2]) == decides, "kept as long as it is the same"
+
+
+LAYERED = """
+ssir: 1
+name: layered
+dims: {n: 4, q: 3, slot: unbounded}
+components:
+  read:
+    input: {u: [slot, n]}
+    graph: {y: "u + tanh(linear(u, n, over=n)) + mean(u, over=slot)"}
+    output: y
+  layer:
+    input: {u: [n], source: [slot, n], bias: [n]}
+    graph:
+      deep: {stack: [read], times: 2, input: source}
+      k: linear(deep, q, over=n)
+      s: softmax(dot(linear(u, q), k, over=q), over=slot)
+      h: {state: [n], A: 0.5, input: "dot(s, deep, over=slot)"}
+      y: u + h + bias
+    output: y
+  plain:
+    input: {u: [n], source: [slot, n], bias: [n]}
+    graph: {y: "u + tanh(linear(u, n)) + max(source, over=slot)"}
+    output: y
+  main:
+    input: {x: [n], source: [slot, n]}
+    graph:
+      bias: param([n], init=normal(1))
+      e: {stack: [read], times: 3, input: source}
+      y: {stack: [layer, plain], times: 2, input: x, with: {source: e, bias: bias}}
+    output: y
+main: main
+"""
+
+
+def test_layers_keep_what_whole_sequences_decide_of_what_they_are_given() -> None:
+    model = ssir.compile(ssir.loads(LAYERED), dtype=torch.float64)
+    xs = inputs(model.graph, 3, 8)
+    found, end = decode(model, xs, 0, 8, None)
+    whole, after = model(*xs)
+    torch.testing.assert_close(torch.stack(found, 1), whole, rtol=1e-9, atol=1e-10)
+    same(end, after)
+    torch.testing.assert_close(whole, ssir.reference(model, *xs)[0], rtol=1e-9, atol=1e-10)
+
+
+def test_a_token_outside_a_table_is_told_of_whole_sequences_too() -> None:
+    given, graph = WHOLE["a mask of tokens"]
+    model = ssir.compile(component(graph, given, "{n: 5, m: 6, q: 4, seven: 7, slot: unbounded}"))
+    with torch.no_grad(), model.frozen(), pytest.raises(IndexError, match="not in the table"):
+        model.step(torch.zeros(1, 5), torch.tensor([[1, 7]]))
+
+
+def test_two_lengths_run_in_torch_and_it_says_why() -> None:
+    graph = "y: x + mean(a, over=slot) + mean(b, over=w)"
+    spec = component(graph, "{x: [n], a: [slot, n], b: [w, n]}", "{n: 5, slot: unbounded, w: unbounded}")
+    with pytest.raises(Unfit, match="`slot` and `w` are lengths of their own"):
+        print_step(spec.graph, "step")
+    assert ssir.compile(spec).NATIVE is None
 
 
 @pytest.mark.parametrize("name", ["gpt2", "griffin", "cat", "mamba", "s4"])
