@@ -16,6 +16,7 @@ from .layers import Linear, Values, bound, owned, plain
 from .linear import linear
 from .memory import Memories
 from .step import Own
+from .support import plainly
 
 if TYPE_CHECKING:
     from .model import Model
@@ -43,10 +44,10 @@ class Run:
         self.plain, self.kept, self.at, self.layer, self.blocks = plain, kept, at, layer, blocks
 
     def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """What only parameters decide, made by a method of the body."""
+        """What only parameters decide, made by a method of the body, whatever autocast says."""
         if self.kept is None:
-            return make(self)
-        return self.kept.once((self.at, make), make, self)
+            return plainly(self.time.device, make, self)
+        return self.kept.once((self.at, make), plainly, self.time.device, make, self)
 
     def part(self, body: Body, path: str) -> Callable[..., Any]:
         """What computes a part or a component: the module, or, where nobody watches and it is kept, its code."""

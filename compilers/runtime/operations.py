@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .clock import Time
-from .support import of_type, state_type
+from .support import of_type, plainly, state_type
 
 
 def spread(time: Time, x: Tensor | float, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -55,6 +55,11 @@ def softmax(x: Tensor, dims: Sequence[int], there: Tensor | None = None) -> Tens
             .movedim(tuple(range(keep, x.dim())), tuple(dims))
         )
     return y if there is None else torch.where(there, y, torch.zeros((), dtype=y.dtype, device=y.device))
+
+
+def contract(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    """A product, as einsum has it, of numbers of a memory: autocast leaves them in their types."""
+    return plainly(a.device, torch.einsum, equation, a, b)
 
 
 def masked(x: Tensor, there: Tensor | None, fill: float = 0.0) -> Tensor:

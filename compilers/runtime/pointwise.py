@@ -6,7 +6,7 @@ operations, whose types are those of x whatever autocast says.
 
 import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
-from .support import Kept, Native, of_type, recorded
+from .support import Kept, Native, of_type, plainly, recorded
 
 native.declare(
     "rms_norm_forward x(R,D) w?(D) y(R,D) scale[R] R D eps",
@@ -43,16 +43,8 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight along the last axis; weight: of its size, or none."""
     weight = None if weight is None else weight.to(x.dtype)
     if not native.usable(x, weight) or x.numel() == 0:
-        return _plainly(F.rms_norm, x, x.shape[-1:], weight, eps)
+        return plainly(x.device, F.rms_norm, x, x.shape[-1:], weight, eps)
     return _native_norm(x.contiguous(), None if weight is None else weight.contiguous(), eps)[0]
-
-
-def _plainly(function: Callable[..., Tensor], *given: Any) -> Tensor:
-    """PyTorch's own, in the types of what is given."""
-    if not torch.is_autocast_enabled(given[0].device.type):
-        return function(*given)
-    with torch.autocast(given[0].device.type, enabled=False):
-        return function(*given)
 
 
 def _norm(keep: bool, x: Tensor, weight: Tensor | None, eps: float) -> tuple[tuple[Tensor, ...], Kept]:

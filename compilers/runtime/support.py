@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from . import native
+
+T = TypeVar("T")
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -85,6 +87,14 @@ def without_autocast() -> AbstractContextManager[None]:
 
 
 _nothing = nullcontext()
+
+
+def plainly(device: torch.device, function: Callable[..., T], *given: Any) -> T:
+    """``function(*given)``, operations in the types of what they are given; one who compiles may watch."""
+    if not torch.is_autocast_enabled(device.type):
+        return function(*given)
+    with torch.autocast(device.type, enabled=False):
+        return function(*given)
 
 
 def spread(x: Tensor, shape: Sequence[int]) -> Tensor:

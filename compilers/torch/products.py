@@ -72,15 +72,20 @@ def contraction(
     over: Sequence[str],
     wanted: Sequence[str],
     by: Code | None = None,
+    wide: bool = False,
 ) -> Code:
-    """The expression of a sum of products: operands as (text, axes, number of axes in front); ``by`` a function like einsum."""
+    """The expression of a sum of products: operands as (text, axes, number of axes in front); ``by`` a function like einsum; ``wide``: whether it is
+    to stay so under autocast."""
     (a, a_names, a_lead), (b, b_names, b_lead) = left, right
     rest = {name for name in (*a_names, *b_names) if name not in over}
     if by is None and rest == set(a_names) - set(over) == set(b_names) - set(over) and a_lead == b_lead:
         a, b = (fit(text, names, [*wanted, *over], n) for text, names, n in (left, right))
         return code("({0} * {1}).sum({2})", a, b, tuple(-i for i in range(len(over), 0, -1)))
     one, other, result = spelled(((a_names, a_lead), (b_names, b_lead), (wanted, max(a_lead, b_lead))))
-    return called(code("torch.einsum") if by is None else by, f"{one},{other}->{result}", a, b)
+    if by is None:
+        kept = wide and e.mode != "constant"  # constants are computed without it
+        by = e.function("operations", "contract") if kept else code("torch.einsum")
+    return called(by, f"{one},{other}->{result}", a, b)
 
 
 def spelled(parts: Sequence[tuple[Sequence[str], int]]) -> list[str]:

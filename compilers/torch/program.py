@@ -58,7 +58,8 @@ def _contract(e: Emitter, node: Node) -> Code:
     a, b = (e.node(name) for name in node.inputs)
     left, right = products.alike(e, (a.name, e.tensor(a.name, a.type.names)), (b.name, e.tensor(b.name, b.type.names)))
     sides = (left, a.type.names, e.lead(a.name)), (right, b.type.names, e.lead(b.name))
-    return e.let(node.name, products.contraction(e, *sides, node.attrs["over"], node.type.names))
+    wide = operands.is_wide(e, node.name)
+    return e.let(node.name, products.contraction(e, *sides, node.attrs["over"], node.type.names, wide=wide))
 
 
 # Memories.

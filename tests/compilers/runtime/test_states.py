@@ -10,6 +10,7 @@ import ssir
 from ssir.compilers.runtime.model import InputError
 from ssir.compilers.runtime.state import State, StateError
 from tests.compilers.runtime.habits import NAMES, close, model, tokens
+from tests.small import component
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -245,3 +246,27 @@ def test_the_plan_counts_memories_as_they_are_kept(tmp_path: Path) -> None:
     found = {entry.path: entry.bytes for entry in ours.plan.entries}
     state = ours.initial_state(1)
     assert found == {name: state[name].numel() * state[name].element_size() for name in found}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "y: {state: [m], A: 'dense(param([m, m_], init=normal(0.4)), over=m)', B: 'param([m], init=normal(1))', input: 'sum(x, over=n)'}",
+        "w: dot(param([m, n], init=normal(0.3)), rename(param([m, n], init=normal(0.3)), m=m_), over=n)\ny: {state: [m, n], A: 'dense(w, over=m)', input: x}",
+    ],
+    ids=["a matrix that parameters are", "one that is made of them"],
+)
+def test_autocast_leaves_memories_in_their_types(graph: str) -> None:
+    """An error that stays in a memory grows with the steps."""
+    model = ssir.compile(component(graph, "{x: [n]}", "{n: 3, m: 4, m_: 4}"))
+    x = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(0))
+    _, wanted = model(x)
+    for steps in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            state = None
+            for t in range(60) if steps else ():
+                _, state = model.step(x[:, t], state=state)
+            _, found = model(x) if state is None else (None, state)
+        for name, value in wanted.items():
+            error = (found[name] - value).abs().max().item()
+            assert error < 1e-4 * max(1, value.abs().max().item()), f"{name}: {error}"
