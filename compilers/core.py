@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isqrt
 
 from ssir.analysis.facts import Facts, is_complex
 from ssir.compilers.forms import Cost, Form, Match, Setting
@@ -107,9 +106,8 @@ class Scan:
         )
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        if is_complex(graph, facts.node):
-            return complex_scan(2 * facts.entries, at)
-        return Cost(4.0 * facts.entries, 20.0 * facts.entries, at.scan)
+        parts = 2 if is_complex(graph, facts.node) else 1
+        return Cost(4.0 * parts**2 * facts.entries, 20.0 * parts * facts.entries, at.scan)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         from ssir.compilers.loops.form import compiled_scan, scan_call
@@ -138,9 +136,7 @@ class Scan:
         return f.read(node, h)
 
 
-def complex_scan(entries: int, at: Setting) -> Cost:
-    """The cost of a scan over pairs of so many numbers, of which no compiled loop knows."""
-    return Cost(8.0 * entries, 40.0 * entries, 6.0 * isqrt(at.steps))
+_OPERATIONS = 8.0  # of torch in a step, each of which reads and writes all of the memory, and takes as long to call as three of a sequence
 
 
 class Loop:
@@ -163,7 +159,8 @@ class Loop:
         )
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        return Cost(6.0 * facts.entries, 24.0 * facts.entries, 8.0 * at.steps)
+        numbers = (2 if is_complex(graph, facts.node) else 1) * facts.entries
+        return Cost(6.0 * numbers, _OPERATIONS * 24.0 * numbers, 3 * _OPERATIONS * at.steps)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Mapping[str, Value]:
         return f.loop(match.details["inside"])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssir.api import to_torch
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.runtime.body import Body, Run
 from ssir.compilers.runtime.clock import Time
 from ssir.compilers.runtime.model import Model

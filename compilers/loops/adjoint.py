@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ssir.compilers.loops.region import Memory, Region, Result, Unfit, by_matrix
+from ssir.compilers.loops.region import Memory, Region, Result, by_matrix
+from ssir.compilers.loops.spelling import Unfit
 from ssir.ir.builder import GraphBuilder, Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
 from ssir.ir.ops import operation

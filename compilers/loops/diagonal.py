@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ssir.analysis.facts import state_axes
-from ssir.compilers.loops.region import Affine, Maker, Region, Result, Unfit
+from ssir.compilers.loops.pairs import Pair, lying
+from ssir.compilers.loops.region import Affine, Maker, Region, Result
+from ssir.compilers.loops.spelling import Unfit
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
@@ -35,7 +37,11 @@ def _enlarged(graph: Graph, node: Node) -> frozenset[str]:
 
     def grows(name: str) -> bool:
         own = graph[name]
-        if own.type.dependence is not Dependence.INPUT or own.type.dtype != "real" or not operation(own.op).elementwise:
+        if (
+            own.type.dependence is not Dependence.INPUT
+            or own.type.dtype not in ("real", "complex")
+            or not operation(own.op).elementwise
+        ):
             return False
         sizes = [graph[one].type.numel() for one in own.inputs if graph[one].type.dependence >= Dependence.INPUT]
         return any([own.type.numel() > max(sizes, default=own.type.numel()), *map(visit, own.inputs)])
@@ -65,22 +71,25 @@ class _Maker(Maker):
         region = self.made([self.node.name])
         outputs, affine = region.outputs, self.affine
         assert affine is not None
-        if not {affine.into, affine.gate} - {None} <= region.body.nodes.keys():
+        if not {*affine.into, *affine.gate} <= region.body.nodes.keys():
             raise Unfit("nothing becomes of the memory")
         if not self.read:
-            axes = tuple(axis.name for axis in state_axes(self.node))
+            (memory,) = region.memories
+            axes = region.body[memory.old].type.names
             outputs = {name: Result(one.value, axes) for name, one in outputs.items()}
         return replace(region, outputs=outputs, affine=affine)
 
     def _next(self, node: Node) -> Value:
         if node.name not in self.new:
             plus, a = node.attrs["algebra"] == "plus_times", node.role("A")
-            into, moved, gate = self._full(self.entering(node), node), self.old[node.name], None
+            all_axes = Type(state_axes(node))
+            into, moved = self.b.expand(self.entering(node), all_axes), self.old[node.name]
+            gate: tuple[str, ...] = ()
             if a is not None and self.graph[a].op == "op.diag":
-                gate = self._full(self.value(self.graph[a].inputs[0]), node)
-                moved = gate * moved if plus else gate + moved
+                by = self.b.expand(self.value(self.graph[a].inputs[0]), all_axes)
+                moved, gate = by * moved if plus else by + moved, _parts(by)
             self.new[node.name] = into + moved if plus else self.b("maximum", moved, into)
-            self.affine = Affine(None if gate is None else gate.name, into.name, not plus)
+            self.affine = Affine(gate, _parts(into), not plus)
         return self.new[node.name]
 
     def _written(self, node: Node, known: bool) -> Value:
@@ -88,7 +97,9 @@ class _Maker(Maker):
             return super()._written(node, known)
         bounded = [
             self.b("clamp", self.value(one), low=-_BOUND, high=_BOUND)
-            if self.graph[one].type.dependence is Dependence.INPUT and one not in self.inside
+            if self.graph[one].type.dependence is Dependence.INPUT
+            and self.graph[one].type.dtype == "real"
+            and one not in self.inside
             else self.value(one)
             for one in node.inputs
         ]
@@ -110,9 +121,11 @@ class _Maker(Maker):
         if x is not None and b is not None:
             state = {axis.name for axis in axes}
             if set(self.graph[x].type.names) & set(self.graph[b].type.names) - state:
-                value = self.b.input("in", Type(axes, dependence=Dependence.INPUT))
+                pair = "complex" in (self.graph[x].type.dtype, self.graph[b].type.dtype)
+                type = Type(axes, dependence=Dependence.INPUT)
+                value = self.b.input("in", lying(type) if pair else type)
                 self.columns[value.name] = IN
-                return value
+                return self.b.read(value) if pair else value
             if node.attrs["algebra"] == "plus_times":
                 return self._product([*self._factors(b), *self._factors(x)])
         return super().entering(node)
@@ -137,3 +150,7 @@ class _Maker(Maker):
 
     def readout(self, node: Node, h: Value) -> Value:
         return super().readout(node, h) if self.read else h
+
+
+def _parts(x: Value) -> tuple[str, ...]:
+    return (x.re.name, x.im.name) if isinstance(x, Pair) else (x.name,)

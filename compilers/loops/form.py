@@ -11,7 +11,9 @@ from ssir.analysis.facts import Facts, state_axes
 from ssir.compilers.core import loop_reason
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.diagonal import IN, scan
-from ssir.compilers.loops.region import Region, Result, Unfit, region
+from ssir.compilers.loops.pairs import PARTS
+from ssir.compilers.loops.region import Region, Result, region
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
 from ssir.ir.graph import Dependence, Graph, Node, Type
@@ -151,7 +153,8 @@ def _entering(f: Function, node: Node) -> Value:
 
 def _type(region: Region, result: Result) -> Type:
     type = region.body[result.value].type
-    return Type(tuple(type.axis(axis) for axis in result.axes), dependence=Dependence.STATE)
+    axes = tuple(type.axis(axis) for axis in result.axes if axis != PARTS)
+    return Type(axes, "complex" if PARTS in result.axes else "real", Dependence.STATE)
 
 
 def compiled(graph: Graph, cycle: frozenset[str]) -> Cell | Unfit:

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ssir.analysis.facts import facts, is_complex, state_axes
+from ssir.compilers.loops.pairs import COMPLEX, PARTS, Pair, PairBuilder, lying
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.program.systems import Systems, UnknownOperator
-from ssir.ir.builder import GraphBuilder, Value
+from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault
 from ssir.ir.ops import operation
 from ssir.ir.verifier import in_step
-
-
-class Unfit(Exception):
-    """Why something cannot be a region, in words."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +58,17 @@ class Room:
 @dataclass(frozen=True)
 class Affine:
     """A memory becomes gate * memory + into, or max(gate + memory, into), where gate and into are over all its axes; without a gate it is
-    left as it is."""
+    left as it is. Two values are the parts of complex numbers."""
 
-    gate: str | None
-    into: str
+    gate: tuple[str, ...]
+    into: tuple[str, ...]
     maximum: bool
 
 
 @dataclass(frozen=True)
 class Region:
     """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
-    it are. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it. ``wholes``: by input
+    it are. What is complex has its parts along an axis of its own, the last. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it. ``wholes``: by input
     of the body, the node of the graph that whole sequences decide."""
 
     body: Graph
@@ -113,9 +111,11 @@ def region(graph: Graph, inside: frozenset[str], wanted: Sequence[str]) -> Regio
 class Maker(Systems):
     """Makes the region of some nodes of a graph."""
 
-    def __init__(self, graph: Graph, inside: frozenset[str], builder: GraphBuilder | None = None) -> None:
+    b: PairBuilder
+
+    def __init__(self, graph: Graph, inside: frozenset[str]) -> None:
         self.graph, self.inside = graph, inside
-        self.b = GraphBuilder(graph.name) if builder is None else builder
+        self.b = PairBuilder(graph.name)
         self.values: dict[str, Value] = {}
         self.columns: dict[str, str] = {}
         self.constants: dict[str, str] = {}
@@ -134,8 +134,6 @@ class Maker(Systems):
     def _begin(self, node: Node) -> None:
         """Take a memory in, as it is before the step."""
         fact = facts(self.graph, node)
-        if is_complex(self.graph, node):
-            raise Unfit(f"`{node.name}` is complex")
         if fact.structure.kind == "shift":
             raise Unfit(f"`{node.name}` is a register")
         if any(axis.size is None for axis in fact.axes):
@@ -143,8 +141,10 @@ class Maker(Systems):
         self._remember(node, Type(fact.axes, dependence=Dependence.STATE))
 
     def _remember(self, node: Node, type: Type) -> None:
-        self.old[node.name] = self.b.input(f"{short_name(node.name)}.old", type)
-        self.raw[node.name] = self.old[node.name].name
+        complex = is_complex(self.graph, node)
+        raw = self.b.input(f"{short_name(node.name)}.old", lying(type) if complex else type)
+        self.old[node.name] = self.b.read(raw) if complex else raw
+        self.raw[node.name] = raw.name
 
     def made(self, wanted: Sequence[str]) -> Region:
         for name in in_step(self.graph, self.inside):
@@ -152,7 +152,7 @@ class Maker(Systems):
                 self.values[name] = self._inside(self.graph[name])
         for node in self.states:
             self._next(node)
-        outputs = {name: self.value(name) for name in wanted}
+        outputs = {name: self.b.lain(self.value(name)) for name in wanted}
         kept = [node for node in self.states if node.name in self.new]
         news = {node.name: self._full(self.new[node.name], node) for node in kept}
         memories: dict[tuple[str, str | None, float], Memory] = {}
@@ -182,14 +182,21 @@ class Maker(Systems):
             tuple(memories.values()),
             {name: node for name, node in self.columns.items() if name in body.nodes},
             {name: node for name, node in self.constants.items() if name in body.nodes},
-            {name: Result(value.name, self.graph[name].type.names) for name, value in outputs.items()},
+            {name: Result(value.name, self._laid(name)) for name, value in outputs.items()},
             tuple(room for _, room in self.rooms.values() if room.slots in body.nodes),
             wholes={name: node for name, node in self.wholes.items() if name in body.nodes},
         )
 
+    def _laid(self, name: str) -> tuple[str, ...]:
+        """The axes of a node of the graph, as it lies."""
+        type = self.graph[name].type
+        return (*type.names, PARTS) if type.dtype == "complex" else type.names
+
     def _full(self, value: Value, node: Node) -> Value:
-        """A new memory over all its axes."""
-        return self.b.expand(value, Type(state_axes(node)))
+        """A new memory over all its axes, as it lies."""
+        if is_complex(self.graph, node) and not isinstance(value, Pair):
+            value = Pair(self.b, value, self.b.number(0.0))
+        return self.b.lain(self.b.expand(value, Type(state_axes(node))))
 
     # Values.
 
@@ -203,8 +210,6 @@ class Maker(Systems):
         node = self.graph[name]
         if node.op == "const":
             return self.b.number(node.attrs["value"])
-        if node.type.dtype == "complex":
-            raise Unfit(f"`{name}` is complex")
         if node.type.absent:
             raise Unfit(f"slots of `{name}` may be absent")
         if any(axis.size is None for axis in node.type.axes):
@@ -212,16 +217,17 @@ class Maker(Systems):
         constant = node.type.dependence is Dependence.CONSTANT
         own = node.type.axes if axes is None else tuple(axes)
         dependence = Dependence.CONSTANT if constant else Dependence.INPUT
-        value = self.b.input(short_name(name), Type(own, dependence=dependence))
+        type = Type(own, dependence=dependence)
+        value = self.b.input(short_name(name), lying(type) if node.type.dtype == "complex" else type)
         (self.constants if constant else self.columns)[value.name] = name
+        if node.type.dtype == "complex":
+            return self.b.read(value)
         return self.b("ne", value, 0) if node.type.dtype == "bool" else value
 
     def _inside(self, node: Node) -> Value:
-        if node.type.dtype == "complex":
-            raise Unfit(f"`{node.name}` is complex")
         if node.type.absent:
             raise Unfit(f"slots of `{node.name}` may be absent")
-        return self._written(node, operation(node.op).gradient is not None)
+        return self._written(node, operation(node.op).gradient is not None or node.op in COMPLEX)
 
     def _written(self, node: Node, known: bool) -> Value:
         """A node in few operations; ``known``: whether its own is one of them."""

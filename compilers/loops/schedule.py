@@ -12,8 +12,8 @@ from itertools import pairwise
 from math import prod
 
 from ssir.compilers.loops.phases import Buffer, Extent, Lags, Layers, Nest, Phase, Product, Solve, lags_of
-from ssir.compilers.loops.region import Memory, Result, Room, Unfit, by_matrix
-from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, VIEWS, spelled
+from ssir.compilers.loops.region import Memory, Result, Room, by_matrix
+from ssir.compilers.loops.spelling import CHOSEN, JOINED, LEAVES, REDUCED, VIEWS, Unfit, spelled
 from ssir.ir.graph import Graph, Node
 from ssir.ir.ops import operation
 

@@ -8,6 +8,11 @@ from math import isinf, isnan
 from ssir.ir.ops import TABLE
 from ssir.registry import registry
 
+
+class Unfit(Exception):
+    """Why something cannot be written as loops, in words."""
+
+
 SPELLED: Mapping[str, str] = {  # elementwise operations of the core
     "neg": "(-{0})",
     "square": "({0} * {0})",

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from math import prod
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint
-from ssir.compilers.loops.region import Region, Result, Unfit
-from ssir.compilers.loops.spelling import indented
+from ssir.compilers.loops.region import Region, Result
+from ssir.compilers.loops.spelling import Unfit, indented
 from ssir.compilers.loops.tiles import EVERY, Cut, Tiles, hides
 from ssir.ir.graph import Graph
 from ssir.ir.ops import operation

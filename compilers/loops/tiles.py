@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from ssir.compilers.loops.nests import Nests
 from ssir.compilers.loops.phases import Buffer, Extent, Lags, Nest, Product
-from ssir.compilers.loops.region import Memory, Region, Result, Unfit, by_matrix
+from ssir.compilers.loops.region import Memory, Region, Result, by_matrix
 from ssir.compilers.loops.schedule import parallel_axes
-from ssir.compilers.loops.spelling import REDUCED, VIEWS, literal
+from ssir.compilers.loops.spelling import REDUCED, VIEWS, Unfit, literal
 from ssir.ir.graph import Graph, Node
 
 EVERY = 16
@@ -81,13 +81,13 @@ def partial(body: Graph, parallel: frozenset[str]) -> dict[str, frozenset[str]]:
             given.add(frozenset(parallel & set(node.attrs["over"])))
         elif given and node.op in ("add", "sub"):
             given |= {found.get(name, frozenset()) for name in node.inputs}
-        elif given and node.op not in VIEWS | {"mul", "neg", "sum", "dot", "where"}:
+        elif given and node.op not in VIEWS | {"mul", "neg", "sum", "dot", "where", "pack"}:
             raise Unfit(f"`{node.op}` of a sum over what is tiled")
-        most = 2 if node.op in ("add", "sub") else 1
+        most = len(node.inputs) if node.op in ("add", "sub", "pack") else 1
         if (
             len(given) > 1
             or sum(name in found for name in node.inputs) > most
-            or (given and node.op == "where" and not _chosen(body, node, found))
+            or (given and node.op in ("where", "pack") and not _chosen(body, node, found))
         ):
             raise Unfit("sums over what is tiled are mixed")
         if given:
@@ -97,8 +97,14 @@ def partial(body: Graph, parallel: frozenset[str]) -> dict[str, frozenset[str]]:
 
 def _chosen(body: Graph, node: Node, known: Collection[str]) -> bool:
     """Whether a choice is between what is known in parts and nothing."""
-    condition, *rest = node.inputs
-    return condition not in known and all(one in known or body[one].attrs.get("value") == 0 for one in rest)
+    condition = node.inputs[0] if node.op == "where" else ""
+    rest = [one for one in node.inputs if one != condition]
+    return condition not in known and all(one in known or _nothing(body, one) for one in rest)
+
+
+def _nothing(body: Graph, name: str) -> bool:
+    node = body[name]
+    return node.attrs.get("value") == 0 or (node.op == "expand" and _nothing(body, node.inputs[0]))
 
 
 class Tiles(Nests):

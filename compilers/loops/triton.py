@@ -12,9 +12,9 @@ from math import isinf, prod
 from types import MappingProxyType
 
 from ssir.compilers.loops.c import Loop
-from ssir.compilers.loops.region import Result, Unfit, by_matrix
+from ssir.compilers.loops.region import Result, by_matrix
 from ssir.compilers.loops.schedule import parallel_axes
-from ssir.compilers.loops.spelling import VIEWS, indented
+from ssir.compilers.loops.spelling import VIEWS, Unfit, indented
 from ssir.compilers.loops.views import looked_at
 from ssir.ir.graph import Node
 from ssir.ir.ops import is_elementwise
@@ -130,6 +130,7 @@ class Kernel:
         self.sizes = {axis.name: axis.size or 0 for node in loop.body for axis in node.type.axes}
         self.index = {name: f"i{n}" for n, name in enumerate(self.sizes)}
         self.olds = {memory.old: k for k, memory in enumerate(loop.memories)}
+        self.halves: dict[str, str] = {}
         self.before: list[str] = []  # the loop over time
         self.inside: list[str] = []
         self.names: dict[str, str] = {}
@@ -437,12 +438,37 @@ class Kernel:
                     parts.append(self._at(one, axes, index, [f"({here} >= {start})", f"({here} < {start + size})"]))
                     start += size
                 return " + ".join(parts)
+            case "pack" if self._is_pair(node.attrs["axis"], axes):
+                rows = "ROWS" if self._varies(node.name) else "1"
+                shape = self._shape(axes[:-1], rows)
+                both = (f"tl.broadcast_to({self._fit(one, axes[:-1])}, {shape})" for one in node.inputs)
+                return f"tl.join({', '.join(both)})"
             case "pack":
                 here, index = self._own(node.attrs["axis"], axes), self._indices(axes)
                 return " + ".join(self._at(one, axes, index, [f"({here} == {k})"]) for k, one in enumerate(node.inputs))
+        if (half := self._half(node)) is not None:
+            return half
         if node.op in VIEWS:
             return self._at(node.name, axes, self._indices(axes), [])
         raise Unfit(f"`{node.op}` is not spelled in Triton")
+
+    def _is_pair(self, axis: str, axes: Sequence[str]) -> bool:
+        """Whether two halves of a value lie side by side along its last axis."""
+        return axes[-1] == axis and self.sizes[axis] == self.blocks[axis] == 2
+
+    def _half(self, node: Node) -> str | None:
+        """One of two halves of a value that is in registers, if a node is that."""
+        if node.op != "select":
+            return None
+        whole, index = (self.body[name] for name in node.inputs)
+        apart = index.op == "const" and self._is_pair(node.attrs["axis"], whole.type.names)
+        if not apart or (whole.op == "input" and whole.name not in self.olds):
+            return None
+        if whole.name not in self.halves:
+            self.halves[whole.name] = f"half{len(self.halves)}"
+            first, second = (f"{self.value}{self.halves[whole.name]}_{k}" for k in (0, 1))
+            self.inside.append(f"{first}, {second} = tl.split({self._register(whole.name)})")
+        return f"{self.value}{self.halves[whole.name]}_{int(index.attrs['value'])}"
 
     def _varies(self, name: str) -> bool:
         """Whether a value has a row for each sequence: it is no constant's, and no number's."""

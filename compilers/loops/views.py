@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.ir.graph import Graph, Node
 
 Index = Mapping[str, str]

@@ -337,6 +337,13 @@ def column(x: Tensor, time: Time, sizes: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else x.expand(shape)
 
 
+def parts(x: Tensor | None, time: Time) -> Tensor | None:
+    """Complex numbers, or real ones where they are expected, as pairs: [..., 2]."""
+    if x is None:
+        return None
+    return torch.view_as_real((x if x.is_complex() else x.to(time.complex)).resolve_conj())
+
+
 def resets(time: Time) -> Tensor | None:
     """Where memory is cleared before a step: [B,T]."""
     reset = time.reset

@@ -132,8 +132,11 @@ class Packed:
         layout = self.bound.layout
         for names, sizes, at in layout.memories:
             whole = layout.view(self.arena, self.batch, sizes, at)
+            if names[0] in layout.complex:
+                # Torch looks at pairs as complex numbers from even places on.
+                whole = torch.view_as_complex(whole.clone() if whole.storage_offset() % 2 else whole)
             for name in names:
-                yield name, torch.view_as_complex(whole) if name in layout.complex else whole
+                yield name, whole
         for k, (name, group, _) in enumerate(layout.rooms):
             assert self.rooms is not None
             size, used = self.bound.step.groups[group], self.rooms.first[group] + self.n

@@ -25,6 +25,7 @@ class Tiling(NamedTuple):
     """What the C functions of a scan take and give, by number.
 
     memory, fill: the sizes of the memory, and what it is where nothing has entered; maximum: whether it is the larger of two
+    complex: whether the last axis of the memory is that of the parts of complex numbers; gates: of how many parts the gate is, if there is one
     results: sizes of what is handed out for every step; new: which of it is the memory, if it is handed out
     kept: the numbers that are kept, every few steps, of a memory that is not handed out
     deltas: sizes of what the backward pass gives for every step, and of how many parts, by tiles, it is the sum; sums: of what it sums up
@@ -34,6 +35,8 @@ class Tiling(NamedTuple):
     memory: tuple[int, ...]
     fill: float
     maximum: bool
+    complex: bool
+    gates: int
     results: tuple[tuple[int, ...], ...]
     new: int | None
     kept: int
@@ -185,12 +188,22 @@ class Scan(Compiled):
         """The results of some steps, and the memory after them."""
         x = columns[0]
         batch, steps = x.shape[:2]
-        *gates, into = self.gates(Plain(x), *columns, *constants)
-        sizes = self.tiling.memory
-        gate = gates[0] if gates else x.new_full(sizes, 0.0 if self.tiling.maximum else 1.0)
-        gate = gate[None, None] if gate.dim() == len(sizes) else gate  # it may be constant
-        h = blocked_scan(gate, into.expand(batch, steps, *sizes), memory, reset, clear, self.tiling.maximum)
+        found, some = self.gates(Plain(x), *columns, *constants), self.tiling.gates
+        into, sizes = _joined(found[some:]), self.tiling.memory
+        gate = _joined(found[:some]) if some else x.new_full((), 0.0 if self.tiling.maximum else 1.0)
+        start, cleared = memory, clear
+        if self.tiling.complex:
+            start, cleared = (torch.view_as_complex(one.contiguous()) for one in (memory, clear))
+            gate, into, sizes = gate.to(start.dtype), into.to(start.dtype), sizes[:-1]
+        gate = gate if gate.dim() > len(sizes) else gate.expand(1, 1, *sizes)  # it may be constant
+        h = blocked_scan(gate, into.expand(batch, steps, *sizes), start, reset, cleared, self.tiling.maximum)
+        h = torch.view_as_real(h) if self.tiling.complex else h
         results = list(self.reads(Plain(x), before(h, memory, clear, reset), *columns, *constants))
         if self.tiling.new is not None:
             results.insert(self.tiling.new, h)
         return *results, h[:, -1]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Numbers from their parts, of which real ones have one."""
+    return torch.complex(*torch.broadcast_tensors(*parts)) if len(parts) == 2 else parts[0]

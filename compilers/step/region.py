@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.analysis.facts import facts, is_complex, state_axes
-from ssir.compilers.loops.region import Maker, Region, Room, Unfit, short_name
-from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, spelled
+from ssir.compilers.loops.pairs import COMPLEX
+from ssir.compilers.loops.region import Maker, Region, Room, short_name
+from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, Unfit, spelled
 from ssir.compilers.program.systems import UnknownOperator
 from ssir.compilers.step.apart import apart
-from ssir.compilers.step.pairs import COMPLEX, PairBuilder, lying
 from ssir.compilers.step.whole import Wholly, varies
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
@@ -50,8 +50,7 @@ def _made(maker: Maker, wanted: Sequence[str]) -> Region:
 class _Maker(Maker):
     def __init__(self, graph: Graph, whole: Wholly) -> None:
         self.whole = whole
-        self.pairs = PairBuilder(graph.name)
-        super().__init__(graph, self._computed(graph), self.pairs)
+        super().__init__(graph, self._computed(graph))
         self.given |= {self._column(node.name, node.type).name for node in graph.inputs if self._reads(node)}
 
     def _computed(self, graph: Graph) -> frozenset[str]:
@@ -87,16 +86,6 @@ class _Maker(Maker):
         else:
             self.old[node.name] = self.b.input(f"{short_name(node.name)}.slots", type)
 
-    def _remember(self, node: Node, type: Type) -> None:
-        if not is_complex(self.graph, node):
-            super()._remember(node, type)
-            return
-        super()._remember(node, lying(type))
-        self.old[node.name] = self.pairs.read(self.old[node.name])
-
-    def _full(self, value: Value, node: Node) -> Value:
-        return self.pairs.lain(super()._full(value, node))
-
     def _outside(self, name: str, axes: Sequence[Axis] | None) -> Value:
         node = self.graph[name]
         if name in self.whole.values:
@@ -105,12 +94,7 @@ class _Maker(Maker):
             value = self.b.input(short_name(name), replace(node.type, dtype="real", dependence=Dependence.INPUT))
             self.wholes[value.name] = name
             return self.b("ne", value, 0) if node.type.dtype == "bool" else value
-        if node.type.dtype != "complex":
-            return super()._outside(name, axes)
-        own = replace(node.type, axes=node.type.axes if axes is None else tuple(axes))
-        raw = self.b.input(short_name(name), replace(lying(own), dependence=Dependence.CONSTANT))
-        self.constants[raw.name] = name
-        return self.pairs.read(raw)
+        return super()._outside(name, axes)
 
     def _next(self, node: Node) -> Value:
         fact = facts(self.graph, node)

@@ -12,8 +12,10 @@ from typing import Any
 
 from ssir.compilers.loops.adjoint import Adjoint, adjoint, products
 from ssir.compilers.loops.c import Loop, print_loop
-from ssir.compilers.loops.region import Affine, Memory, Region, Result, Unfit
+from ssir.compilers.loops.pairs import PARTS
+from ssir.compilers.loops.region import Affine, Memory, Region, Result
 from ssir.compilers.loops.scans import print_scans
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.loops.tiled import Tiled, print_tiles
 from ssir.compilers.loops.tiles import cut
 from ssir.compilers.loops.triton import print_kernel
@@ -99,11 +101,20 @@ def loop_call(e: Emitter, node: Node) -> Code:
         kept_last, handed_out = False, region.results
     columns, constants, starts = _parted(node)
     column = e.function("loops", "column")
+    complex = [region.body[old].type.names[-1:] == (PARTS,) for old, *_ in about["memories"]]
+
+    def parts(pair: bool, text: Code) -> Code:
+        return called(e.function("loops", "parts"), text, TIME) if pair else text
+
+    def own_parts(name: str, text: Code) -> Code:
+        return parts(e.node(name).type.dtype == "complex", text)
+
+    pairs = list(zip(about["memories"], about["started"], complex, strict=True))
     given = (
-        tuple(method(OLD, "get", e.key(names[0])) for _, _, names, _ in about["memories"]),
-        tuple(_tensor(e, starts.pop(0)) if started else None for started in about["started"]),
-        tuple(called(column, _tensor(e, name), TIME, _sizes(e, name)) for name in columns),
-        tuple(_tensor(e, name) for name in constants),
+        tuple(parts(pair, method(OLD, "get", e.key(names[0]))) for (_, _, names, _), _, pair in pairs),
+        tuple(parts(pair, _tensor(e, starts.pop(0))) if started else None for _, started, pair in pairs),
+        tuple(own_parts(name, called(column, _tensor(e, name), TIME, _sizes(e, name))) for name in columns),
+        tuple(own_parts(name, _tensor(e, name)) for name in constants),
     )
     results = [e.fresh(f"{node.name}_{result.value.partition('/')[0]}") for result in handed_out]
     last = [e.fresh(f"{node.name}_last")] if kept_last else []
@@ -118,6 +129,12 @@ def loop_call(e: Emitter, node: Node) -> Code:
             else called(variable(name), resets, *given)
         )
         e.unpack([*results, *last], call)
+    whole = [*(result.axes for result in handed_out), *([region.kept(region.memories[0]).axes] if last else [])]
+    for k, (axes, one) in enumerate(zip(whole, [*results, *last], strict=True)):
+        if axes[-1:] == (PARTS,):
+            (results if k < len(results) else last)[k % len(results)] = e.let(
+                one.id, code("torch.view_as_complex({0})", one)
+            )
     named = dict(zip(handed_out, results, strict=True))
     for memory in region.memories:
         kept: Code = last[0] if last else named[region.kept(memory)]
@@ -192,7 +209,8 @@ def scan_definition(scan: Scanned, name: str, unit: Unit) -> str:
     given = [*region.columns, *region.constants]
     gates, reads = f"{name.lower()}_gates", f"{name.lower()}_reads"
     own = body[memory.old].type.names
-    wanted = [Result(one, own) for one in (affine.gate, affine.into) if one is not None]
+    own = tuple(axis for axis in own if axis != PARTS)
+    wanted = [Result(one, own) for one in (*affine.gate, *affine.into)]
     others = [result for result in tiled.results if result != region.kept(memory)]
     functions = [
         _function(unit, body, gates, "sequence", given, wanted),
@@ -230,6 +248,8 @@ def _tiling(scan: Scanned, name: str) -> str:
         "memory": shape(kept),
         "fill": memory.fill,
         "maximum": region.affine is not None and region.affine.maximum,
+        "complex": kept.axes[-1:] == (PARTS,),
+        "gates": 0 if region.affine is None else len(region.affine.gate),
         "results": tuple(map(shape, tiled.results)),
         "new": None if tiled.again else tiled.results.index(kept),
         "kept": tiled.kept,
@@ -255,7 +275,7 @@ def _function(unit: Unit, body: Graph, name: str, mode: Mode, inputs: Sequence[s
     arguments = [own.constant.fresh(one) for one in inputs]
     for one, argument in zip(inputs, arguments, strict=True):
         (own.constant.names if e.is_constant(one) else e.names)[one] = argument
-    found = [e.fitted(result.value, result.axes) for result in wanted]
+    found = [e.tensor(result.value, result.axes) for result in wanted]
     lines = [*own.constant.lines, *e.lines, Line(ast.Return(literal(tuple(found))))]
     given = ", ".join(f"{argument.id}: Tensor" for argument in arguments)
     return f"def {name}(time: Any, {given}) -> tuple[Tensor, ...]:\n{text(lines, '    ')}"

@@ -6,7 +6,7 @@ import ast
 import hashlib
 from copy import copy
 
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.step.c import Kept, Step, print_step
 from ssir.compilers.step.door import doors
 from ssir.compilers.torch.code import Line, literal

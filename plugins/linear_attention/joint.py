@@ -15,7 +15,8 @@ import networkx as nx
 from ssir.analysis import joint
 from ssir.analysis.facts import Facts
 from ssir.compilers.forms import Cost, Match, Setting
-from ssir.compilers.loops.region import Region, Unfit, region
+from ssir.compilers.loops.region import Region, region
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.program.function import Function, Taken, taken
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Graph

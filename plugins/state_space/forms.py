@@ -11,7 +11,7 @@ from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.form import compiled_scan, scan_call
 from ssir.compilers.program.function import Function
 from ssir.ir.builder import Value
-from ssir.ir.graph import Dependence, Graph
+from ssir.ir.graph import Graph
 
 _RATE = 5.0
 """How long an operation inside a loop takes beside one of a matrix product."""
@@ -22,12 +22,7 @@ class SelectiveScan:
     native = True
 
     def match(self, graph: Graph, facts: Facts) -> Match | None:
-        if (
-            not facts.diagonal
-            or facts.cycle is not None
-            or not facts.contracted
-            or facts.dependence["A"] < Dependence.INPUT
-        ):
+        if not facts.diagonal or facts.cycle is not None or not facts.contracted:
             return None
         scan = compiled_scan(graph, facts.node, readout=True)
         if scan is None or not scan.tiled.again:

@@ -17,6 +17,8 @@ from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 
 _CHUNK = 64
 _LARGEST = 2**26  # numbers in an operator that is written out
+_SMALL = 8.0  # products of many small matrices take so much longer than one of a large
+_POWERS = 700.0  # bytes moved for each number of what A makes of a vector over a chunk, which are found in float64
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,12 @@ class Convolution:
         if complex_read and not match.details["real"]:
             inside, between = 4 * inside, 2 * between
         carried = 2.0 * parts**2 * states * (states if layout.matrix else 1) / _CHUNK
-        made = (
-            20.0 * layout.numbers * _CHUNK * parts / (at.batch * at.steps)
-            if not layout.matrix
-            else 12.0 * parts**2 * layout.numbers * states / (at.batch * at.steps)
-        )
+        made = 12.0 * parts**2 * layout.numbers * states / (at.batch * at.steps) if layout.matrix else 0.0
+        vectors = layout.numbers // (states if layout.matrix else 1)
+        powers = _POWERS * vectors * _CHUNK * parts / (at.batch * at.steps)
         moved = 4.0 * (4 * (inputs + outputs) + 4 * parts * states / _CHUNK)
         serial = 60 + (2 * at.steps // _CHUNK if layout.matrix else 12)
-        return Cost(systems * (inside + between + carried) + made, systems * moved, serial)
+        return Cost(_SMALL * systems * (inside + between + carried) + made, systems * moved + powers, serial)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         layout: _Layout = match.details["layout"]
@@ -163,7 +163,8 @@ class ConstantScan:
         systems, states = layout.size(layout.systems), layout.size(layout.states)
         parts = 2 if is_complex(graph, facts.node) else 1
         levels = at.steps.bit_length()
-        moved = 4.0 * parts**2 * systems * states * (states if layout.matrix else 1)
+        apart = layout.matrix and layout.numbers > states**2
+        moved = (_SMALL if apart else 1.0) * 4.0 * parts**2 * systems * states * (states if layout.matrix else 1)
         made = 2.0 * parts**2 * layout.numbers * states * levels / (at.batch * at.steps) if layout.matrix else 0.0
         return Cost(moved + made, 48.0 * parts * facts.entries, 8.0 * levels)
 

@@ -293,6 +293,21 @@ CASES = (
         "k: linear(x, [head, key])\nr: linear(x, [group, m])\nq: linear(x, [head, group, key])\np: linear(x, [head, group, m])\ny: {state: [slot, head, value], A: shift(slot), input: 'linear(x, [head, value])', C: 'softmax(dot(q, window(k, slot), over=key) + dot(p, window(r, slot), over=m), over=slot)'}",
     ),
     Case(
+        "a selective scan over complex numbers",
+        "selective scan",
+        "dt: softplus(sum(x, over=n) + param([n], init=normal(1)))\nz: {state: [n, m], A: 'exp(dt * complex(-exp(param([n, m], init=normal(1))), param([n, m], init=normal(1))))', B: 'dt * linear(x, m)', input: x, C: 'complex(linear(x, m), linear(x, m))'}\ny: real(z) + imag(z)",
+    ),
+    Case(
+        "constant complex gates that the input reads",
+        "selective scan",
+        "z: {state: [n, m], A: 'polar(sigmoid(param([n, m], init=normal(1))), param([n, m], init=normal(1)))', B: 'linear(x, m)', input: x, C: 'linear(x, m)', initial: 0.3}\ny: real(z) * imag(z)",
+    ),
+    Case(
+        "a complex cell",
+        "compiled loop",
+        "z: {state: [n], A: 'polar(sigmoid(linear(h, n)), x)', input: 'complex(x, tanh(linear(h, n)))', initial: 0.3}\nh: delay(y)\ny: real(z) + tanh(imag(z))",
+    ),
+    Case(
         "a decay by head and group",
         "chunked, scalar decay",
         "y: {state: [head, group, key, value], A: 'sigmoid(linear(x, [head, group]))', B: 'linear(x, [head, group, key])', input: 'linear(x, [head, group, value])', C: 'linear(x, [head, group, key])'}",
@@ -434,8 +449,8 @@ def test_at_real_sizes_the_plan_takes_the_form_that_never_writes_the_states_out(
     wide = Spec(
         one.module, one.component, {"n": 512, "m": 16, "head": 4, "key": 64, "value": 64, "long": 256, "half": 32}
     )
-    entries = plan(passes.run(wide.graph)).entries
-    assert form in {entry.match.form.name for entry in entries}
+    found = {entry.match.form.name for entry in plan(passes.run(wide.graph)).entries}
+    assert form in found or (form == "chunked convolution" and "selective scan" in found)
 
 
 def test_nothing_constant_is_left_to_a_loop() -> None:

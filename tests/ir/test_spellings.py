@@ -6,7 +6,7 @@ import pytest
 
 from ssir.compilers.loops import spelling as c
 from ssir.compilers.loops import triton
-from ssir.compilers.step.pairs import COMPLEX
+from ssir.compilers.loops.pairs import COMPLEX
 from ssir.compilers.torch import elementwise, ops, program
 from ssir.ir.ops import TABLE
 from ssir.ir.ops.program import PROGRAM

@@ -230,17 +230,25 @@ class System:
         return y.real if self.halves else y, last
 
     def _chunks(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole chunks, all at once but for the states between them."""
+        """Whole chunks, all at once; the states between them by a scan."""
         batch, inputs = x.shape[0], x.unflatten(1, (-1, CHUNK)).permute(3, 1, 0, 2, 4)  # [E,N,B,Q,I]
         rows = inputs.flatten(3).flatten(1, 2).contiguous()  # a product of many matrices is slow without
-        state, starts = h.transpose(0, 1), []
-        power = self.power(CHUNK.bit_length() - 1).to(h.dtype)
-        for new in self._enter(rows, h).unflatten(1, (-1, batch)).unbind(1):
-            starts.append(state)
-            state = new + _moved(state, power)
-        y = self._leave(rows, torch.stack(starts, 1).flatten(1, 2), CHUNK)
+        entered = self._enter(rows, h).unflatten(1, (-1, batch)).permute(2, 1, 0, 3)  # [B,N,E,S]
+        ends = self._ends(entered, h)
+        starts = torch.cat([h[:, None], ends[:, :-1]], 1).permute(2, 1, 0, 3).flatten(1, 2)
+        y = self._leave(rows, starts, CHUNK)
         y = y.unflatten(2, (CHUNK, -1)).unflatten(1, (-1, batch)).permute(2, 1, 3, 0, 4).flatten(1, 2)
-        return y, state.transpose(0, 1)
+        return y, ends[:, -1]
+
+    def _ends(self, entered: Tensor, h: Tensor) -> Tensor:
+        """The states [B,N,E,S] after each chunk, from what enters in it."""
+        if not h.is_cpu:  # operations are few but large
+            return self._scan(entered, h, None, CHUNK.bit_length() - 1)
+        ends = []
+        for new in entered.unbind(1):
+            h = new + self._move(CHUNK.bit_length() - 1, h[:, None])[:, 0]
+            ends.append(h)
+        return torch.stack(ends, 1)
 
     def _rest(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Less than a chunk."""

@@ -19,7 +19,7 @@ from triton.compiler import ASTSource
 import ssir
 from ssir import passes
 from ssir.compilers.loops.form import compiled
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.runtime import tritons
 from ssir.compilers.torch.cells import Cell
 

@@ -53,6 +53,10 @@ CELLS = {
     "lstm": (LSTM, "{xi: [n], xf: [n], xg: [n], xo: [n]}"),
     "gru": (GRU, "{xr: [n], xz: [n], xg: [n]}"),
     "elman": ("y: tanh(x + linear(delay(y), n, init=normal(1)))", "{x: [n]}"),
+    "complex numbers": (
+        "s: {state: [n], A: 'polar(sigmoid(delay(y)), x)', input: 'complex(x, linear(delay(y), n, init=normal(1)))'}\ny: tanh(real(s)) + imag(s)",
+        "{x: [n]}",
+    ),
     "by heads": (
         "m: delay(h)\nf: sigmoid(x + linear(m, n, per=head, over=n, init=normal(1)))\nh: {state: [head, n], A: f, B: 1 - f, input: 'tanh(x + linear(m, n, per=head, over=n, init=normal(1)))'}\ny: h * 1",
         "{x: [head, n]}",

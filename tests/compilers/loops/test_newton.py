@@ -8,7 +8,7 @@ import ssir
 from ssir import passes
 from ssir.compilers.forms import Setting
 from ssir.compilers.loops.form import by_entry, compiled
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.plan import plan
 from ssir.compilers.runtime import newton
 from ssir.compilers.runtime.model import Model

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 import ssir
 from ssir.bench import _sized
 from ssir.catalogue import rows
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.runtime import native
 from ssir.compilers.runtime.model import Model
 from ssir.compilers.runtime.state import State
@@ -228,6 +228,16 @@ def test_two_lengths_run_in_torch_and_it_says_why() -> None:
     with pytest.raises(Unfit, match="`slot` and `w` are lengths of their own"):
         print_step(spec.graph, "step")
     assert ssir.compile(spec).NATIVE is None
+
+
+def test_complex_numbers_behind_an_odd_number_of_real_ones() -> None:
+    graph = "h: {state: [n], A: 0.5, input: x}\nz: {state: [n], A: 'polar(0.9, x)', input: h}\ny: real(z) + h"
+    model = ssir.compile(component(graph, "{x: [n]}", "{n: 3}"), dtype=torch.float64)
+    x = torch.randn(1, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, end = decode(model, [x], 0, 7, None)
+    whole, after = model(x)
+    torch.testing.assert_close(torch.stack(found, 1), whole, rtol=1e-10, atol=1e-10)
+    same(end, after)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "griffin", "cat", "mamba", "s4"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssir.compilers.loops.region import Unfit
+from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.loops.tiles import cut
 from ssir.compilers.runtime import native, tritons
 from ssir.compilers.runtime.tiled import Scan
@@ -28,6 +28,12 @@ PLAIN = {
     "what enters is summed outside": ("y: {state: [n], A: a, B: 'param([n, m])', input: x}", "{a: [n], x: [m]}"),
     "pairs of axes": ("y: {state: [q, n], A: a, B: b, input: x}", "{a: [n], b: [q], x: [n]}"),
     "a maximum": ("y: {state: [n], A: a, B: b, input: x, algebra: max_plus}", "{a: [n], b: [n], x: [n]}"),
+    "complex numbers": ("y: {state: [n], A: 'complex(a, b)', input: x}", "{a: [n], b: [n], x: [n]}"),
+    "complex numbers enter": ("y: {state: [q, n], A: a, B: 'complex(b, x)', input: x}", "{a: [n], b: [q], x: [n]}"),
+    "a constant complex gate": (
+        "y: {state: [n], A: 'complex(param([n]), param([n]))', B: 'complex(1, b)', input: x}",
+        "{b: [n], x: [n]}",
+    ),
     "a maximum without a gate": ("y: {state: [n], input: x, algebra: max_plus, read: before}", "{x: [n]}"),
 }
 READ = {
@@ -44,6 +50,14 @@ READ = {
         "{g: [n, q], x: [n, q], b: [q, m], c: [q, m]}",
     ),
     "a constant readout": ("y: {state: [n, m], A: a, B: b, input: x, C: 'param([m])'}", "{a: [n], x: [n], b: [m]}"),
+    "complex numbers": (
+        "y: {state: [n, m], A: 'exp(g * complex(param([n, m]), param([n, m])))', B: 'g * b', input: x, C: 'complex(c, d)'}",
+        "{g: [n], x: [n], b: [m], c: [m], d: [m]}",
+    ),
+    "complex numbers, read before as they are": (
+        "y: {state: [m, n], A: 'polar(1, g)', B: 'complex(b, g)', input: x, C: c, read: before}",
+        "{g: [m], x: [n], b: [m], c: [m]}",
+    ),
     "a matrix": ("y: {state: [p, m, n], A: a, B: b, input: x, C: c}", "{a: [m], x: [n], b: [p, m], c: [p, m]}"),
     "a maximum": (
         "y: {state: [n, m], A: a, B: b, input: x, C: c, algebra: max_plus}",
