@@ -68,8 +68,8 @@ class Affine:
 @dataclass(frozen=True)
 class Region:
     """``columns`` and ``constants``: by input of the body, the node of the graph around it. ``outputs``: what the nodes of the graph around
-    it are. What is complex has its parts along an axis of its own, the last. ``rooms``: memories that are written in place. ``affine``: what the only memory becomes, if a scan can say it. ``wholes``: by input
-    of the body, the node of the graph that whole sequences decide."""
+    it are. What is complex has its parts along an axis of its own, the last. ``rooms``: memories that are written in place. ``affine``: what
+    the only memory becomes, if a scan can say it. ``wholes``: by input of the body, the node of the graph that whole sequences decide."""
 
     body: Graph
     memories: tuple[Memory, ...]
