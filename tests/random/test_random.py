@@ -1,4 +1,4 @@
-"""A hundred random specs, the same in every run; `python -m tests.random` proves as many others as one likes."""
+"""Some random specs, the same in every run; `python -m tests.random` proves as many others as one likes."""
 
 import pytest
 
@@ -43,7 +43,7 @@ components:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_form_of_a_random_spec_agrees_with_its_meaning(seed: int) -> None:
-    assert campaign(14, seed, (1, 11), (DTYPES[seed % 2],)) > 8
+    assert campaign(9, seed, (1, 11), (DTYPES[seed % 2],)) > 5
 
 
 @pytest.mark.parametrize("name", FOUND)
