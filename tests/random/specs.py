@@ -215,6 +215,27 @@ class Writer:
             roles["read"] = "before"
         self.state(("key", *axes), roles, read=axes)
 
+    def complexes(self) -> None:
+        """A state of complex numbers, expanded or not, the parts of which are read."""
+        axes = self.some(1)
+        large = self.chance(50)
+        own = ("key", *axes) if large else axes
+        over = own if self.chance(50) else own[:1]
+        angle = f"param([{', '.join(over)}], init=normal(1))" if self.chance(50) else self.value(over)[0]
+        enters = [self.bounded(axes)[0] for _ in range(2)]
+        roles = {"A": f"polar({self.gate(own)}, {angle})"}
+        roles["input"] = enters[0] if self.chance(50) else f"complex({enters[0]}, {enters[1]})"
+        if large:
+            reads = [self.bounded(("key",))[0] for _ in range(3)]
+            roles |= {"B": reads[0], "C": reads[1] if self.chance(40) else f"complex({reads[1]}, {reads[2]})"}
+        if self.chance(20):
+            roles["read"] = "before"
+        if self.chance(20):
+            roles["initial"] = "0.3"
+        self.state(own, roles, read=axes)
+        name, _ = self.values.pop()
+        self.add(self.one((f"real({name})", f"imag({name})", f"tanh(real({name}) - imag({name}))")), axes)
+
     def reflection(self) -> str:
         key = f"l2_norm({self.made_key()}, over=key)"
         return f"(1 - outer({self.one(('', '1.5 * '))}{key}, {key}, over=key))"
@@ -263,7 +284,15 @@ class Writer:
         q, k, v = (self.made_key() for _ in range(3))
         self.add(f"window({k}, slot)", ("slot", "key"))
         keys = self.values.pop()[0]
-        weights = f"softmax(dot({q}, {keys}, over=key) * key ** -0.5, over=slot)"
+        scores = f"dot({q}, {keys}, over=key) * key ** -0.5"
+        if self.chance(30):
+            scores = f"({scores}) * {self.value(())[0]}"
+        if self.chance(50):
+            distant = ("0.3 * arange(slot)", "param([], init=normal(1)) * log(1 + arange(slot))", "cos(arange(slot))")
+            scores = f"{scores} - {self.one(distant)}"
+        if self.chance(20):
+            scores = f"where(arange(slot) % 3 > 1, -inf, {scores})"
+        weights = f"softmax({scores}, over=slot)"
         self.state(("slot", "key"), {"A": "shift(slot)", "input": v, "C": weights}, read=("key",))
 
     def feedback(self) -> None:
@@ -282,6 +311,12 @@ class Writer:
             elif self.chance(30):
                 text, _ = self.bounded(axes)
                 self.state(axes, {"A": self.gate(axes), "B": self.gate(axes), "input": text}, name)
+            elif self.chance(20):
+                text, _ = self.bounded(axes)
+                whole = self.name()
+                self.state(axes, {"A": f"polar({self.gate(axes)}, {old})", "input": text}, whole)
+                self.values.pop()
+                self.add(f"tanh(real({whole})) + 0.3 * sin(imag({whole}))", axes, name)
             else:
                 self.plain(name, axes)
 
@@ -292,6 +327,7 @@ NODES: dict[str, Callable[[Writer], None]] = {
     "shaped": Writer.shaped,
     "diagonal": Writer.diagonal,
     "expanded": Writer.expanded,
+    "complexes": Writer.complexes,
     "learnt": Writer.learnt,
     "filtered": Writer.filtered,
     "highest": Writer.highest,
