@@ -21,7 +21,7 @@ def chosen(graph: Graph, at: Setting) -> set[str]:
 
 def test_forms_are_chosen_for_sizes(s4: Graph) -> None:
     assert chosen(s4, Setting(steps=8192)) == {"chunked convolution"}
-    assert chosen(s4, Setting(steps=4)) == {"loop"}
+    assert chosen(s4, Setting(steps=4)) == {"compiled loop"}
 
 
 def test_forms_are_chosen_for_a_machine() -> None:

@@ -131,7 +131,7 @@ def cell(name: str, **sizes: int) -> Made:
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize(("batch", "time", "packed"), [(1, 1, False), (3, 7, True), (9, 12, False), (2, 30, True)])
+@pytest.mark.parametrize(("batch", "time", "packed"), [(1, 1, False), (3, 7, True), (9, 5, False), (2, 18, True)])
 def test_a_loop_agrees_with_its_steps(way: str, name: str, batch: int, time: int, packed: bool) -> None:
     agree(*cell(name), batch, time, packed, torch.float64)
 
