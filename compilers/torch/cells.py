@@ -129,12 +129,12 @@ def loop_call(e: Emitter, node: Node) -> Code:
             else called(variable(name), resets, *given)
         )
         e.unpack([*results, *last], call)
-    whole = [*(result.axes for result in handed_out), *([region.kept(region.memories[0]).axes] if last else [])]
-    for k, (axes, one) in enumerate(zip(whole, [*results, *last], strict=True)):
-        if axes[-1:] == (PARTS,):
-            (results if k < len(results) else last)[k % len(results)] = e.let(
-                one.id, code("torch.view_as_complex({0})", one)
-            )
+
+    def whole(axes: Sequence[str], one: ast.Name) -> ast.Name:
+        return e.let(one.id, code("torch.view_as_complex({0})", one)) if axes[-1:] == (PARTS,) else one
+
+    results = [whole(result.axes, one) for result, one in zip(handed_out, results, strict=True)]
+    last = [whole(region.kept(region.memories[0]).axes, one) for one in last]
     named = dict(zip(handed_out, results, strict=True))
     for memory in region.memories:
         kept: Code = last[0] if last else named[region.kept(memory)]

@@ -94,7 +94,7 @@ def test_whole_chunks_agree_with_a_loop(monkeypatch: pytest.MonkeyPatch, kind: s
     check(kernel, naive, given)
 
 
-@pytest.mark.parametrize(("kind", "gate"), [("scalar", "moving"), ("rank one, scalar", "head")])
+@pytest.mark.parametrize(("kind", "gate"), [("scalar", "moving"), ("key", "moving"), ("rank one, key", "key")])
 def test_rows_columns_and_values_may_be_parts_of_something_wider(ran: Counter[str], kind: str, gate: str) -> None:
     kernel, naive, given = sides(kind, gate, 2, 34, 2, 3, 5, 1)
 

@@ -1,7 +1,9 @@
 """softmax(scale q k^T) v, where every query sees a run of the entries: those up to its own, those of a window, those of a document.
 
 A score may have a bias by the distance of an entry from the last one that the query sees: a table [heads or 1, group or 1, distances], for
-all that are seen; minus infinity hides. The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
+all that are seen; minus infinity hides.
+
+The run goes from ``first`` to ``last``, [batch or 1, steps] each; no mask over queries and entries is ever made. Blocks that nobody
 sees are skipped, so that a window costs what it holds, and what a query does not see has no part in its result, be it NaN.
 
 Compiled C on the CPU, which is faster than PyTorch's attention there and takes queries, keys and values as they lie; on a GPU PyTorch's own
@@ -23,7 +25,7 @@ from torch import Tensor
 from ....compilers.runtime import native
 from ....compilers.runtime.clock import Time
 from ....compilers.runtime.runs import documents, seen
-from ....compilers.runtime.support import data_type, of_type, state_type, twin_gradients
+from ....compilers.runtime.support import data_type, of_type, recorded, state_type, twin_gradients
 from . import blocks, flex
 
 LANES = 16  # widths of keys and values are multiples of it, in native code,
@@ -71,7 +73,7 @@ def attention(
     if not q.is_cpu and first is None and last is None and table is None and q.shape[1] == k.shape[1]:
         return _by_torch(q, k, v, scale, None, None, None)
     given = _Given(scale, size, first, last)
-    if _records(q, k, v, table):
+    if recorded(q, k, v, table):
         return _recorded(given, q, k, v, table, None, None)
     return _forward(given, q, k, v, table, None, None)[0]
 
@@ -82,10 +84,10 @@ def attention_step(
     """One query against the entries from first [B or 1] on: q [B,H,G,K]; k [B,N,H,K]; v [B,N,H,V]. Returns [B,H,G,V]."""
     q, k, v = _alike(q, k, v)
     _reaches(table, k.shape[1], k.shape[1])
-    recorded = _records(q, k, v, table)
-    if recorded or not _native(q, k, v, scale):
+    watched = recorded(q, k, v, table)
+    if watched or not _native(q, k, v, scale):
         start = None if first is None else first.unsqueeze(1)
-        if first is None and table is None and not recorded:
+        if first is None and table is None and not watched:
             return _by_torch(q.unsqueeze(1), k, v, scale, None, None, None).squeeze(1)
         return attention(q.unsqueeze(1), k, v, scale, start, table=table).squeeze(1)
     batch, heads, group, width = q.shape
@@ -135,7 +137,7 @@ def attend_whole(
     if native.tracing():
         return plain(q, k, v, scale, first, last, bias, keep)
     how = _Given(scale, None, first, last)
-    if _records(q, k, v, bias):
+    if recorded(q, k, v, bias):
         return _recorded(how, q, k, v, None, bias, keep)
     return _forward(how, q, k, v, None, bias, keep)[0]
 
@@ -214,10 +216,6 @@ def _reaches(table: Tensor | None, size: int, entries: int) -> None:
     """Raises ValueError where a table does not hold all distances that may be seen."""
     if table is not None and table.shape[-1] < min(size, entries):
         raise ValueError(f"a table of {table.shape[-1]} distances, for {min(size, entries)}")
-
-
-def _records(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
