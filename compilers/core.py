@@ -107,7 +107,7 @@ class Scan:
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
         parts = 2 if is_complex(graph, facts.node) else 1
-        return Cost(4.0 * parts**2 * facts.entries, 20.0 * parts * facts.entries, at.scan)
+        return Cost(4.0 * parts**2 * facts.entries, 20.0 * parts * facts.entries, 12.0 + at.scan(parts * facts.entries))
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         from ssir.compilers.loops.form import compiled_scan, scan_call

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ssir.analysis.facts import Facts
@@ -21,17 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """Floating-point operations and bytes a second, and seconds to start an operation, as machines of today have them; whether ``scans`` are
-    compiled for it: elsewhere they are many operations of torch; ``wait``: between two steps of a compiled loop, in operations started."""
+    """Floating-point operations and bytes a second, and seconds to start an operation, as machines of today have them; ``wait``: between two
+    steps of a compiled loop, in operations started; ``scanned``: of a compiled scan, if nothing else keeps it busy; ``programs``: so many run at
+    once, and share the steps of a scan."""
 
     flops: float
     bytes: float
     start: float
-    scans: bool
     wait: float
+    scanned: float
+    programs: int
 
 
-MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, True, 0.15), "cuda": Machine(2e14, 4e12, 4e-6, False, 0.5)}
+MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, 0.15, 0.0, 1), "cuda": Machine(2e14, 4e12, 4e-6, 0.5, 0.1, 528)}
+_ENTRIES = 2048  # of a memory that one program has
+_LEAST = 64  # steps of one program
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class Setting:
     def machine(self) -> Machine:
         return MACHINES.get(self.device, MACHINES["cpu"])
 
-    @property
-    def scan(self) -> float:
-        """Operations that follow one another in a scan of all steps."""
-        return 12.0 if self.machine.scans else 12.0 * isqrt(self.steps)
+    def scan(self, entries: int) -> float:
+        """The time that a compiled scan of so many entries waits between its steps, in operations started."""
+        machine, needed = self.machine, self.batch * -(-entries // _ENTRIES)
+        pieces = max(1, min(machine.programs // needed, self.steps // _LEAST))
+        return machine.scanned * self.steps / pieces * (2 if pieces > 1 else 1)
 
 
 USUAL = Setting()

@@ -1,4 +1,5 @@
-"""A loop over time as a Triton kernel: the rows of a block, all of the step in one program.
+"""A loop over time as a Triton kernel: the rows of a block, all of the step in one program, which goes through the steps one after another: all of
+them, or a piece of `L`, where what is before it can be known.
 
 Values are blocks of numbers over their own axes, [rows, *axes], each axis filled up to a power of two. Memories stay in registers from step
 to step, and so do matrices that are small; larger ones are read tile by tile, and what they are multiplied by lies in scratch memory then, as
@@ -182,18 +183,21 @@ class Kernel:
             "",
             "",
             "@triton.jit",
-            f"def {loop.name}({', '.join([*self._arguments(), *self._rows()])}, scratch, B, T, ROWS: tl.constexpr, REAL: tl.constexpr):",
+            f"def {loop.name}({', '.join([*self._arguments(), *self._rows()])}, scratch, B, T, L, ROWS: tl.constexpr, REAL: tl.constexpr):",
         ]
         head = [
-            "block = tl.program_id(0)",
-            "rows = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)",
+            "block, pieces = tl.program_id(0), tl.cdiv(T, L)",
+            "piece = block % pieces",
+            "rows = (block // pieces * ROWS + tl.arange(0, ROWS)).to(tl.int64)",
             "alive = rows < B",
+            "own = rows * pieces + piece",
+            "since, until = piece * L, tl.minimum(T, piece * L + L)",
         ]
         for name, block in self.blocks.items():
             begin = f"tl.program_id(1) * {block} + " if name == self.shared else ""
             head.append(f"{self.index[name]} = {begin}tl.arange(0, {block})")
         if self.scratch:
-            head.append(f"place = scratch + rows * {self.scratch}")
+            head.append(f"place = scratch + own * {self.scratch}")
         head += [*self.before, *self._begin(), *self._steps(), *self._after()]
         return "\n".join([*lines, *indented(head)]) + "\n"
 
@@ -211,11 +215,11 @@ class Kernel:
     def _steps(self) -> list[str]:
         """The loop over time."""
         backwards = self.loop.backwards
-        step = ["t = T - 1 - s" if backwards else "t = s", "at = rows * T + t"]
+        step = ["t = until - 1 - s" if backwards else "t = since + s", "at = rows * T + t"]
         if self.scratch:
             step.append("tl.debug_barrier()")
         step += [*([] if backwards else self._clear()), *self.inside, *self._end()]
-        return ["for s in range(T):", *indented(step)]
+        return ["for s in range(until - since):", *indented(step)]
 
     def _begin(self) -> list[str]:
         """Memories and sums as they are before the first step."""
@@ -278,7 +282,8 @@ class Kernel:
                 axes = self.body[memory.old].type.names
                 size, alive = prod(self.sizes[n] for n in axes), self._lead("alive", len(axes))
                 lines += [
-                    self._store(f"dstart{k}", f"m{k}", axes, "rows"),
+                    "if piece == 0:",
+                    f"    {self._store(f'dstart{k}', f'm{k}', axes, 'rows')}",
                     f"if dclear{k} is not None:",
                     f"    dc{k} = tl.sum(tl.where({alive}, dc{k}, 0.0), axis=0, keep_dims=True)",
                     f"    {self._store(f'dclear{k} + block * {size}', f'dc{k}', axes, None)}",

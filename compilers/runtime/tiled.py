@@ -101,9 +101,39 @@ class Scan(Compiled):
         ends, behind = (start, clear), (*constants, reset, *results, *kept)
         if in_c:
             native.call(self.forward, x.dtype, *ends, *columns, *behind, batch, steps, 1)
-        else:
-            tritons.call(self.kernels, self.forward, batch, steps, x, ends, columns, behind)
-        return tuple(results), tuple(kept) if keep else ()
+            return tuple(results), tuple(kept) if keep else ()
+        piece = self._piece(batch, steps, x.device)
+        ended, *factors = self._early(piece, x, clear, columns, constants, reset)
+        behind = (*behind, ended, *factors)
+        tritons.call(self.kernels, self.forward, batch, steps, x, ends, columns, behind, piece)
+        return tuple(results), (*kept, *factors) if keep else ()
+
+    def _piece(self, batch: int, steps: int, device: torch.device) -> int:
+        """The steps of a program of the kernels."""
+        programs = -(-batch // tritons.rows(batch, device)) * tritons.functions(self.kernels)[f"{self.forward}_parts"]
+        return tritons.piece(programs, steps, EVERY, device)
+
+    def _early(
+        self,
+        piece: int,
+        x: Tensor,
+        clear: Tensor | None,
+        columns: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        reset: Tensor | None,
+    ) -> list[Tensor | None]:
+        """What becomes of the memory over each piece of the steps [B,N,*axes], by what it is multiplied, and where there was a reset [B,N]."""
+        batch, steps = columns[0].shape[:2]
+        sizes, gates = self.tiling.memory, self.tiling.gates
+        if piece == steps:
+            return [None] * (2 + gates)
+        lead = batch, -(-steps // piece)
+        entries = sizes[:-1] if self.tiling.complex else sizes
+        found = [x.new_empty(*lead, *sizes), *(x.new_empty(*lead, *entries) for _ in range(gates))]
+        found.append(x.new_empty(lead, dtype=torch.bool))
+        behind = (*constants, reset, *found)
+        tritons.call(self.kernels, f"{self.forward}_ends", batch, steps, x, (clear,), columns, behind, piece)
+        return [*found]
 
     def _run_backward(
         self, inputs: Sequence[Any], results: Sequence[Tensor], kept: Kept, grads: Sequence[Tensor]
@@ -114,11 +144,11 @@ class Scan(Compiled):
         batch, steps = columns[0].shape[:2]
         in_c = self._in_c(x)
         cleared = self._cleared(clear, x)
+        last: Tensor | None = None
         if tiling.new is None:
             *grads, last = grads
-            flow = last.clone()
-        else:
-            flow = x.new_empty(batch, *tiling.memory)
+        flow = x.new_empty(batch, *tiling.memory) if last is None or not in_c else last.clone()
+        piece, factors = steps, list[Tensor | None]()
         if in_c:
             blocks, shares = torch.get_num_threads(), [tiles for _, tiles in tiling.deltas]
             copies = [1] * len(tiling.sums)
@@ -127,9 +157,12 @@ class Scan(Compiled):
                 first = cleared.expand(batch, *tiling.memory).contiguous() if start is None else start
                 seen = (cleared, results[tiling.new], first)
         else:
-            blocks = -(-batch // tritons.rows(batch, x.device))
+            every, factors = kept[: len(self._unkept())], [*kept[len(self._unkept()) :]]
+            if f"{self.backward}_ends" in tritons.functions(self.kernels):
+                piece = self._piece(batch, steps, x.device)
             shares, copies = self._shares()
-            seen = (clear, *kept)
+            blocks = -(-batch // tritons.rows(batch, x.device)) * -(-steps // piece)
+            seen = (clear, *every, None if last is None else last.contiguous())
             if tiling.new is not None:
                 seen = (before(results[tiling.new], start, cleared, reset),)
         deltas = [
@@ -141,7 +174,14 @@ class Scan(Compiled):
         if in_c:
             native.call(self.backward, x.dtype, *ends, *columns, *behind, batch, steps, blocks)
         else:
-            tritons.call(self.kernels, self.backward, batch, steps, x, ends, columns, behind)
+            ended = None
+            if piece < steps:
+                ended = x.new_empty(batch, -(-steps // piece), *tiling.memory)
+                old = seen if tiling.new is not None else ()
+                given = (x, (None, *grads), columns, (*constants, reset, *old, ended))
+                tritons.call(self.kernels, f"{self.backward}_ends", batch, steps, *given, piece)
+            behind = (*behind, ended, *factors)
+            tritons.call(self.kernels, self.backward, batch, steps, x, ends, columns, behind, piece)
         whole = [delta.sum(0) if len(delta) > 1 else delta[0] for delta in deltas]
         dclear = None if anew is None else anew.sum(0) + (flow.sum(0) if start is None else 0)
         found = [None, None if start is None else flow, dclear]
@@ -165,19 +205,19 @@ class Scan(Compiled):
         clear = self._cleared(clear, columns[0])
         memory = clear.expand(batch, *self.tiling.memory) if start is None else start
         if self.tiling.new is not None:
-            return self._piece(memory, clear, reset, columns, constants)[:-1]
+            return self._part(memory, clear, reset, columns, constants)[:-1]
         found = []
         for t in range(0, steps, CHUNK):
             now = slice(t, t + CHUNK)
             piece = memory, clear, None if reset is None else reset[:, now], [x[:, now] for x in columns], constants
             if torch.is_grad_enabled() and steps > CHUNK and not native.tracing():
-                *ys, memory = checkpoint(self._piece, *piece, use_reentrant=False)
+                *ys, memory = checkpoint(self._part, *piece, use_reentrant=False)
             else:
-                *ys, memory = self._piece(*piece)
+                *ys, memory = self._part(*piece)
             found.append(ys)
         return *(torch.cat(one, 1) for one in zip(*found, strict=True)), memory
 
-    def _piece(
+    def _part(
         self,
         memory: Tensor,
         clear: Tensor,

@@ -17,6 +17,8 @@ from . import native
 
 WARPS = 8
 _PROCESSORS = 132  # of an H100 or H200, where there is none
+_FILLED = 4  # programs for each of them
+LEAST = 64  # steps of a piece
 REAL = {torch.float32: "float32", torch.float64: "float64"}
 _TYPES = REAL | {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.bool: "int1"}
 _HEAD = """import triton
@@ -46,16 +48,25 @@ def takes(*tensors: Tensor | None) -> bool:
     return all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype in _TYPES and x.device == device for x in there)
 
 
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _PROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
 def rows(batch: int, device: torch.device) -> int:
     """Sequences that one program computes: more only where there is more than one for each processor of the machine."""
-    if device.type == "cuda":
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-    else:
-        processors = _PROCESSORS
     most = 1
-    while most < 8 and batch >= 4 * most * processors:
+    while most < 8 and batch >= 4 * most * _processors(device):
         most *= 2
     return most
+
+
+def piece(programs: int, steps: int, every: int, device: torch.device) -> int:
+    """Steps that one program computes, where it need not wait for those before: all, if so many programs fill the machine; else a multiple of
+    ``every``, in pieces that fill it."""
+    pieces = min(_FILLED * _processors(device) // programs, steps // LEAST)
+    return steps if pieces < 2 else -(-steps // (pieces * every)) * every
 
 
 def spelled(dtype: torch.dtype) -> Any:
@@ -103,15 +114,18 @@ def call(
     before: Sequence[Tensor | None],
     columns: Sequence[Tensor],
     behind: Sequence[Tensor | None],
+    piece: int | None = None,
 ) -> None:
-    """Run a loop for all sequences; each of ``rows`` of them is a program of its own. scratch: empty, of the device and the type of what is
-    computed; what is before the columns, the columns and what is behind them may be of other types; columns are ``spaced``."""
+    """Run a loop for all sequences; each of ``rows`` of them, and each ``piece`` of the steps, is a program of its own. scratch: empty, of the
+    device and the type of what is computed; what is before the columns, the columns and what is behind them may be of other types; columns are
+    ``spaced``."""
     found = functions(source)
-    many = rows(batch, scratch.device)
-    scratch = scratch.new_empty(max(1, batch * found[f"{name}_scratch"]))
-    grid = (-(-batch // many), found[f"{name}_parts"])
+    many, piece = rows(batch, scratch.device), piece or steps
+    pieces = -(-steps // piece)
+    scratch = scratch.new_empty(max(1, batch * pieces * found[f"{name}_scratch"]))
+    grid = (-(-batch // many) * pieces, found[f"{name}_parts"])
     apart = [spacing(x) for x in columns]
-    given = (*before, *columns, *behind, *apart, scratch, batch, steps)
+    given = (*before, *columns, *behind, *apart, scratch, batch, steps, piece)
     launch(found[name], grid, *given, ROWS=many, REAL=spelled(scratch.dtype))
 
 

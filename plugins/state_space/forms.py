@@ -5,7 +5,7 @@ The expanded state is never written out over a sequence: it is a memory that is 
 
 from __future__ import annotations
 
-from ssir.analysis.facts import Facts
+from ssir.analysis.facts import Facts, is_complex
 from ssir.compilers.core import input_words
 from ssir.compilers.forms import Cost, Match, Setting
 from ssir.compilers.loops.form import compiled_scan, scan_call
@@ -33,10 +33,10 @@ class SelectiveScan:
         return Match(self, why, details={"scan": scan})
 
     def cost(self, graph: Graph, facts: Facts, match: Match, at: Setting) -> Cost:
-        channels = facts.entries
+        channels, parts = facts.entries, 2 if is_complex(graph, facts.node) else 1
         for axis in facts.contracted:
             channels //= axis.size or 1
-        return Cost(_RATE * match.details["scan"].tiled.work, 16.0 * channels, at.scan / 3)
+        return Cost(_RATE * match.details["scan"].tiled.work, 16.0 * channels, 4.0 + at.scan(parts * facts.entries))
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:
         return scan_call(f, fact.node, match.details["scan"])

@@ -18,6 +18,7 @@ from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 _CHUNK = 64
 _LARGEST = 2**26  # numbers in an operator that is written out
 _SMALL = 8.0  # products of many small matrices take so much longer than one of a large
+_LAUNCHES = 240  # where operations on small numbers are no cheaper than others
 _POWERS = 700.0  # bytes moved for each number of what A makes of a vector over a chunk, which are found in float64
 
 
@@ -135,6 +136,8 @@ class Convolution:
         powers = _POWERS * vectors * _CHUNK * parts / (at.batch * at.steps)
         moved = 4.0 * (4 * (inputs + outputs) + 4 * parts * states / _CHUNK)
         serial = 60 + (2 * at.steps // _CHUNK if layout.matrix else 12)
+        if at.machine.programs > 1:
+            serial = _LAUNCHES
         return Cost(_SMALL * systems * (inside + between + carried) + made, systems * moved + powers, serial)
 
     def sequence(self, f: Function, fact: Facts, match: Match) -> Value:

@@ -43,7 +43,7 @@ components:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_form_of_a_random_spec_agrees_with_its_meaning(seed: int) -> None:
-    assert campaign(6, seed, (1, 11), (DTYPES[seed % 2],)) > 3
+    assert campaign(5, seed, (1, 11), (DTYPES[seed % 2],)) > 2
 
 
 @pytest.mark.parametrize("name", FOUND)

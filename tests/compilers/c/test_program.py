@@ -98,6 +98,14 @@ def test_whole_sequences_are_read_once_and_copied(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that is given whole sequences."""
+    folder: Path = ssir.compile(small("vaswani"), backend="c").save(tmp_path_factory.mktemp("translator") / "vaswani")
+    built(folder, "-DMAIN")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("feed", "said"),
     [
@@ -108,11 +116,9 @@ def test_whole_sequences_are_read_once_and_copied(tmp_path: Path) -> None:
         ("1 2\n1000", "step 0: a token that is not in its table"),
     ],
 )
-def test_a_program_says_what_is_wrong_with_whole_sequences(feed: str, said: str, tmp_path: Path) -> None:
-    folder = ssir.compile(small("vaswani"), backend="c").save(tmp_path / "vaswani")
-    built(folder, "-DMAIN")
+def test_a_program_says_what_is_wrong_with_whole_sequences(feed: str, said: str, translator: Path) -> None:
     command = ["./program", "-w", "vaswani.weights"]
-    done = subprocess.run(command, cwd=folder, input=feed, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=translator, input=feed, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and said in done.stderr
 
 

@@ -59,11 +59,13 @@ def test_the_loops_of_the_zoo_compile_for_a_gpu_without_spills(tmp_path: Path) -
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])
-def test_a_gpu_computes_what_the_processor_does(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "steps"), [("lstm", 17), ("gru", 17), ("slstm", 17), ("mamba", 300), ("griffin", 300), ("s4d", 300)]
+)
+def test_a_gpu_computes_what_the_processor_does(name: str, steps: int) -> None:
     spec = small(name)
     model, other = (ssir.compile(spec, dtype=torch.float64) for _ in range(2))
-    given = inputs(model.graph, 3, 17)
+    given = inputs(model.graph, 3, steps)
     there = other.to("cuda")
     found, wanted = first(there(*(x.to("cuda") for x in given))[0]), first(model(*given)[0])
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-9, atol=1e-12)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.loops.tiles import cut
 from ssir.compilers.runtime import native, tritons
-from ssir.compilers.runtime.tiled import Scan
+from ssir.compilers.runtime.tiled import EVERY, Scan
 from ssir.compilers.torch.cells import Scanned
 
 from ..interpreted import interpreted
@@ -74,7 +75,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         ran = interpreted(monkeypatch)
         yield way
         wanted = {"forward"} if request.node.get_closest_marker("forward") else {"forward", "backward"}
-        assert {name.rpartition("_")[2] for name in ran} == wanted
+        assert {name.removesuffix("_ends").rpartition("_")[2] for name in ran} == wanted
         return
     if way == "twin":
         monkeypatch.setattr(native, "library", lambda dtype, source="": None)
@@ -213,6 +214,73 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize(("name", "readout", "sizes"), [*WIDE[:-1], ("a matrix", True, {"n": 140})], ids=str)
 def test_programs_share_what_is_wide(way: str, name: str, readout: bool, sizes: dict[str, int]) -> None:
     agree(scan(name, readout, **sizes), 3, 20, True, torch.float64)
+
+
+@pytest.fixture
+def parted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Steps are parted even if they are few. By call: the kernel, how many steps there are, and how many one program takes."""
+    monkeypatch.setattr(tritons, "LEAST", 1)
+    found = list[tuple[str, int, int]]()
+    call = tritons.call
+
+    def noted(source: str, name: str, batch: int, steps: int, *given: Any) -> None:
+        call(source, name, batch, steps, *given)
+        found.append((name.partition("_")[2].partition("_")[2], steps, given[-1]))
+
+    monkeypatch.setattr(tritons, "call", noted)
+    return found
+
+
+@pytest.mark.parametrize("way", ["triton"], indirect=True)
+@pytest.mark.parametrize(("name", "readout"), CASES)
+def test_programs_share_the_steps(way: str, parted: list[tuple[str, int, int]], name: str, readout: bool) -> None:
+    made, time = scan(name, readout), 40
+    agree(made, 2, time, True, torch.float64, clear=True)
+    assert ("forward_ends", time, EVERY) in parted and ("forward", time, EVERY) in parted
+    back = [one for one in parted if one[0].startswith("backward")]
+    assert set(back) == (
+        {("backward", time, time)}
+        if made[1].tiling.maximum
+        else {("backward_ends", time, EVERY), ("backward", time, EVERY)}
+    )
+
+
+@pytest.mark.parametrize("way", ["triton"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "readout", "sizes"), [("gated", False, {"n": 600}), ("selective", True, {"n": 140, "m": 16})], ids=str
+)
+def test_programs_share_the_steps_and_what_is_wide(
+    way: str, parted: list[tuple[str, int, int]], name: str, readout: bool, sizes: dict[str, int]
+) -> None:
+    agree(scan(name, readout, **sizes), 1, 40, False, torch.float64)
+    assert ("backward_ends", 40, EVERY) in parted
+
+
+@pytest.mark.forward
+@pytest.mark.parametrize("way", ["triton"], indirect=True)
+def test_what_is_not_finite_does_not_pass_a_reset_between_programs(
+    way: str, parted: list[tuple[str, int, int]]
+) -> None:
+    scanned, compiled = scan("gated", False)
+    region = scanned.region
+    (memory,) = region.memories
+    values = drawn(region, 1, 48)
+    columns = [values[name].clone() for name in region.columns]
+    for x in columns:
+        x[:, 3] = math.inf
+    reset = torch.zeros(1, 48, dtype=torch.bool)
+    reset[:, 20] = True
+    y = compiled(reset, [values[memory.old]], [None], columns, [])[0]
+    assert not y[:, 3:20].isfinite().any()
+    assert y[:, 20:].isfinite().all()
+
+
+def test_programs_that_fill_the_machine_take_all_steps() -> None:
+    device = torch.device("cpu")
+    assert tritons.piece(1, 8192, EVERY, device) == 64
+    assert tritons.piece(12, 8192, EVERY, device) == 192
+    assert tritons.piece(300, 8192, EVERY, device) == 8192
+    assert tritons.piece(1, 100, EVERY, device) == 100
 
 
 @pytest.mark.skipif(native.library(torch.float32) is None, reason="without a C compiler there are no tiles")
