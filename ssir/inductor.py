@@ -124,9 +124,16 @@ def _kind(node: Any) -> str | None:
     if not isinstance(node, scheduler.ExternKernelSchedulerNode):
         return "fused"
     name = str(getattr(node.node, "python_kernel_name", None) or type(node.node).__name__)
-    if "ssir" in name:
+    if "ssir" in name or _is_view(getattr(node.node, "op_overload", None)):
         return None
     return "products" if name.split(".")[-1] in ("mm", "addmm", "bmm", "baddbmm") else name.split(".")[-2]
+
+
+def _is_view(operation: Any) -> bool:
+    """Whether an operation hands out what it is given."""
+    return operation is not None and any(
+        one.alias_info and not one.alias_info.is_write for one in operation._schema.returns
+    )
 
 
 def _meta(node: torch.fx.Node) -> Any:
