@@ -4,7 +4,7 @@ Chunked products at the six shapes that flash-linear-attention measures at, its 
 where it is; LSTM and GRU beside cuDNN; attention beside FlexAttention; decoding by a captured graph, where
 *theirs* is what it takes to read the weights. bfloat16, random inputs, calls of
 operators alone, both sides by turns. First each side must be right: what is off the other by more than two parts in a hundred is told, not timed. What is not reached
-in the time that there is stands as such. With `--device cpu` it runs anywhere, on shapes that say nothing, to see that it runs.
+in the time that there is stands as such. Beside what is slower than theirs stands where the time goes, by the profiler. With `--device cpu` it runs anywhere, on shapes that say nothing, to see that it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -40,13 +40,14 @@ SHAPES = (
 """Batch, steps, heads, numbers of a head."""
 TOY = ((1, 70, 2, 16),)
 TOLERANCE = 0.02  # of the larger entries, in bfloat16
-AHEAD = 1.0
+AHEAD, BANDWIDTH = 1.0, 0.75  # what a cell is to reach; what decoding is to reach of the bandwidth
+BUSY = 0.6  # of the time, from where it is not launches that it is spent on
 Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``ours``, ``theirs``: milliseconds; ``note``: why there is none."""
+    """``ours``, ``theirs``: milliseconds; ``note``: why there is none, or where the time goes."""
 
     what: str
     shape: str
@@ -99,6 +100,28 @@ class Clock:
         return float(before.elapsed_time(after))
 
 
+def told(clock: Clock, cell: Cell, ours: Call, least: float = AHEAD) -> Cell:
+    """The cell, with where the time goes if it is slower than theirs: what takes longest, or how many launches it waits between."""
+    if cell.ours is None or cell.ratio is None or cell.ratio >= least or cell.note:
+        return cell
+    on_card = clock.device.type == "cuda"
+    with torch.profiler.profile() as seen:
+        ours()
+        clock.wait()
+
+    def took(one: Any) -> float:
+        return float(one.self_device_time_total if on_card else one.self_cpu_time_total) / 1e3
+
+    ran = [one for one in seen.key_averages() if took(one) > 0 and (not on_card or one.device_type.name == "CUDA")]
+    if not ran:
+        return replace(cell, note="the profiler saw nothing")
+    busy, launches, longest = sum(map(took, ran)), sum(one.count for one in ran), max(ran, key=took)
+    if busy < BUSY * cell.ours:
+        return replace(cell, note=f"{launches} launches, of which the card is busy for {busy:.3g} ms")
+    note = f"{longest.key[:60]}: {took(longest):.3g} of {busy:.3g} ms, in {launches} launches"
+    return replace(cell, note=note.replace("|", "/"))
+
+
 def compared(
     clock: Clock, what: str, shape: str, given: Sequence[Tensor], ours: Call, theirs: Call | None, why: str = ""
 ) -> Iterator[Cell]:
@@ -133,7 +156,8 @@ def compared(
                 why = f"theirs: {_line(error)}"
         for mode, run in zip(modes, (forward, both), strict=True):
             ms = clock.medians([partial(run, call) for call in calls])
-            yield Cell(what, shape, mode, ms[0], ms[1] if len(ms) > 1 else None, why)
+            cell = Cell(what, shape, mode, ms[0], ms[1] if len(ms) > 1 else None, why)
+            yield told(clock, cell, partial(run, ours))
     except Exception as error:  # the others are to be seen all the same
         yield Cell(what, shape, "", note=_line(error))
 
@@ -279,15 +303,15 @@ def cells(clock: Clock, toy: bool) -> Iterator[Cell]:
             model = ssir.compile(ssir.loads(_layer(name, width)), device=clock.device)
             x = torch.randn(batch, steps, width, device=clock.device)
             with torch.no_grad():
-                ms = clock.medians([lambda m=model, x=x: m(x), lambda m=theirs, x=x: m(x)])
-            yield Cell(name, shape, "forward", ms[0], ms[1])
+                ms = clock.medians([partial(model, x), partial(theirs, x)])
+                yield told(clock, Cell(name, shape, "forward", ms[0], ms[1]), partial(model, x))
 
             def both(model: torch.nn.Module, x: Tensor) -> None:
                 y = model(x)[0]
                 torch.autograd.grad(y.sum(), list(model.parameters()))
 
             ms = clock.medians([partial(both, one, x) for one in (model, theirs)])
-            yield Cell(name, shape, "forward+backward", ms[0], ms[1])
+            yield told(clock, Cell(name, shape, "forward+backward", ms[0], ms[1]), partial(both, model, x))
 
 
 def _layer(name: str, width: int) -> str:
@@ -357,7 +381,8 @@ def decoding(clock: Clock, toy: bool, dtype: torch.dtype) -> Iterator[Cell]:
             wide = torch.empty(size // 4, device=clock.device)
             with torch.no_grad():
                 ms = clock.medians([step, wide.sum])
-            yield Cell(f"decoding {name}", str(dims["model"]), "a token", ms[0], ms[1])
+                cell = Cell(f"decoding {name}", str(dims["model"]), "a token", ms[0], ms[1])
+                yield told(clock, cell, step, BANDWIDTH)
         except Exception as error:  # the others are to be seen all the same
             yield Cell(f"decoding {name}", str(dims["model"]), "a token", note=_line(error))
 

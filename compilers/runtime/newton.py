@@ -4,10 +4,12 @@
 
 Each iteration is an affine scan, for which the Jacobian must be diagonal, or in blocks as small as there are memories (DEER, arXiv:2309.12252). It ends where
 f agrees with what it is given to a few roundings; where it does not get there, the loop runs. The gradient is one such scan backwards, exact.
+How many iterations it took, and to what it agreed, is logged: `logging.getLogger("ssir.newton").setLevel(logging.DEBUG)`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from . import native
 from .loops import Loop, Plain, before
 from .support import recorded, spread, twin_gradients, without_autocast
 
+_LOG = logging.getLogger("ssir.newton")
 CLOSE = 16.0  # times as many roundings, where more iterations do not help
 
 
@@ -54,7 +57,7 @@ def iterated(loop: Loop, most: int, agreed: float, given: Sequence[Any]) -> tupl
     """The results, if the iteration ends."""
     _, _, clears, columns, constants = loop._parts(given)
     x = columns[0]
-    lead = x.shape[:2]
+    lead, off = x.shape[:2], float("inf")
     begins = _begins(loop, given)
     guess = [clear.expand(*lead, *clear.shape) for clear in loop._cleared(clears, x)]
     least = float("inf")
@@ -67,14 +70,16 @@ def iterated(loop: Loop, most: int, agreed: float, given: Sequence[Any]) -> tupl
             off = max(float((new - s).abs().max()) for new, s in zip(news, guess, strict=True))
             off /= size * torch.finfo(x.dtype).eps
             if off <= agreed or (off > 0.5 * least and off <= CLOSE * agreed):
+                _LOG.debug("%d steps: %d iterations, agreed to %.2g roundings", lead[1], i + 1, off)
                 return results
             if not off < 1e300:
-                return None
+                break
             least = min(least, off)
         into = torch.stack(news, -1) - _applied(jacobian, torch.stack(olds, -1))
         gone = begins.view(*lead, *[1] * (into.dim() - 2))
         into = torch.where(gone, torch.stack(news, -1), into)
         guess = list(_scan(torch.where(gone[..., None], 0, jacobian), into).unbind(-1))
+    _LOG.debug("%d steps: after %d iterations off by %.2g roundings: the loop runs", lead[1], i + 1, off)
     return None
 
 

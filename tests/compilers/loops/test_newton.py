@@ -1,5 +1,7 @@
 """Newton's iteration over all steps at once gives what the loop gives."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +106,16 @@ def test_where_it_comes_to_no_end_the_loop_runs(ended: list[bool]) -> None:
     x, _ = inputs(1, 400, False)
     assert torch.equal(one(x)[0], other(x)[0])
     assert ended == [False]
+
+
+def test_it_is_told_how_many_iterations_there_were(caplog: pytest.LogCaptureFixture) -> None:
+    x, _ = inputs(1, 100, False)
+    with caplog.at_level("DEBUG", logger="ssir.newton"):
+        for text in (GATED, CHAOS):
+            pair(text)[0](x)
+    one, other = (record.getMessage() for record in caplog.records)
+    assert re.fullmatch(r"100 steps: \d iterations, agreed to [\d.e+-]+ roundings", one)
+    assert other.startswith("100 steps: after ") and other.endswith("roundings: the loop runs")
 
 
 def test_gradients_can_be_differentiated_again() -> None:
