@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,10 @@ def test_parameters_are_listed_with_the_line_that_makes_them(capsys: pytest.Capt
     line = Path(rate["file"]).read_text("utf-8").splitlines()[rate["line"] - 1]
     assert "name=A_log" in line
     assert set(rows) == set(ssir.compile(ssir.load("mamba", layers=2)).state_dict())
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ssir", "explain", "SSIR016"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "cycle" in done.stdout

@@ -123,6 +123,24 @@ def hold(cx: Site, x: Node, every: int) -> Node:
     return system(cx, x.type.axes, {"A": lifted(cx, keep), "B": take, "x": x})
 
 
+def cumsum(cx: Site, x: Node) -> Node:
+    """The sum of x over all steps so far, this one included; a state."""
+    return x if is_unknown(x) else system(cx, x.type.axes, {"x": x})
+
+
+def cummean(cx: Site, x: Node) -> Node:
+    """The mean of x over all steps so far, this one included; a state, of the sum."""
+    if is_unknown(x):
+        return x
+    count = cx.emit("add", (cx.emit("position", (), "position"), cx.number(1)), "count")
+    return cx.emit("div", (cumsum(cx, x), count))
+
+
+def cummax(cx: Site, x: Node) -> Node:
+    """The largest x of all steps so far, this one included; a state."""
+    return x if is_unknown(x) else system(cx, x.type.axes, {"x": x}, algebra="max_plus")
+
+
 def context(cx: Site, x: Node, slot: Axis) -> Node:
     """The whole sequence, future included, along an unbounded axis: for encoders. Its graph has no step form.
 
@@ -257,6 +275,6 @@ def _dense(cx: Site, m: Node, n: Axis) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for call in (delay, window, hold):
+    for call in (delay, window, hold, cumsum, cummean, cummax):
         registry.function(call, owns=True)
     registry.function(context)

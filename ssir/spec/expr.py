@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn, TypeAlias
 
 from ssir.errors import SSIRError
+from ssir.spec.elsewhere import meant
 
 MAX_LENGTH = 4096
 MAX_NODES = 512
@@ -317,6 +318,9 @@ def _foreign(text: str, at: int) -> ExprError:
     char = text[at]
     if char in _FOREIGN:
         message, help = _FOREIGN[char]
+        if attribute := re.match(r"\.([A-Za-z_]\w*)", text[at:]):
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", attribute.group(1)).lower()
+            help = meant(name) or f"every operation is called by its name: {name}(x)"
         return ExprError(message, at, at + 1, help)
     if char in "\"'`":
         end = text.find(char, at + 1) + 1 or len(text)

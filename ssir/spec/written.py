@@ -16,6 +16,7 @@ from ssir.spec import expr as syntax
 from ssir.spec.arguments import Arguments
 from ssir.spec.build import Site, is_unknown
 from ssir.spec.calls import Layer, Path, fail, unified
+from ssir.spec.elsewhere import meant
 from ssir.spec.module import Module, constants_of, sized
 from ssir.spec.paths import NAME, given_name, paths
 from ssir.spec.static import StaticError, evaluate, is_static
@@ -204,13 +205,12 @@ class Text:
         if function is None:
             known = [*registry.names("function"), *self.instance.module.callable_names()]
             near = nearest(tree.function, known)
+            other = f"the nearest is `{near}`" if near else "docs/functions.md has all functions"
             fail(
                 "SSIR012",
                 f"there is no function or component `{tree.function}`",
                 span,
-                f"the nearest is `{near}`"
-                if near
-                else "`ssir list` shows the architectures, docs/language.md the functions",
+                meant(tree.function) or other,
                 registry.faults,
             )
         if (given := given_name(self.instance.module, tree)) is not None:

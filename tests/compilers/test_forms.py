@@ -404,6 +404,7 @@ CASES = (
         "q: linear(x, n)\nseen: window(delay(y), tap)\ny: tanh(q + sum(seen * softmax(dot(q, seen, over=n), over=tap), over=tap))",
     ),
     Case("sample and hold", "scan", "y: hold(x, every=4)"),
+    Case("running sums, means and maxima", "scan", "y: cumsum(x) * sigmoid(cummean(x)) + cummax(x)"),
 )
 
 

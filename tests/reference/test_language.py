@@ -236,6 +236,21 @@ def test_a_hold_keeps_what_it_sampled() -> None:
     close(meaning("y: hold(x, every=3)"), X[:, [0, 0, 0, 3, 3, 3, 6]])
 
 
+@pytest.mark.parametrize("function", ["cumsum", "cummean", "cummax"])
+def test_running_sums_means_and_maxima_are_of_a_document(function: str) -> None:
+    def wanted(x: Tensor) -> Tensor:
+        if function == "cummax":
+            return x.cummax(1).values
+        total = x.cumsum(1)
+        return total / torch.arange(1, x.shape[1] + 1)[:, None] if function == "cummean" else total
+
+    close(meaning(f"y: {function}(x)"), wanted(X))
+    reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
+    reset[:, 3] = True
+    y, _ = run(spec(f"y: {function}(x)"), X, reset=reset)
+    close(y, torch.cat([wanted(X[:, :3]), wanted(X[:, 3:])], 1))
+
+
 def test_a_shift_among_other_operators_moves_slots_and_the_input_enters_the_first() -> None:
     y = meaning(
         "y: {state: [slot, n], A: 0.5 * shift(slot), input: x, C: 'param([slot, n], name=c)'}",

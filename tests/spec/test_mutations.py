@@ -172,6 +172,7 @@ def calls() -> st.SearchStrategy[str]:
             axes.map(lambda axis: f"shift({axis})"),
             axes.map(lambda axis: f"eye({axis})"),
             st.tuples(inner, st.integers(0, 3)).map(lambda t: f"hold({t[0]}, every={t[1]})"),
+            st.tuples(st.sampled_from(["cumsum", "cummean", "cummax"]), inner).map(lambda t: f"{t[0]}({t[1]})"),
             st.tuples(st.sampled_from(["matmul", "solve"]), inner, inner).map(lambda t: f"{t[0]}({t[1]}, {t[2]}, n)"),
         )
 
