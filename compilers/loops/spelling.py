@@ -22,6 +22,7 @@ SPELLED: Mapping[str, str] = {  # elementwise operations of the core
     "elu": "({0} > 0 ? {0} : expm1_({0}))",
     "reciprocal": "((REAL)1 / {0})",
     "detach": "{0}",
+    "float32": "{0}",
     "real": "{0}",
     **{
         name: f"{name}_({{0}})"

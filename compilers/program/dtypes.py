@@ -10,12 +10,13 @@ from ssir.ir.ops.program import PROGRAM
 from ssir.registry import registry
 
 _AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part".split())
+_LAYOUT = frozenset("rename split merge concat pack slice select expand".split())
 _NUMBERS = frozenset({"arange", "eye", "position", "input"})
 
 
 def wide(graph: Graph) -> frozenset[str]:
-    """The nodes whose values are float32 at least, whatever the data is: what positions, indices and written numbers decide, and what is
-    read from a wide memory, until it enters a product."""
+    """The nodes whose values are float32 at least, whatever the data is: what the spec says shall be, what parameters,
+    positions, indices and written numbers decide, and what is read from a wide memory, until it enters a product."""
     if "wide" not in graph.known:
         found: set[str] = set()
         while True:  # once around a cycle is enough: what is wide stays so
@@ -43,6 +44,8 @@ def is_wide(nodes: Mapping[str, Node], node: Node, known: Collection[str]) -> bo
         return False
     if node.op in PROGRAM:
         return _in_program(node, known)
+    if node.op == "float32":
+        return True
     if node.op == "param":
         return node.attrs["dtype"] is not None
     if node.op in _AS_DATA or (node.op == "dot" and node.type.dependence >= Dependence.INPUT):
@@ -57,8 +60,10 @@ def is_wide(nodes: Mapping[str, Node], node: Node, known: Collection[str]) -> bo
     if values and len(numbers) == len(values):
         return True
     made = [name for name in values if name not in numbers]
+    if node.type.dependence is Dependence.CONSTANT and node.op not in _LAYOUT:
+        return bool(made)
     if node.type.dependence >= Dependence.INPUT:
-        # What positions and written numbers decide is brought to the data where the two meet.
+        # What parameters, positions and written numbers decide is brought to the data where the two meet.
         made = [name for name in made if nodes[name].type.dependence >= Dependence.INPUT]
     return any(name in known for name in made)
 

@@ -46,6 +46,7 @@ SPELLED: Mapping[str, str] = {
     "imag": "torch.imag({0})",
     "conj": "torch.conj({0})",
     "detach": "{0}.detach()",
+    "float32": "time.as_wide({0})",
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
@@ -83,7 +84,7 @@ def elementwise(e: Emitter, node: Node) -> Code:
     gated = _gated(e, node)
     if gated is not None:
         return e.let(node.name, gated)
-    operands = [met(e, node, name, operand(e, name, wanted)) for name in node.inputs]
+    operands = [operand(e, name, wanted, meets(e, node, name)) for name in node.inputs]
     if node.op in _TENSORS or all(is_number(e, name) for name in node.inputs):
         operands = [as_tensor(e, name, text) for name, text in zip(node.inputs, operands, strict=True)]
     if node.op in ("real", "imag") and e.node(node.inputs[0]).type.dtype != "complex":
@@ -134,17 +135,16 @@ def as_tensor(e: Emitter, name: str, text: Code) -> Code:
     return scalar(text)
 
 
-def met(e: Emitter, node: Node, name: str, text: Code) -> Code:
-    """An operand where it meets data, in the dtype of the data: what positions and indices decide is wider until then."""
-    data = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real"
-    decided = e.node(name).type.dependence < Dependence.INPUT and is_wide(e, name)
-    return code("time.as_data({0})", text) if data and decided and e.mode != "constant" else text
+def meets(e: Emitter, node: Node, name: str) -> bool:
+    """Whether an operand that parameters, positions and indices decide, which is wider until then, meets data that is not wide."""
+    data = node.type.dependence >= Dependence.INPUT and node.type.dtype == "real" and not is_wide(e, node.name)
+    return data and e.mode != "constant" and e.node(name).type.dependence < Dependence.INPUT and is_wide(e, name)
 
 
 def _where(e: Emitter, node: Node, wanted: Sequence[str]) -> Code:
     condition = e.node(node.inputs[0])
     text = fit(e.value(condition.name), condition.type.names, wanted, e.lead(condition.name))
-    a, b = (met(e, node, name, operand(e, name, wanted)) for name in node.inputs[1:])
+    a, b = (operand(e, name, wanted, meets(e, node, name)) for name in node.inputs[1:])
     if all(is_number(e, name) for name in node.inputs[1:]):
         a, b = (as_tensor(e, name, text) for name, text in zip(node.inputs[1:], (a, b), strict=True))
     return e.let(node.name, code(SPELLED["where"], text, a, b))

@@ -76,7 +76,7 @@ class Unit:
 
     def keep(self, name: str) -> Code:
         """A constant as a variable that the method unpacks, or is given if it is made of what is not in its region."""
-        if self.borrow is not None and not self._owns(name):
+        if not self.owns(name) and self.borrow is not None:
             return self.borrow(name)
         return self.keep_code(self.constant.value(name))
 
@@ -85,8 +85,10 @@ class Unit:
             self.kept.append(name)
         return found
 
-    def _owns(self, name: str) -> bool:
+    def owns(self, name: str) -> bool:
         """Whether all parameters that a constant is made of are in the region."""
+        if self.borrow is None:
+            return True
         todo, seen = [name], {name}
         while todo:
             node = self.graph[todo.pop()]
@@ -145,6 +147,7 @@ class Emitter:
         self.results: dict[str, list[ast.Name]] = {}
         self.used: set[str] = set()
         self.called: set[str] = set()
+        self.user: Node | None = None  # what is being made
 
     def finish(self) -> None:
         """Write what nothing but the next call needs: memories."""
@@ -230,9 +233,31 @@ class Emitter:
             elif self.mode != "constant" and (region := self.unit.regions.below(self.unit.region, name)):
                 self._call(region, name)
             else:
+                user, self.user = self.user, node
                 self.names[name] = PROGRAM[node.op](self, node) if node.op in PROGRAM else ops.emit(self, node)
+                self.user = user
                 self._note(node)
-        return self.names[name]
+        return self._widened(name) if self._narrow(name) else self.names[name]
+
+    def _narrow(self, name: str) -> bool:
+        """Whether a constant is not wide, and what is being made of it is."""
+        if self.mode != "constant" or self.user is None or self.user.name not in self.wide or name in self.wide:
+            return False
+        return self.graph[name].type.dtype == "real" and self.graph[name].op not in ("const", "layer")
+
+    def _widened(self, name: str) -> Code:
+        if (key := f"{name}/wide") not in self.names:
+            self.names[key] = self.let(f"{name}_wide", code("time.as_wide({0})", self.names[name]))
+        return self.names[key]
+
+    def as_data(self, name: str) -> Code:
+        """A wide constant in the dtype of the data, which is made with it unless it is another's."""
+        own, key = self.unit.constant, f"{name}/data"
+        if name not in self.unit.graph.nodes or not self.unit.owns(name):
+            return code("time.as_data({0})", self.value(name))
+        if key not in own.names:
+            own.names[key] = own.let(f"{name}_data", code("time.as_data({0})", own.value(name)))
+        return self.unit.keep_code(own.names[key])
 
     def _note(self, node: Node) -> None:
         """Say the shape of a value behind the line that makes it."""

@@ -284,12 +284,13 @@ def _sizes(node: Node) -> list[int]:
 
 
 def _output(e: Emitter, node: Node) -> Code:
-    """An output in full size, even if it does not vary, in the dtype of the data. What only a whole sequence decides is the same on
+    """An output in full size, even if it does not vary, in the dtype of the data if it is not said to be wide. What only a whole sequence decides is the same on
     every step of it; within the model it is computed once."""
     still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
     if not e.is_constant(node.name) and not still:
         value = e.tensor(node.name, node.type.names)
-        return operands.as_data(e, node.name, value) if node.type.dtype == "real" else value
+        given_back = node.type.dtype == "real" and node.op != "float32"
+        return operands.as_data(e, node.name, value) if given_back else value
     sizes = tuple(axis.size or -1 for axis in node.type.axes)
     return called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
 

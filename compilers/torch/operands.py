@@ -40,12 +40,17 @@ def fit(text: Code, own: Sequence[str], wanted: Sequence[str], lead: int) -> Cod
     return text
 
 
-def operand(e: Emitter, name: str, wanted: Sequence[str]) -> Code:
-    """An operand of an elementwise operation over ``wanted``: fitted, numbers as they are, constants over slots laid out by entry."""
+def operand(e: Emitter, name: str, wanted: Sequence[str], data: bool = False) -> Code:
+    """An operand of an elementwise operation over ``wanted``: fitted, numbers as they are, constants over slots laid out by entry; ``data``: in
+    the dtype of the data."""
     node = e.node(name)
     if node.op == "const":
         return literal(node.attrs["value"])
-    text = e.number(name) if node.type.dtype == "int" and node.op != "layer" else e.value(name)
+    if data and e.is_constant(name):
+        text: Code = e.as_data(name)
+    else:
+        text = e.number(name) if node.type.dtype == "int" and node.op != "layer" else e.value(name)
+        text = code("time.as_data({0})", text) if data else text
     if e.mode != "constant" and e.is_constant(name):
         slots = [axis for axis in node.type.names if axis in e.unit.entries]
         for axis in slots:

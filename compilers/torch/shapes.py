@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ssir.compilers.torch.code import Code, called, code, literal, method
-from ssir.compilers.torch.elementwise import as_tensor, is_number, met
+from ssir.compilers.torch.elementwise import as_tensor, is_number, meets
 from ssir.compilers.torch.operands import LEADS, TIME, cleared, fit, operand, whole_axis
 from ssir.ir.graph import Node
 
@@ -41,7 +41,8 @@ def _concat(e: Emitter, node: Node) -> Code:
     parts = []
     for name, own in zip(node.inputs, node.attrs["axes"], strict=True):
         names = [axis if n == own else n for n in e.node(name).type.names]
-        text = met(e, node, name, fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name)))
+        text = fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name))
+        text = code("time.as_data({0})", text) if meets(e, node, name) else text
         if e.lead(name) != LEADS[e.mode]:
             for _ in range(LEADS[e.mode]):
                 text = method(text, "unsqueeze", 0)
@@ -53,7 +54,7 @@ def _concat(e: Emitter, node: Node) -> Code:
 def _pack(e: Emitter, node: Node) -> Code:
     axis, wanted = node.attrs["axis"], node.type.names
     rest = [name for name in wanted if name != axis]
-    parts = [met(e, node, name, operand(e, name, rest)) for name in node.inputs]
+    parts = [operand(e, name, rest, meets(e, node, name)) for name in node.inputs]
     like = next((text for name, text in zip(node.inputs, parts, strict=True) if e.node(name).op != "const"), None)
     if like is None:
         text = code("torch.tensor({0}, dtype=time.dtype, device=time.device)", parts)

@@ -15,7 +15,7 @@ from ssir.ir.graph import Dependence, Graph, Node
 # Operations that are linear in some of their operands while the others are held: all of them, or those with these numbers.
 _LINEAR: Mapping[str, tuple[int, ...] | None] = {
     **dict.fromkeys("add sub neg mul dot matmul sum mean concat pack real imag complex".split()),
-    **dict.fromkeys("rename split merge expand slice detach state".split()),
+    **dict.fromkeys("rename split merge expand slice detach float32 state".split()),
     "select": (0,),
     "linear": (0,),
     "div": (0,),

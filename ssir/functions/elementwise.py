@@ -73,8 +73,14 @@ def stop_gradient(cx: Site, a: Node) -> Node:
     return cx.emit("detach", (a,))
 
 
+def float32(cx: Site, a: Node) -> Node:
+    """a in float32 at least, and all that is made of it entry by entry, until a product, a norm or a memory takes it; in a model of
+    float32 or float64 nothing changes."""
+    return cx.emit("float32", (a,))
+
+
 def register(registry: Registry) -> None:
-    for op in sorted(UNARY - {"detach"}):
+    for op in sorted(UNARY - {"detach", "float32"}):
         registry.function(calling(TABLE[op]))
-    for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient):
+    for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient, float32):
         registry.function(call)

@@ -114,6 +114,7 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "imag": lambda x: torch.imag(x) if x.is_complex() else torch.zeros_like(x),
     "conj": lambda x: torch.conj(x).resolve_conj(),
     "detach": torch.detach,
+    "float32": lambda a: a,  # the meaning is in float64
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _FILTER = "sum(window(x, tap) * param([tap, n]), over=tap)"
-_CELL = "import one in the head, imports: {cell: lstm.mixer}, and write cell(x)"
 _NAMED = "axes are known by name, not by place, so there is nothing to move: leave it out"
 _BROADCAST = "values meet by the names of their axes, so none has to be put in: leave it out"
 _MASK = "a window sees only the past, so there is nothing to hide; else hide a score"
@@ -27,7 +26,7 @@ _MEANT: dict[str, tuple[str, str]] = {
     "cumulative_sum running_sum prefix_sum accumulate": ("a running sum is", "cumsum(x)"),
     "cumulative_mean running_mean moving_average": ("a running mean is", "cummean(x)"),
     "cumulative_max running_max": ("a running maximum is", "cummax(x)"),
-    "scan associative_scan fori_loop while_loop rnn_scan ema recurrence": (_MEMORY, ""),
+    "scan associative_scan fori_loop while_loop rnn ema recurrence": (_MEMORY, ""),
     "flip fliplr reversed": (
         "time runs forward; what sees all of a sequence is a context",
         "mean(context(x, slot), over=slot)",
@@ -64,7 +63,6 @@ _MEANT: dict[str, tuple[str, str]] = {
         "attention is written out, and the plan finds it",
         "dot(softmax(dot(x, window(y, slot), over=n) * n ** -0.5, over=slot), window(y, slot), over=slot)",
     ),
-    "lstm gru rnn lstmcell grucell": (_CELL, ""),
     "parameter weight variable": ("a learned value is", "param([n])"),
     "register_buffer constant": ("a fixed one that checkpoints carry is", "buffer([n])"),
     "zeros zeros_like full new_zeros empty": ("a number over axes is", "expand(0, [n])"),

@@ -210,7 +210,7 @@ class Text:
                 "SSIR012",
                 f"there is no function or component `{tree.function}`",
                 span,
-                meant(tree.function) or other,
+                meant(tree.function) or _in_the_zoo(tree.function) or other,
                 registry.faults,
             )
         if (given := given_name(self.instance.module, tree)) is not None:
@@ -312,3 +312,12 @@ class Text:
 def counted(things: Sequence[object], noun: str) -> str:
     """1 input, 2 inputs"""
     return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
+
+
+def _in_the_zoo(name: str) -> str | None:
+    """How a spec that is called so is used."""
+    from ssir.spec.load import zoo
+
+    found = next((known for known, _ in zoo() if known == name.casefold().removesuffix("cell")), None)
+    words = "is a spec: write `imports: {{cell: {0}.COMPONENT}}` above, and cell(x) here; `ssir show {0}` names its components"
+    return found and f"`{found}` {words.format(found)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,6 +49,10 @@ EXPRESSIONS = {
     "complex": "real(complex(x, w) * complex(w, x))",
     "polar": "imag(polar(x, w) * polar(w, x))",
     "stop_gradient": "x * stop_gradient(x)",
+    "float32": "x * float32(x)",
+    "cumsum": "cumsum(x)",
+    "cummean": "cummean(x)",
+    "cummax": "cummax(x)",
     "add": "x + w",
     "sub": "w - x",
     "sub a number": "2 - x",
@@ -236,3 +242,52 @@ def test_what_is_wide_enters_a_product_as_data_and_memories_are_kept_as_is_said(
     for found in (y, torch.stack(steps, 1)):
         assert found.dtype == torch.bfloat16
         assert (found.double() - wanted).abs().max() <= 0.03 * wanted.abs().max()
+
+
+def test_what_is_said_to_be_wide_is_so_until_a_product_takes_it() -> None:
+    text = """
+      s: linear(x, n)
+      narrow: (s + 1000) - 1000
+      wide: (float32(s) + 1000) - 1000
+      whole: float32(s)
+      mixed: silu(float32(s)) * x
+      taken: linear(float32(s), n)
+      normed: layer_norm(float32(s), over=n)
+      by: float32(param([n], init=ones)) * s
+    output: [narrow, wide, whole, mixed, taken, normed, by]
+"""
+    spec = ssir.loads(
+        f"ssir: 1\nname: wide\ndims: {{n: 5}}\ncomponents:\n  main:\n    input: {{x: [n]}}\n    graph:{text}main: main\n"
+    )
+    x = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    model = ssir.compile(spec, dtype="bfloat16")
+    for y in (
+        model(x)[0],
+        {name: one[:, None] for name, one in model.step(x[:, 0], model.initial_state(2))[0].items()},
+    ):
+        kinds = {name: one.dtype for name, one in y.items()}
+        assert kinds == dict.fromkeys(kinds, torch.bfloat16) | {"whole": torch.float32}
+        whole = y["whole"].bfloat16()
+        assert torch.equal(y["wide"], whole) and torch.equal(y["by"], whole)
+        assert (y["narrow"] - whole).abs().max() > 0.1
+    sum(one.float().square().sum() for one in model(x)[0].values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    exact = ssir.compile(spec, dtype="float64")
+    assert all(one.dtype == torch.float64 for one in exact(x.double())[0].values())
+
+
+@pytest.mark.parametrize("form", ["scan", "selective scan", "chunked, decay by key"])
+def test_what_parameters_decide_loses_no_digits_in_bfloat16(form: str) -> None:
+    """A memory of a thousand steps: its decay as a number of bfloat16 would be one of 256 steps, or of none."""
+    graph = "h: {state: [k, n], A: 'exp(-exp(param([k], name=rate)))', B: k0, input: x, C: q}\ny: h * 1"
+    text = "ssir: 1\nname: slow\ndims: {k: 3, n: 5}\ncomponents:\n  main:\n    input: {x: [n], k0: [k], q: [k]}\n    graph:\n"
+    text += textwrap.indent(graph, "      ") + "\n    output: y\nmain: main\n"
+    draw = torch.Generator().manual_seed(0)
+    given = [torch.rand(1, 1500, size, generator=draw).bfloat16() for size in (5, 3, 3)]
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        model = ssir.compile(ssir.loads(text), dtype=dtype, forms={"h": form})
+        with torch.no_grad():
+            next(model.parameters()).copy_(-torch.tensor([6.9, 6.0, 5.0]).bfloat16())
+            found.append(model(*(x.to(dtype) for x in given))[0].double())
+    assert (found[0] - found[1]).abs().max() < 0.01 * found[1].abs().max()

@@ -43,7 +43,7 @@ def test_what_is_recommended_compiles(expression: str) -> None:
         ("flip(x)", "context(x, slot)"),
         ("einsum(x, x)", "dot(x, y, over=n)"),
         ("permute(x)", "leave it out"),
-        ("lstm(x)", "imports: {cell: lstm.mixer}"),
+        ("LSTM(x)", "imports: {cell: lstm.COMPONENT}"),
         ("sigmiod(x)", "the nearest is `sigmoid`"),
     ],
 )

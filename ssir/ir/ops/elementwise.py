@@ -226,6 +226,15 @@ _ONE = (
     elementwise("imag", dtype="real"),
     elementwise("conj"),
     elementwise("detach", bounds=lambda a: a, whole="kept", gradient=_flat),
+    elementwise(
+        "float32",
+        bounds=lambda a: a,
+        number=lambda a: a,
+        dtype="real",
+        real=True,
+        gradient=lambda y, g, a: (g,),
+        log=lambda y, log, a: log(a),
+    ),
 )
 _COMPARISONS = (
     _two("lt", bounds=(0.0, 1.0), dtype="bool", real=True, gradient=_flat),
