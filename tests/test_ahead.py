@@ -23,7 +23,7 @@ from ssir.spec.load import zoo
 def test_a_row_is_counted_without_a_gpu(name: str, kernels: set[str]) -> None:
     if not tritons.available():
         pytest.skip("there is no Triton for this machine")
-    found = ahead.row(name, 256, layers=2)
+    found = ahead.row(name, 2048, layers=2)
     assert kernels <= set(found.forward), found.forward
     assert all(found.forward[one] == found.layers for one in kernels)
     assert found.torch[0] and found.torch[1]

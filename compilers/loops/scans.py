@@ -44,6 +44,10 @@ def print_scans(region: Region, cut: Cut, tiled: Tiled, name: str) -> str:
 
 
 class _Scan(Kernel):
+    """A program takes a piece of `L` steps, the first and the last of which it knows."""
+
+    since, until = "since", "until"
+
     def __init__(self, loop: Loop, cut: Cut, region: Region, given: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(loop, cut.parallel, given)
         shared = partial(loop.body, frozenset() if self.shared is None else frozenset({self.shared}))
@@ -51,6 +55,15 @@ class _Scan(Kernel):
         assert region.affine is not None
         self.region, self.affine = region, region.affine
         self.factors = [f"factor{k}" for k in range(len(self.affine.gate))]
+
+    def _head(self) -> list[str]:
+        return [
+            "block, pieces = tl.program_id(0), tl.cdiv(T, L)",
+            "piece = block % pieces",
+            "rows = (block // pieces * ROWS + tl.arange(0, ROWS)).to(tl.int64)",
+            "own = rows * pieces + piece",
+            "since, until = piece * L, tl.minimum(T, piece * L + L)",
+        ]
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -1,5 +1,4 @@
-"""A loop over time as a Triton kernel: the rows of a block, all of the step in one program, which goes through the steps one after another: all of
-them, or a piece of `L`, where what is before it can be known.
+"""A loop over time as a Triton kernel: the rows of a block, all of the step in one program, which goes through the steps one after another.
 
 Values are blocks of numbers over their own axes, [rows, *axes], each axis filled up to a power of two. Memories stay in registers from step
 to step, and so do matrices that are small; larger ones are read tile by tile, and what they are multiplied by lies in scratch memory then, as
@@ -114,6 +113,7 @@ class Kernel:
 
     value = "v"
     memory = "m"
+    since, until = "0", "T"  # the steps of a program
     partial: Collection[str] = ()
     local: Mapping[str, str] = MappingProxyType({})
 
@@ -186,14 +186,7 @@ class Kernel:
             "@triton.jit",
             f"def {loop.name}({', '.join([*self._arguments(), *self._rows()])}, scratch, B, T, L, ROWS: tl.constexpr, REAL: tl.constexpr):",
         ]
-        head = [
-            "block, pieces = tl.program_id(0), tl.cdiv(T, L)",
-            "piece = block % pieces",
-            "rows = (block // pieces * ROWS + tl.arange(0, ROWS)).to(tl.int64)",
-            "alive = rows < B",
-            "own = rows * pieces + piece",
-            "since, until = piece * L, tl.minimum(T, piece * L + L)",
-        ]
+        head = [*self._head(), "alive = rows < B"]
         for name, block in self.blocks.items():
             begin = f"tl.program_id(1) * {block} + " if name == self.shared else ""
             head.append(f"{self.index[name]} = {begin}tl.arange(0, {block})")
@@ -201,6 +194,14 @@ class Kernel:
             head.append(f"place = scratch + own * {self.scratch}")
         head += [*self.before, *self._begin(), *self._steps(), *self._after()]
         return "\n".join([*lines, *indented(head)]) + "\n"
+
+    def _head(self) -> list[str]:
+        """The sequences of a program, and where it has a place of its own."""
+        return [
+            "block = tl.program_id(0)",
+            "rows = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)",
+            "own = rows",
+        ]
 
     def _arguments(self) -> list[str]:
         return [name for _, name in self.loop.pointers]
@@ -216,11 +217,11 @@ class Kernel:
     def _steps(self) -> list[str]:
         """The loop over time."""
         backwards = self.loop.backwards
-        step = ["t = until - 1 - s" if backwards else "t = since + s", "at = rows * T + t"]
+        step = [f"t = {self.until} - 1 - s" if backwards else f"t = {self.since} + s", "at = rows * T + t"]
         if self.scratch:
             step.append("tl.debug_barrier()")
         step += [*([] if backwards else self._clear()), *self.inside, *self._end()]
-        return ["for s in range(until - since):", *indented(step)]
+        return [f"for s in range({self.until} - {self.since}):", *indented(step)]
 
     def _begin(self) -> list[str]:
         """Memories and sums as they are before the first step."""
@@ -283,8 +284,7 @@ class Kernel:
                 axes = self.body[memory.old].type.names
                 size, alive = prod(self.sizes[n] for n in axes), self._lead("alive", len(axes))
                 lines += [
-                    "if piece == 0:",
-                    f"    {self._store(f'dstart{k}', f'm{k}', axes, 'rows')}",
+                    self._store(f"dstart{k}", f"m{k}", axes, "own"),
                     f"if dclear{k} is not None:",
                     f"    dc{k} = tl.sum(tl.where({alive}, dc{k}, 0.0), axis=0, keep_dims=True)",
                     f"    {self._store(f'dclear{k} + block * {size}', f'dc{k}', axes, None)}",

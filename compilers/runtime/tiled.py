@@ -147,11 +147,11 @@ class Scan(Compiled):
         last: Tensor | None = None
         if tiling.new is None:
             *grads, last = grads
-        flow = x.new_empty(batch, *tiling.memory) if last is None or not in_c else last.clone()
         piece, factors = steps, list[Tensor | None]()
         if in_c:
             blocks, shares = torch.get_num_threads(), [tiles for _, tiles in tiling.deltas]
             copies = [1] * len(tiling.sums)
+            flow = x.new_empty(batch, *tiling.memory) if last is None else last.clone()
             seen: tuple[Tensor | None, ...] = (cleared, *kept)
             if tiling.new is not None:
                 first = cleared.expand(batch, *tiling.memory).contiguous() if start is None else start
@@ -161,7 +161,9 @@ class Scan(Compiled):
             if f"{self.backward}_ends" in tritons.functions(self.kernels):
                 piece = self._piece(batch, steps, x.device)
             shares, copies = self._shares()
-            blocks = -(-batch // tritons.rows(batch, x.device)) * -(-steps // piece)
+            pieces = -(-steps // piece)
+            blocks = -(-batch // tritons.rows(batch, x.device)) * pieces
+            flow = x.new_empty(batch, pieces, *tiling.memory)
             seen = (clear, *every, None if last is None else last.contiguous())
             if tiling.new is not None:
                 seen = (before(results[tiling.new], start, cleared, reset),)
@@ -176,12 +178,13 @@ class Scan(Compiled):
         else:
             ended = None
             if piece < steps:
-                ended = x.new_empty(batch, -(-steps // piece), *tiling.memory)
+                ended = torch.empty_like(flow)
                 old = seen if tiling.new is not None else ()
                 given = (x, (None, *grads), columns, (*constants, reset, *old, ended))
                 tritons.call(self.kernels, f"{self.backward}_ends", batch, steps, *given, piece)
             behind = (*behind, ended, *factors)
             tritons.call(self.kernels, self.backward, batch, steps, x, ends, columns, behind, piece)
+            flow = flow[:, 0]
         whole = [delta.sum(0) if len(delta) > 1 else delta[0] for delta in deltas]
         dclear = None if anew is None else anew.sum(0) + (flow.sum(0) if start is None else 0)
         found = [None, None if start is None else flow, dclear]

@@ -7,7 +7,7 @@ from ssir.compilers.forms import Setting
 from ssir.compilers.plan import plan
 from ssir.ir.graph import Graph
 from ssir.spec.load import load
-from tests.small import SMALL, small
+from tests.small import SMALL, component, small
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,18 @@ def test_forms_are_chosen_for_sizes(s4: Graph) -> None:
 
 
 def test_forms_are_chosen_for_a_machine() -> None:
-    graph = passes.run(load("lru", layers=1).graph)
-    assert "scan by powers" in chosen(graph, Setting(device="cuda"))
-    assert plan(graph, Setting(device="cuda", batch=8)).record()["batch"] == 8
-    seconds = {one: plan(graph, Setting(device=one)).entries[0].seconds for one in ("cpu", "cuda")}
-    assert seconds["cpu"]["scan"] < seconds["cuda"]["scan"], "there is no compiled scan for a GPU"
+    cell = passes.run(component("h: tanh(x + 0.5 * delay(h))\ny: h", "{x: [n]}", "{n: 64}").graph)
+    assert chosen(cell, Setting(device="cpu")) == {"compiled loop"}
+    assert chosen(cell, Setting(device="cuda")) == {"newton"}
+    assert plan(cell, Setting(device="cuda", batch=8)).record()["batch"] == 8
+
+
+def test_steps_of_a_scan_are_shared_where_channels_do_not_fill_a_gpu() -> None:
+    few, many = Setting(1, 8192, device="cuda"), Setting(64, 8192, device="cuda")
+    assert many.scan(16384) > 3 * few.scan(16384) > 3 * few.scan(64)
+    assert Setting(1, 8192, device="cpu").scan(64) == 0
+    lru = passes.run(load("lru", layers=1).graph)
+    assert "scan" in chosen(lru, few)
 
 
 @pytest.mark.parametrize("name", SMALL)

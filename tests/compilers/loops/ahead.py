@@ -25,7 +25,7 @@ from ssir.compilers.torch.cells import Cell
 
 from ...small import SMALL
 
-_TYPES = {"B": "i32", "T": "i32", "ROWS": "constexpr", "REAL": "constexpr", "reset": "*i1"}
+_TYPES = {"B": "i32", "T": "i32", "L": "i32", "ROWS": "constexpr", "REAL": "constexpr", "reset": "*i1"}
 
 
 def loops() -> Iterator[tuple[str, Cell]]:
