@@ -205,6 +205,8 @@ def _terms(
             yield from inside(right, scale if node.op == "add" else -scale)
         case "neg":
             yield from inside(node.inputs[0], -scale)
+        case "float32":  # as scores are whatever the data is
+            yield from inside(node.inputs[0], scale)
         case "mul" | "div" if (number := graph[node.inputs[1]]).op == "const":
             value = number.attrs["value"]
             yield from inside(node.inputs[0], scale * value if node.op == "mul" else scale / value)

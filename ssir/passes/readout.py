@@ -3,7 +3,9 @@
     s = state(...);  y = dot(q, s, over=key)          ->   y = state(..., C=q)
     s = state(...);  y = sum(q * s, over=key)         ->   the same
 
-The memory keeps its name, and so does what is kept. Non-goals: registers, whose slots are read as they are; several readouts.
+    w = window(v, slot); y = dot(p, w, over=slot)     ->   y = state(..., C=p)
+
+The memory keeps its name, and so does what is kept. Non-goals: several readouts.
 """
 
 from __future__ import annotations
@@ -32,8 +34,7 @@ def _one(graph: Graph) -> Graph:
 
 def _read(graph: Graph, node: Node) -> tuple[Node, list[str]] | None:
     """The memory with a readout of its own, and the nodes that it stands for then."""
-    a = node.role("A")
-    if node.role("C") or node.role("D") or node.attrs["algebra"] != "plus_times" or (a and graph[a].op == "op.shift"):
+    if node.role("C") or node.role("D") or node.attrs["algebra"] != "plus_times":
         return None
     product, last = _product(graph, node)
     if product is None or last is None:
