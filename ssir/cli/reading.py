@@ -448,6 +448,7 @@ def explain(options: Namespace) -> int:
             print("\n".join(f"{code}  {entry.title}" for code, entry in CODES.items()))
         return 0
     code = options.code.upper().removeprefix("ERROR[").removesuffix("]")
+    code = f"SSIR{int(code):03}" if code.isdecimal() else code
     if code not in CODES:
         near = nearest(code, CODES)
         raise UsageError(

@@ -189,6 +189,7 @@ def test_a_closed_pipe_is_no_error() -> None:
         ["plugins"],
         ["explain"],
         ["explain", "ssir016"],
+        ["explain", "16"],
     ],
 )
 def test_reading_commands_print_a_versioned_object(arguments: list[str], capsys: Captured) -> None:
