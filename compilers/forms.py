@@ -32,7 +32,7 @@ class Machine:
     programs: int
 
 
-MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, 0.15, 0.0, 1), "cuda": Machine(2e14, 4e12, 4e-6, 0.5, 0.1, 528)}
+MACHINES = {"cpu": Machine(2e11, 3e10, 4e-6, 0.15, 0.0, 1), "cuda": Machine(2e14, 4e12, 4e-6, 0.5, 0.3, 528)}
 _ENTRIES = 2048  # of a memory that one program has
 _LEAST = 64  # steps of one program
 
