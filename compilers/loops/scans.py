@@ -23,6 +23,7 @@ from ssir.compilers.loops.spelling import Unfit, indented
 from ssir.compilers.loops.tiled import Tiled, pruned
 from ssir.compilers.loops.tiles import EVERY, Cut, partial
 from ssir.compilers.loops.triton import GONE, Kernel
+from ssir.ir.graph import Graph
 
 _BLOCKS = f"((T + {EVERY - 1}) // {EVERY})"
 
@@ -120,11 +121,7 @@ class _Ends(_Scan):
         (memory,) = region.memories
         assert region.affine is not None
         body = pruned(region.body, (memory.new, *region.affine.gate))
-        given = {one: f"column{k}" for k, one in enumerate(region.columns)}
-        given |= {one: f"constant{k}" for k, one in enumerate(region.constants)}
-        columns, constants = (
-            tuple(one for one in names if one in body.nodes) for names in (region.columns, region.constants)
-        )
+        columns, constants, given = _taken(region, body)
         loop = Loop(f"{name}_forward_ends", body, region.memories, columns, constants, (), (), (), backwards=False)
         super().__init__(loop, cut, region, given)
 
@@ -183,6 +180,14 @@ class _Forward(_Scan):
         return [*super()._after(), *(last if self.hidden else [])]
 
 
+def _taken(region: Region, body: Graph) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
+    """The columns and constants that a part of the step takes, and what those of the region are called among the arguments."""
+    columns, constants = (
+        tuple(one for one in names if one in body.nodes) for names in (region.columns, region.constants)
+    )
+    return columns, constants, dict(zip((*region.columns, *region.constants), _given(region), strict=True))
+
+
 def _given(region: Region) -> list[str]:
     """The arguments of kernels that the region is given."""
     return [f"column{k}" for k in range(len(region.columns))] + [f"constant{k}" for k in range(len(region.constants))]
@@ -202,7 +207,7 @@ class _EndsBackward(_Scan):
 
     def __init__(self, region: Region, cut: Cut, tiled: Tiled, name: str) -> None:
         assert region.affine is not None
-        back = adjoint(region, (), tiled.results)
+        back = adjoint(region, (), tiled.results) if tiled.adjoint.values else tiled.adjoint
         (flow,) = back.memories
         body = pruned(back.body, (flow.old, flow.new))
         used = {flow.old, *(name for node in body for name in node.inputs)}
@@ -244,13 +249,9 @@ class _Backward(_Scan):
         (memory,) = self.region.memories
         wanted = tuple(dict.fromkeys(back.values.values()))
         body = pruned(self.region.body, (memory.new, *wanted))
-        columns, constants = (
-            [one for one in names if one in body.nodes] for names in (self.region.columns, self.region.constants)
-        )
-        given = {one: f"column{k}" for k, one in enumerate(self.region.columns)}
-        given |= {one: f"constant{k}" for k, one in enumerate(self.region.constants)}
+        columns, constants, given = _taken(self.region, body)
         results = tuple(Result(one, body[one].type.names) for one in wanted)
-        loop = Loop("", body, self.region.memories, tuple(columns), tuple(constants), results, (), (), backwards=False)
+        loop = Loop("", body, self.region.memories, columns, constants, results, (), (), backwards=False)
         again = _Again(loop, cut, self.region, given)
         for axis, size in again.sizes.items():
             if axis not in self.sizes:

@@ -284,8 +284,8 @@ def _sizes(node: Node) -> list[int]:
 
 
 def _output(e: Emitter, node: Node) -> Code:
-    """An output in full size, even if it does not vary, in the dtype of the data if it is not said to be wide. What only a whole sequence decides is the same on
-    every step of it; within the model it is computed once."""
+    """An output in full size, even if it does not vary, in the dtype of the data unless it is said to be wide. What only a whole sequence
+    decides is the same on every step of it; within the model it is computed once."""
     still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
     if not e.is_constant(node.name) and not still:
         value = e.tensor(node.name, node.type.names)

@@ -50,7 +50,7 @@ def operand(e: Emitter, name: str, wanted: Sequence[str], data: bool = False) ->
         text: Code = e.as_data(name)
     else:
         text = e.number(name) if node.type.dtype == "int" and node.op != "layer" else e.value(name)
-        text = code("time.as_data({0})", text) if data else text
+        text = as_data(e, name, text) if data else text
     if e.mode != "constant" and e.is_constant(name):
         slots = [axis for axis in node.type.names if axis in e.unit.entries]
         for axis in slots:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssir.compilers.torch.code import Code, called, code, literal, method
 from ssir.compilers.torch.elementwise import as_tensor, is_number, meets
-from ssir.compilers.torch.operands import LEADS, TIME, cleared, fit, operand, whole_axis
+from ssir.compilers.torch.operands import LEADS, TIME, as_data, cleared, fit, operand, whole_axis
 from ssir.ir.graph import Node
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _concat(e: Emitter, node: Node) -> Code:
     for name, own in zip(node.inputs, node.attrs["axes"], strict=True):
         names = [axis if n == own else n for n in e.node(name).type.names]
         text = fit(cleared(e, name, e.node(name).type.names), names, wanted, e.lead(name))
-        text = code("time.as_data({0})", text) if meets(e, node, name) else text
+        text = as_data(e, name, text) if meets(e, node, name) else text
         if e.lead(name) != LEADS[e.mode]:
             for _ in range(LEADS[e.mode]):
                 text = method(text, "unsqueeze", 0)

@@ -22,7 +22,7 @@ _MEANT: dict[str, tuple[str, str]] = {
         "dot(x, y, over=n)",
     ),
     "outer_product ger kron": ("axes that only one of two values has stand side by side", "x * z"),
-    "cumprod": ("a running product is", "exp(cumsum(log(square(x))))"),
+    "cumprod": ("a running product of what is positive is", "exp(cumsum(log(x)))"),
     "cumulative_sum running_sum prefix_sum accumulate": ("a running sum is", "cumsum(x)"),
     "cumulative_mean running_mean moving_average": ("a running mean is", "cummean(x)"),
     "cumulative_max running_max": ("a running maximum is", "cummax(x)"),
