@@ -9,11 +9,13 @@ import difflib
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _TAB_WIDTH = 4
@@ -161,6 +163,16 @@ class Report:
         """Raise a SpecError of all that was gathered, if anything was."""
         if self.diagnostics or self.failed:
             raise SpecError(self.diagnostics)
+
+
+def together(makers: Iterable[Callable[[], T]]) -> list[T]:
+    """What each gives. Raises SpecError with the faults of all."""
+    report, found = Report(), list[T]()
+    for make in makers:
+        with report.catching():
+            found.append(make())
+    report.raise_if_any()
+    return found
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

@@ -23,6 +23,7 @@ SPELLED: Mapping[str, str] = {  # elementwise operations of the core
     "reciprocal": "((REAL)1 / {0})",
     "detach": "{0}",
     "float32": "{0}",
+    "final": "{0}",
     "real": "{0}",
     **{
         name: f"{name}_({{0}})"

@@ -29,6 +29,7 @@ SPELLED: Mapping[str, str] = {
     "reciprocal": "(1.0 / {0})",
     "detach": "{0}",
     "float32": "{0}",
+    "final": "{0}",
     "real": "{0}",
     "exp": "tl.exp({0})",
     "log": "tl.log({0})",

@@ -56,7 +56,7 @@ def refused(model: Model) -> str | None:
     if kinds != ["int"] or model.whole or not model.has_step:
         return f"{model.TITLE} does not take one token after another"
     (_, sizes, dtype), *more = model.OUTPUTS
-    if more or len(sizes) != 1 or dtype != "real":
+    if more or model.ANSWERS or len(sizes) != 1 or dtype != "real":
         return f"{model.TITLE} does not give logits [batch, vocab] alone"
     return None
 

@@ -36,13 +36,15 @@ class InputError(ValueError):
 class Model(Body):
     """A compiled model: ``forward`` takes a sequence, ``step`` one time step; both return the outputs and the new state.
 
-    Inputs that are whole sequences are [batch, *axes] in either; where there are no others, so are the outputs, of one step.
+    Inputs that are whole sequences are [batch, *axes] in either; where there are no others, so are the outputs, of one step, and so are
+    answers, of the last.
     """
 
     INPUTS: tuple[
         tuple[str, tuple[int | None, ...], str, bool], ...
     ] = ()  # name, sizes, dtype, whether it is a whole sequence
     OUTPUTS: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()  # label, sizes, dtype
+    ANSWERS: tuple[str, ...] = ()  # the outputs of which a sequence has one, [batch, *axes]
     POSITION = False  # whether a state must say how many steps lie behind it
     STEPS = True  # whether the model can run one step at a time
     TITLE = "the model"
@@ -376,11 +378,15 @@ class Model(Body):
         self, batch: int, steps: int | None, state: Mapping[str, Tensor] | None, each: bool = False
     ) -> tuple[Any, Any]:
         """No steps, or of no sequences: no outputs, and the state as it was."""
-        lead = (batch,) if steps is None else (batch, steps)
+        if self.ANSWERS and steps == 0 and batch:
+            raise InputError(f"`{self.ANSWERS[0]}` is an answer to a sequence, and there is no step here")
         kinds = {"int": torch.long, "bool": torch.bool, "complex": torch.promote_types(self.dtype, torch.complex64)}
         found = {
             label: torch.empty(
-                *lead, *(size or 0 for size in sizes), dtype=kinds.get(dtype, self.dtype), device=self.device
+                *((batch,) if steps is None or label in self.ANSWERS else (batch, steps)),
+                *(size or 0 for size in sizes),
+                dtype=kinds.get(dtype, self.dtype),
+                device=self.device,
             )
             for label, sizes, dtype in self.OUTPUTS
         }

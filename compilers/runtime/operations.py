@@ -35,6 +35,16 @@ def lengthened(x: Tensor, time: Time) -> Tensor:
     return x.expand(x.shape[0], 1 if time.steps is None else time.steps, *x.shape[2:])
 
 
+def final(x: Tensor) -> Tensor:
+    """The last step of x [batch or 1, steps or 1, *axes], as a sequence of one."""
+    return x[:, -1:]
+
+
+def answer(x: Tensor, time: Time) -> Tensor:
+    """An output [batch, *axes] of x [batch or 1, steps or 1, *axes]: that of the last step."""
+    return x[:, -1].expand(time.batch, *x.shape[2:])
+
+
 def leading(x: Tensor, dims: int) -> Tensor:
     """A constant with so many axes, those in front of size 1."""
     return x.reshape(*[1] * (dims - x.dim()), *x.shape)

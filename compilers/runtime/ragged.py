@@ -34,7 +34,11 @@ def by_lengths(
     ends = lengths.tolist()
     if batch and not 0 <= min(ends) <= max(ends) <= steps:
         raise InputError(f"`lengths` lie between 0 and {steps}, the steps of the input; got {min(ends)} to {max(ends)}")
+    if model.ANSWERS and batch and min(ends) == 0:
+        raise InputError(f"`{model.ANSWERS[0]}` is an answer to a sequence, and row {ends.index(0)} has no step")
     if not model.has_step:
+        if model.ANSWERS:
+            return _by_themselves(model, values, reset, ends, steps)
         return _at_once(model, values, reset, lengths, steps)
     rows = torch.arange(batch, device=values[0].device)
     now = State(state, model.signature) if state else model.initial_state(batch)
@@ -72,21 +76,40 @@ def _at_once(
     return ({label: silent(one) for label, one in y.items()} if isinstance(y, dict) else silent(y)), state
 
 
-def _assembled(model: Model, found: Sequence[tuple[Tensor, int, Any]], batch: int, steps: int) -> Any:
-    """The outputs of the pieces (of some rows, from a step on) in their places, zero elsewhere."""
-    nothing, _ = model.nothing(batch, 0, None)
+def _by_themselves(
+    model: Model, values: Sequence[Tensor], reset: Tensor | None, ends: Sequence[int], steps: int
+) -> tuple[Any, State]:
+    """A model that reads the future and answers at the last step, which is to be a row's own: rows of one length at a time."""
+    found, left = [], []
+    for end in sorted(set(ends)):
+        rows = torch.tensor([i for i, other in enumerate(ends) if other == end], device=values[0].device)
+        piece = [
+            value[rows] if whole else value[rows, :end] for (*_, whole), value in zip(model.INPUTS, values, strict=True)
+        ]
+        y, state = model.sequence(piece, None, None if reset is None else reset[rows, :end])
+        found.append((rows, 0, y))
+        left.append((rows, state))
+    return _assembled(model, found, len(ends), steps), _gathered(model, left, len(ends))
 
-    def whole(like: Tensor, parts: Sequence[tuple[Tensor, int, Tensor]]) -> Tensor:
+
+def _assembled(model: Model, found: Sequence[tuple[Tensor, int, Any]], batch: int, steps: int) -> Any:
+    """The outputs of the pieces (of some rows, from a step on) in their places, zero elsewhere; of answers the last."""
+
+    def whole(label: str, like: Tensor, parts: Sequence[tuple[Tensor, int, Tensor]]) -> Tensor:
         first = parts[0][2] if parts else like
-        y = first.new_zeros(batch, steps, *first.shape[2:])
+        once = label in model.ANSWERS
+        y = first.new_zeros(batch, *first.shape[1:]) if once else first.new_zeros(batch, steps, *first.shape[2:])
         for rows, at, part in parts:
-            index = torch.arange(at, at + part.shape[1], device=rows.device)
-            y = y.index_put((rows[:, None], index), part)
+            index = () if once else (torch.arange(at, at + part.shape[1], device=rows.device),)
+            y = y.index_put((rows if once else rows[:, None], *index), part)
         return y
 
+    nothing, _ = model.nothing(0 if model.ANSWERS else batch, 0, None)
     if isinstance(nothing, dict):
-        return {label: whole(nothing[label], [(rows, at, y[label]) for rows, at, y in found]) for label in nothing}
-    return whole(nothing, found)
+        return {
+            label: whole(label, nothing[label], [(rows, at, y[label]) for rows, at, y in found]) for label in nothing
+        }
+    return whole(model.outputs[0], nothing, found)
 
 
 def _gathered(model: Model, left: Sequence[tuple[Tensor, State]], batch: int) -> State:

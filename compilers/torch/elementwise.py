@@ -47,6 +47,7 @@ SPELLED: Mapping[str, str] = {
     "conj": "torch.conj({0})",
     "detach": "{0}.detach()",
     "float32": "time.as_wide({0})",
+    "final": "{0}",
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
@@ -81,6 +82,8 @@ def elementwise(e: Emitter, node: Node) -> Code:
     wanted = node.type.names
     if node.op == "where":
         return _where(e, node, wanted)
+    if node.op == "final" and e.mode == "sequence" and all(user in e.unit.answers for user in e.graph.users[node.name]):
+        return e.let(node.name, called(e.function("operations", "final"), e.value(node.inputs[0])))
     gated = _gated(e, node)
     if gated is not None:
         return e.let(node.name, gated)

@@ -24,6 +24,7 @@ from ssir.compilers.torch.methods import written
 from ssir.compilers.torch.program import PROGRAM
 from ssir.compilers.torch.regions import Regions
 from ssir.compilers.torch.submodules import Parts
+from ssir.ir.answers import answers
 from ssir.ir.graph import Dependence, Graph, Node, parents
 from ssir.ir.ops import is_elementwise
 from ssir.ir.slots import gaps
@@ -63,6 +64,7 @@ class Unit:
         self.groups = _groups(source, self.parts, regions)
         self.entries = entry_axes(source, match)
         self.gaps = gaps(source)
+        self.answers = frozenset() if where else answers(source)
         self.begin("", source)
 
     def begin(self, method: str, graph: Graph) -> None:

@@ -203,6 +203,9 @@ class _Writer:
             attributes["OUTPUTS"] = _rows(
                 repr((label, graph[name].type.sizes, graph[name].type.dtype)) for label, name in graph.outputs
             )
+            said = tuple(label for label, name in graph.outputs if name in unit.answers)
+            if said:
+                attributes["ANSWERS"] = repr(said)
             attributes["POSITION"] = repr(needs_position(graph))
             attributes["STEPS"] = repr(graph.has_step)
             attributes["TITLE"] = repr(title.partition(",")[0])
@@ -267,7 +270,11 @@ def _method(unit: Unit, name: str, mode: Mode, function: Graph, apart: bool = Fa
             e.bind([e.names[one]], code("{0}.unsqueeze(1)", e.names[one]))
     outputs = [_output(e, unit.source[one]) for _, one in unit.source.outputs]
     if mode == "sequence" and whole:
-        outputs = [called(e.function("operations", "lengthened"), one, TIME) for one in outputs]
+        names = [name for _, name in unit.source.outputs]
+        outputs = [
+            one if name in unit.answers else called(e.function("operations", "lengthened"), one, TIME)
+            for name, one in zip(names, outputs, strict=True)
+        ]
     e.finish()
     given = outputs[0] if len(outputs) == 1 else literal(tuple(outputs))
     return written(unit, e, [*e.lines, Line(ast.Return(given))])
@@ -286,13 +293,20 @@ def _sizes(node: Node) -> list[int]:
 def _output(e: Emitter, node: Node) -> Code:
     """An output in full size, even if it does not vary, in the dtype of the data unless it is said to be wide. What only a whole sequence
     decides is the same on every step of it; within the model it is computed once."""
+    if e.mode == "sequence" and node.name in e.unit.answers:
+        value = called(e.function("operations", "answer"), e.tensor(node.name, node.type.names), TIME)
+        return operands.as_data(e, node.name, value) if _in_data(node) else value
     still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
     if not e.is_constant(node.name) and not still:
         value = e.tensor(node.name, node.type.names)
-        given_back = node.type.dtype == "real" and node.op != "float32"
-        return operands.as_data(e, node.name, value) if given_back else value
+        return operands.as_data(e, node.name, value) if _in_data(node) else value
     sizes = tuple(axis.size or -1 for axis in node.type.axes)
     return called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
+
+
+def _in_data(output: Node) -> bool:
+    """Whether an output is handed out in the dtype of the data."""
+    return output.type.dtype == "real" and output.op != "float32"
 
 
 def _stored(graph: Graph, node: Node) -> tuple[tuple[int | None, ...], str]:

@@ -128,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
         "check", "reading:check", "check specs, and print everything that is wrong", json=True, dims=True
     )
     check.add_argument("specs", metavar="FILE", nargs="+", help="a file, a name, or - for standard input")
+    check.add_argument("--watch", action="store_true", help="check again whenever a spec in their folders changes")
 
     plan = commands.add(
         "plan",
@@ -202,6 +203,11 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add("plugins", "reading:plugins", "list the plugins, what they bring, and which failed", json=True)
     commands.add("schema", "reading:schema", "print the JSON schema of a spec file, for editors")
+
+    completion = commands.add(
+        "completion", "shell:completion", "print a script that makes a shell complete what is typed"
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
 
     explain = commands.add("explain", "reading:explain", "explain an error code, or list them all", json=True)
     explain.add_argument("code", metavar="CODE", nargs="?")

@@ -260,6 +260,16 @@ def _tell(found: dict[str, Any]) -> None:
 
 def check(options: Namespace) -> int:
     """Hold specs against the whole language; everything that is wrong in all of them is told."""
+    if options.watch:
+        from ssir.cli.shell import watched
+
+        if options.json:
+            raise UsageError("--watch and --json exclude each other: one JSON object is printed when all is done")
+        return watched(lambda: _check(options), options.specs)
+    return _check(options)
+
+
+def _check(options: Namespace) -> int:
     from ssir.spec.check import check as faults_of
     from ssir.spec.warn import warnings
 

@@ -80,7 +80,7 @@ def float32(cx: Site, a: Node) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for op in sorted(UNARY - {"detach", "float32"}):
+    for op in sorted(UNARY - {"detach", "float32", "final"}):
         registry.function(calling(TABLE[op]))
     for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient, float32):
         registry.function(call)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssir.functions.kinds import Later
+from ssir.errors import nearest
+from ssir.functions.kinds import Later, Symbol
 from ssir.functions.operators import combine, lifted, outer, shift
 from ssir.functions.shapes import expm, eye, solve
 from ssir.ir.graph import Axis, Node
@@ -141,6 +143,33 @@ def cummax(cx: Site, x: Node) -> Node:
     return x if is_unknown(x) else system(cx, x.type.axes, {"x": x}, algebra="max_plus")
 
 
+def pool(cx: Site, x: Node, by: Symbol = Symbol("mean")) -> Node:
+    """One value for a sequence: the mean or the max of x over its steps so far, or its first or last; a state, but for the last.
+
+    What is made of nothing but such values and constants is, as an output of a model, one answer [batch, *axes], that of the last
+    step; in a step it is what it would be if the sequence ended here.
+    """
+    if by not in _POOLS:
+        help = f"write by={nearest(by, _POOLS) or 'mean'}"
+        cx.fail("SSIR018", f"values are pooled by {', '.join(_POOLS)}, not by `{by}`", "by", help=help)
+    return x if is_unknown(x) else cx.emit("final", (_POOLS[by](cx, x),))
+
+
+def _first(cx: Site, x: Node) -> Node:
+    start = cx.emit("start", (), "start")
+    one, zero = cx.number(1), cx.number(0)
+    take = cx.emit("where", (start, one, zero), "take")
+    return system(cx, x.type.axes, {"A": lifted(cx, cx.emit("where", (start, zero, one), "keep")), "B": take, "x": x})
+
+
+_POOLS: dict[str, Callable[[Site, Node], Node]] = {
+    "mean": cummean,
+    "max": cummax,
+    "first": _first,
+    "last": lambda cx, x: x,
+}
+
+
 def context(cx: Site, x: Node, slot: Axis) -> Node:
     """The whole sequence, future included, along an unbounded axis: for encoders. Its graph has no step form.
 
@@ -156,6 +185,22 @@ def context(cx: Site, x: Node, slot: Axis) -> Node:
             help=f"declare `{slot.name}: unbounded` in dims",
         )
     return cx.emit("context", (x,), axis=slot.name)
+
+
+def reverse(cx: Site, x: Node) -> Node:
+    """x with its steps in the opposite order: at the first step of a document what it is at the last. Its graph has no step form.
+
+    Documents stay where they are, so that memories between two of these begin where they should: `reverse(lstm(reverse(u)))`.
+    """
+    if is_unknown(x):
+        return x
+    slot = Axis("_steps", None)
+    steps = cx.emit("context", (x,), "steps", axis=slot.name)
+    index = cx.emit("arange", (), "index", axis=slot.name, size=None)
+    first, last = (cx.emit(how, (index,), name, over=(slot.name,)) for how, name in (("min", "first"), ("max", "last")))
+    ends = cx.emit("add", (first, last), "ends")
+    mirrored = cx.emit("sub", (ends, cx.emit("position", (), "position")), "mirrored")
+    return cx.emit("select", (steps, mirrored), axis=slot.name)
 
 
 def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:
@@ -275,6 +320,7 @@ def _dense(cx: Site, m: Node, n: Axis) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for call in (delay, window, hold, cumsum, cummean, cummax):
+    for call in (delay, window, hold, cumsum, cummean, cummax, pool):
         registry.function(call, owns=True)
-    registry.function(context)
+    for call in (context, reverse):
+        registry.function(call)

@@ -54,7 +54,7 @@ def pieces(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs,
 
 def steps(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs, State]:
     found, state = _stepped(model, case, inputs, 0, case.steps, model.initial_state(case.batch))
-    return _joined(found), state
+    return _joined(model, found), state
 
 
 def filled(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs, State]:
@@ -68,7 +68,7 @@ def filled(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs,
             found += [more, *one]
             at += some + 1
     rest, state = _stepped(model, case, inputs, at, case.steps, state)
-    return _joined([*found, *rest]), state
+    return _joined(model, [*found, *rest]), state
 
 
 def decoded(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs, State]:
@@ -81,7 +81,7 @@ def decoded(model: Model, case: Case, inputs: Sequence[Tensor]) -> tuple[Outputs
             prompt, state = _piece(model, case, inputs, 0, at, state)
             found.append(prompt)
         rest, state = _stepped(model, case, inputs, at, case.steps, state)
-    return _joined([*found, *rest]), state
+    return _joined(model, [*found, *rest]), state
 
 
 WAYS = (
@@ -128,7 +128,9 @@ def forks(model: Model, case: Case, dtype: torch.dtype, at: int, kept: bool) -> 
         moved = {name: value for name, value in start.items() if distance(value, before[name]) > 0}
     # A memory of the state that both start from and that has changed is wrong, whatever the end is.
     lost = {name: torch.full_like(value, torch.nan) for name, value in moved.items() if value.is_floating_point()}
-    first_end, second_end = (Results(_joined(found[i]), case.recent(states[i], case.position) | lost) for i in range(2))
+    first_end, second_end = (
+        Results(_joined(model, found[i]), case.recent(states[i], case.position) | lost) for i in range(2)
+    )
     return first_end, second_end
 
 
@@ -158,7 +160,7 @@ def _cut(
         found.append(more)
         at = end
     assert state is not None
-    return _joined(found), state
+    return _joined(model, found), state
 
 
 def _piece(
@@ -177,12 +179,16 @@ def _stepped(
         now = None if case.reset is None else case.reset[:, t]
         reset = None if now is None or not now.any() else now
         y, state = model.step(*case.during(inputs, t), state=state, reset=reset)
-        found.append({name: one[:, None] for name, one in _named(model, y).items()})
+        found.append({name: one if name in model.ANSWERS else one[:, None] for name, one in _named(model, y).items()})
     return found, state
 
 
-def _joined(found: Sequence[Outputs]) -> Outputs:
-    return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
+def _joined(model: Model, found: Sequence[Outputs]) -> Outputs:
+    """The outputs of pieces, one behind the other; of answers the last."""
+    return {
+        name: found[-1][name] if name in model.ANSWERS else torch.cat([one[name] for one in found], 1)
+        for name in found[0]
+    }
 
 
 def _named(model: Model, y: Any) -> Outputs:

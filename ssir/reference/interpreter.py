@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ssir.ir.answers import answers
 from ssir.ir.graph import Graph, Node, Type, owners
 from ssir.ir.slots import gaps
 from ssir.reference.ops import Step, evaluate, fit, present, zeroed
@@ -57,7 +58,7 @@ class Interpreter:
         """Outputs by label, [batch, time, *axes], and the state after the last step.
 
         inputs: [batch, time, *axes] by name; whole sequences [batch, *axes], and where there is nothing else, one step is made,
-        and outputs are [batch, *axes] too. reset: [batch, time], true where memory is cleared before the step.
+        and outputs are [batch, *axes] too, as answers are. reset: [batch, time], true where memory is cleared before the step.
         """
         whole, timed = self.graph.whole, self.graph.has_time
         first = next(x for name, x in inputs.items() if name not in whole or not timed)
@@ -78,8 +79,8 @@ class Interpreter:
         moments = [_Clock(clock[t], None if reset is None else reset[:, t], slots[:, t]) for t in range(time)]
         root = _Frame(self, self.graph, "", "", 0, batch)
         outputs, memory = root.sequence(inputs, memory, moments)
-        if not timed:
-            outputs = {label: y[:, 0] for label, y in outputs.items()}
+        once = {label for label, name in self.graph.outputs if not timed or name in answers(self.graph)}
+        outputs = {label: y[:, -1] if label in once else y for label, y in outputs.items()}
         return outputs, {**memory, "position": clock[-1]}
 
 

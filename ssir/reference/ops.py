@@ -115,6 +115,7 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "conj": lambda x: torch.conj(x).resolve_conj(),
     "detach": torch.detach,
     "float32": lambda a: a,  # the meaning is in float64
+    "final": lambda a: a,  # which step an answer is of is the interpreter's to say
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,

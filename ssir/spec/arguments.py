@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from ssir.errors import Span, nearest
+from ssir.errors import Span, nearest, together
 from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.ir.graph import Axis, Node
 from ssir.registry import registry
@@ -76,7 +76,8 @@ class Arguments:
         kinds = {p.name: p.annotation for p in parameters}
         if tree.function == "param":
             self._param_axes(given)
-        values = {key: self._argument(value, kinds[key], key) for key, value in given.items()}
+        made = together(partial(self._argument, value, kinds[key], key) for key, value in given.items())
+        values = dict(zip(given, made, strict=True))
         first = [values.pop(p.name) for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         values.update({key: self._argument(value, rest, key) for key, value in extra.items()})
         return first, values, spans

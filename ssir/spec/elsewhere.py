@@ -28,8 +28,8 @@ _MEANT: dict[str, tuple[str, str]] = {
     "cumulative_max running_max": ("a running maximum is", "cummax(x)"),
     "scan associative_scan fori_loop while_loop rnn ema recurrence": (_MEMORY, ""),
     "flip fliplr reversed": (
-        "time runs forward; what sees all of a sequence is a context",
-        "mean(context(x, slot), over=slot)",
+        "the steps in the opposite order are",
+        "reverse(x)",
     ),
     "masked_fill masked_select triu tril causal_mask": (_MASK, "where(x < 0, -inf, x)"),
     "cond ifelse select_where": ("choose with", "where(x < 0, y, x)"),

@@ -21,7 +21,7 @@ DRAWS = {
     "fan_in": (0, 1),
 }
 FUNCTIONS = {
-    **dict.fromkeys(UNARY - {"conj", "real", "imag", "detach", "float32"}, (1, 1)),
+    **dict.fromkeys(UNARY - {"conj", "real", "imag", "detach", "float32", "final"}, (1, 1)),
     "softplus_inverse": (1, 1),
     "maximum": (2, 2),
     "minimum": (2, 2),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ssir.errors import Span, nearest
+from ssir.errors import Span, nearest, together
 from ssir.functions.operators import combine, turn
 from ssir.ir.graph import Node
 from ssir.ir.ops.elementwise import COMPARE
@@ -179,7 +180,7 @@ class Text:
         name: str,
         root: bool,
     ) -> Node:
-        nodes = [self.value_of(operand, name) for operand in operands]
+        nodes = together(partial(self.value_of, operand, name) for operand in operands)
         for node, operand in zip(nodes, operands, strict=True):
             self.refuse_condition(node, operand)
             if node.op == "input" and node.type.dtype == "int" and op not in COMPARE:
@@ -288,7 +289,9 @@ class Text:
         scope = self._path(tree, name)
         assert scope is not None
         instance.graph.builder.calls[scope] = tree.function
-        inputs = {key: self.value_of(value, name) for key, value in given.items()}
+        inputs = dict(
+            zip(given, together(partial(self.value_of, value, name) for value in given.values()), strict=True)
+        )
         for key, node in inputs.items():
             if node.type.operator:
                 fail("SSIR019", "this is an operator, and a value is needed", self.span(given[key]), _ONLY_A)

@@ -62,6 +62,9 @@ GRAPHS = {
     "a softmax over two axes": "y: x + sum(softmax(context(x, all), over=[all, n]) * context(x, all), over=[all, n])",
     "moments over two axes": "y: x + mean(context(x, all), over=[n, all]) + max(context(x, all), over=[all, n]) - sum(context(x * x, all), over=[n, all])",
     "a product of two contexts": "y: linear(dot(context(linear(x, key), all), context(linear(x, value), all), over=all), n)",
+    "the steps from the end": "y: reverse(2 * x + delay(x)) * x",
+    "what looked both ways": "back: reverse(x)\nahead: {state: [n], A: 0.9, input: x}\nbehind: {state: [n], A: 'sigmoid(linear(back, n))', input: back}\ny: linear(ahead * reverse(behind), n)",
+    "a cell that looked both ways": "back: reverse(x)\nh: tanh(linear(delay(h), n) + back)\ny: reverse(h) * delay(reverse(h))",
     "a static map": "w: select(select(param([far, m], init=normal(1)), m, position % 3), far, arange(all))\ny: dot(w, context(x, all), over=all)",
 }
 SLOTS = {

@@ -53,6 +53,7 @@ EXPRESSIONS = {
     "cumsum": "cumsum(x)",
     "cummean": "cummean(x)",
     "cummax": "cummax(x)",
+    "pool": "x * pool(x) + pool(w * x, by=max) + pool(x, by=first) + x * pool(x, by=last)",
     "add": "x + w",
     "sub": "w - x",
     "sub a number": "2 - x",
@@ -123,8 +124,8 @@ EXPRESSIONS = {
     "dense": "system(dense(0.3 * d, over=b))",
     "shift": "system(shift(b) * 0.5)",
 }
-# context reads what is still to come: tests/test_whole.py; a buffer is a param that is not learned: tests/reference
-ELSEWHERE = {"context", "buffer"}
+# What reads the future: tests/compilers/test_context.py; a buffer is a param that is not learned: tests/reference.
+ELSEWHERE = {"context", "reverse", "buffer"}
 
 
 def one(expression: str) -> ssir.Spec:

@@ -64,7 +64,7 @@ class Model:
     def __call__(
         self, *xs: Tensor, state: State | None = None, reset: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The first output, [batch, time, *axes], and the state after it."""
+        """The first output, [batch, time, *axes], of an answer [batch, *axes], and the state after it."""
         if self.module is not None:
             y, after = self.module(*xs, state=state, reset=reset)
             return (next(iter(y.values())) if isinstance(y, dict) else y), after
@@ -182,7 +182,8 @@ def stepwise(ours: Model, x: Tensor, split: int, *others: Tensor) -> None:
         for t in range(split, x.shape[1]):
             y, state = ours(x[:, t : t + 1], *others, state=state)
             pieces.append(y)
-    close(torch.cat(pieces, 1), whole, "decoding")
+    once = whole.dim() < len(ours.graph[ours.graph.outputs[0][1]].type.names) + 2
+    close(pieces[-1] if once else torch.cat(pieces, 1), whole, "decoding")
 
 
 class _Double(TorchFunctionMode):

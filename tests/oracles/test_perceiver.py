@@ -107,7 +107,7 @@ class Perceiver(nn.Module):
             z = (self.again if block else self.first)(z, inputs=x)[0]
             for layer in self.tower:
                 z = layer(z)[0]
-        found: Tensor = self.head(self.norm(z).mean(1))[:, None].expand(-1, x.shape[1], -1)
+        found: Tensor = self.head(self.norm(z).mean(1))
         return found
 
 
@@ -116,8 +116,8 @@ CLASSIFIER: dict[str, str | compare.Part] = {
     **_layer("z.input.y", "first", "mlp"),
     **_layer("z.1.y", "again", "mlp"),
     **_layer("z.0.y.y.{}", "tower.{}", "mlp"),
-    **{f"logits.layer_norm.{leaf}": f"norm.{leaf}" for leaf in ("weight", "bias")},
-    **{f"logits.linear.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")},
+    **{f"pooled.layer_norm.{leaf}": f"norm.{leaf}" for leaf in ("weight", "bias")},
+    **{f"logits.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")},
 }
 
 

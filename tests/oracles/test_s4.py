@@ -116,13 +116,12 @@ def _gss(w: Weights, tokens: Tensor) -> Tensor:
 
 
 def _classifier(w: Weights, pixels: Tensor, mixer: Mixer) -> Tensor:
-    """Norms after the residual; the mean of everything so far is classified."""
+    """Norms after the residual; the mean of all steps is classified."""
     x = mapped(w, "x.input", pixels)
     for layer in range(2):
         at = below(w, f"x.{layer}.")
         x = normed(at, "y.layer_norm", x + mixer(below(at, "y.mixer."), x))
-    mean = torch.stack([x[:, : t + 1].mean(1) for t in range(x.shape[1])], 1)
-    return mapped(w, "logits", mean)
+    return mapped(w, "logits", x.mean(1))
 
 
 def _language_model(w: Weights, tokens: Tensor) -> Tensor:

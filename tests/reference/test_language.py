@@ -541,6 +541,31 @@ def test_a_whole_sequence_ends_where_the_next_one_begins() -> None:
         close(y[row], torch.cat(parts))
 
 
+def test_reverse_turns_each_document_and_leaves_it_where_it_is() -> None:
+    reset = torch.zeros(BATCH, TIME, dtype=torch.bool)
+    reset[0, 3] = reset[1, 5] = True
+    y, _ = run(spec("y: reverse(x)"), X, reset=reset)
+    for row, cut in ((0, 3), (1, 5)):
+        close(y[row], torch.cat([X[row, :cut].flip(0), X[row, cut:].flip(0)]))
+    close(meaning("y: reverse(reverse(x))"), X)
+
+
+def test_a_document_that_began_before_is_turned_as_far_as_it_is_here() -> None:
+    one = spec("y: reverse(x) + 0 * delay(x)")
+    _, state = run(one, X[:, :3])
+    close(run(one, X[:, 3:], state=state)[0], X[:, 3:].flip(1))
+
+
+@pytest.mark.parametrize("by", ["mean", "max", "first", "last"])
+def test_a_pool_is_one_value_for_a_sequence_and_one_so_far_where_it_meets_time(by: str) -> None:
+    meant = {"mean": X.mean(1), "max": X.amax(1), "first": X[:, 0], "last": X[:, -1]}[by]
+    y, _ = run(spec(f"y: 2 * pool(x, by={by})"), X)
+    close(y, 2 * meant)
+    so_far, _ = run(spec(f"y: pool(x, by={by}) + 0 * x"), X)
+    close(so_far[:, -1], meant)
+    close(so_far[:, 0], X[:, 0])
+
+
 def test_the_index_of_a_slot_is_its_age_in_a_register_and_its_position_in_a_whole_sequence() -> None:
     x = torch.zeros(1, 4, 4, dtype=torch.float64)
     reset = torch.tensor([[False, False, True, False]])

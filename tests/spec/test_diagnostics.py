@@ -58,6 +58,15 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         graph("y: sigmod(u)"),
         ["SSIR012 |sigmod| there is no function or component `sigmod`"],
     ),
+    "one fault twice on a line": (
+        graph("y: linear(gaet, n) * sub(gaet) + sum(gaet, over=m)", SIZED),
+        [
+            "SSIR011 |gaet| nothing here is called `gaet`",
+            "SSIR011 |gaet| nothing here is called `gaet`",
+            "SSIR011 |gaet| nothing here is called `gaet`",
+            "SSIR011 |m| no dim is called `m`",
+        ],
+    ),
     "two sizes in rotate": (
         graph("y: rotate(linear(u, [model, n]), linear(u, head) * sub(u, n=5), over=model)", SIZED),
         ["SSIR015 |linear(u, head) * sub(u, n=5)| axis `n` has size 3 on one side and 5 on the other"],

@@ -40,7 +40,7 @@ def test_what_is_recommended_compiles(expression: str) -> None:
         ("F.scaled_dot_product_attention(x, x, x)", "the plan finds it"),
         ("x.masked_fill(x < 0, 0)", "where(x < 0, -inf, x)"),
         ("x.sum(n)", "by its name: sum(x)"),
-        ("flip(x)", "context(x, slot)"),
+        ("flip(x)", "reverse(x)"),
         ("einsum(x, x)", "dot(x, y, over=n)"),
         ("permute(x)", "leave it out"),
         ("LSTM(x)", "imports: {cell: lstm.COMPONENT}"),

@@ -235,6 +235,14 @@ _ONE = (
         gradient=lambda y, g, a: (g,),
         log=lambda y, log, a: log(a),
     ),
+    elementwise(
+        "final",
+        bounds=lambda a: a,
+        number=lambda a: a,
+        whole="kept",
+        gradient=lambda y, g, a: (g,),
+        log=lambda y, log, a: log(a),
+    ),
 )
 _COMPARISONS = (
     _two("lt", bounds=(0.0, 1.0), dtype="bool", real=True, gradient=_flat),
