@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ssir import catalogue
+import ssir
+from ssir import catalogue, passes
+from ssir.compilers.plan import plan
 from ssir.docs import PAGES
 
 ROOT = Path(__file__).parent.parent
@@ -52,3 +54,33 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+WRITING = re.findall(
+    r"^\| ([^|]+) \| (`.+`) \| ([a-z, ]+) \|$", (ROOT / "docs" / "writing.md").read_text("utf-8"), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("wanted", "written", "form"), WRITING, ids=[wanted for wanted, *_ in WRITING])
+def test_what_authors_are_told_to_write_is_planned_as_they_are_told(wanted: str, written: str, form: str) -> None:
+    lines = "\n".join(f"      {line}" for line in re.findall("`([^`]+)`", written))
+    spec = ssir.loads(f"""
+ssir: 1
+name: one
+dims: {{model: 128, head: 4, key: 32, value: 32, slot: unbounded, near: 64, tap: 4, bucket: 32}}
+components:
+  main:
+    input: {{u: [model]}}
+    graph:
+      q: linear(u, [head, key])
+      k: l2_norm(linear(u, [head, key]), over=key)
+      v: linear(u, [head, value])
+{lines}
+    output: y
+main: main
+""")
+    assert form in {entry.match.form.name for entry in plan(passes.run(spec.graph)).entries}
+
+
+def test_the_page_for_authors_has_its_tables() -> None:
+    assert len(WRITING) >= 16

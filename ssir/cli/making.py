@@ -10,45 +10,57 @@ from ssir.cli import say, specs
 from ssir.errors import UsageError
 
 _SPEC = """\
+# yaml-language-server: $schema=ssir.schema.json
+# (`ssir schema > ssir.schema.json` lets an editor complete keys.)
 ssir: 1
 name: {name}
 title: an exponential moving average between two linear maps
-dims:
+dims:                          # sizes; any can be set: --set model=128
   vocab: 256
   model: 64
   layers: 2
+  hidden: 4 * model            # arithmetic over those above
 
 components:
-  mixer:
-    input: {{u: [model]}}
-    graph:
+  mixer:                       # what mixes steps: h[t] = A h[t-1] + B x[t]
+    input: {{u: [model]}}        # inputs with their axes; batch and time are never written
+    graph:                     # nodes by name, in any order
       keep: sigmoid(linear(u, model, bias=true))
       h:
-        state: [model]
-        A: keep
+        state: [model]         # the axes of what is remembered
+        A: keep                # elementwise, since it has axes of the state; it depends on the input
         B: 1 - keep
         input: linear(u, model)
       y: linear(h, model)
     output: y
 
+  mlp:
+    input: {{u: [model]}}
+    graph:
+      y: linear(silu(linear(u, hidden)), model)
+    output: y
+
   block:
     input: {{u: [model]}}
     graph:
-      y: u + mixer(rms_norm(u, over=model))
+      mixed: u + mixer(rms_norm(u, over=model))
+      y: mixed + mlp(rms_norm(mixed, over=model))
     output: y
 
   lm:
     input: {{tokens: token}}
     graph:
-      e: embed(tokens, vocab, model)
+      e: embed(tokens, vocab, model, init=normal(0.02))
       x:
-        stack: [block]
+        stack: [block]         # one after another, each with weights of its own
         times: layers
         input: e
-      logits: linear(rms_norm(x, over=model), vocab)
+      logits: linear(rms_norm(x, over=model), vocab, tie=e)
     output: logits
 
-main: lm
+main: lm                       # what `ssir compile {name}.yaml` means
+
+# Next: `ssir check --watch {name}.yaml`, `ssir plan {name}.yaml`, `ssir draw {name}.yaml -o {name}.svg`.
 """
 
 _PLUGIN = '''\

@@ -5,16 +5,20 @@
 
     w = window(v, slot); y = dot(p, w, over=slot)     ->   y = state(..., C=p)
 
+    s = state(x = k * v); y = dot(q, s, over=key)     ->   y = state(B=k, x=v, C=q)
+
 The memory keeps its name, and so does what is kept. Non-goals: several readouts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.ir.graph import Graph, Node, attrs
 from ssir.ir.op import TypeFault
 from ssir.ir.ops import operation
+from ssir.ir.ops.systems import ROLES
 from ssir.passes.rewrite import bottom_up, swapped
 
 
@@ -41,6 +45,7 @@ def _read(graph: Graph, node: Node) -> tuple[Node, list[str]] | None:
         return None
     first, second = product.inputs
     c = second if first == node.name else first
+    node = _apart(graph, node, last.attrs["over"])
     x = node.role("x")
     given = graph[x].type.names if x else ()
     inside = [name for name, _ in node.attrs["axes"]]
@@ -58,6 +63,20 @@ def _read(graph: Graph, node: Node) -> tuple[Node, list[str]] | None:
         return None  # an output lies in memory as its axes say
     read = node.with_(inputs=inputs, attrs=attrs(**values), type=replace(type, dependence=last.type.dependence))
     return read, list(dict.fromkeys([product.name, last.name]))
+
+
+def _apart(graph: Graph, node: Node, over: Sequence[str]) -> Node:
+    """A memory whose input is an outer product, of which one side alone has the axes named: that side as its B."""
+    x = node.role("x")
+    if x is None or node.role("B") or graph[x].op != "mul":
+        return node
+    for b, rest in (graph[x].inputs, graph[x].inputs[::-1]):
+        one, other = set(graph[b].type.names), set(graph[rest].type.names)
+        if one >= set(over) and other - one and not other & set(over):
+            roles = dict(zip(node.attrs["roles"], node.inputs, strict=True)) | {"x": rest, "B": b}
+            ordered = {role: roles[role] for role in ROLES if role in roles}
+            return node.with_(inputs=tuple(ordered.values()), attrs=attrs(**{**node.attrs, "roles": tuple(ordered)}))
+    return node
 
 
 def _product(graph: Graph, node: Node) -> tuple[Node | None, Node | None]:

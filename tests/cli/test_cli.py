@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from ssir.cli import main
 from ssir.proof import report
@@ -309,6 +311,26 @@ def test_the_schema_is_one_that_the_zoo_keeps(capsys: Captured) -> None:
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"].endswith("2020-12/schema")
     assert {"ssir", "name", "components", "main"} <= set(schema["required"])
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    for name, path in zoo():
+        told = [fault.message for fault in validator.iter_errors(yaml.safe_load(path.read_text("utf-8")))]
+        assert not told, f"{name}: {told}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ("h: {state: [model], A: 0.9, inptu: u}", "graph"),
+        ("h: {state: [model], read: later, input: u}", "graph"),
+        ("h: {stack: [mixer]}", "graph"),
+    ],
+)
+def test_an_editor_is_told_what_the_schema_refuses(wrong: str, place: str, capsys: Captured) -> None:
+    assert main(["schema"]) == 0
+    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    spec = yaml.safe_load(GOOD.replace("h: {state: [model], A: 0.9, B: 0.1, input: u}", wrong))
+    assert [place in fault.absolute_path for fault in validator.iter_errors(spec)] == [True]
 
 
 def test_a_new_spec_is_good(tmp_path: Path, capsys: Captured) -> None:

@@ -58,6 +58,16 @@ WRITTEN: dict[str, tuple[str, str, str]] = {  # what is common, and what follows
         "y: {state: [head, key, value], A: g, B: k, input: v, C: q}",
         "y: {state: [head, key, value], A: sqrt(g * g), B: k, input: v, C: q}",
     ),
+    "linear attention, as a running sum of outer products": (
+        HEADS,
+        "y: {state: [head, key, value], B: k, input: v, C: q}",
+        "y: dot(q, cumsum(k * v), over=key)",
+    ),
+    "what is kept of outer products, scaled": (
+        HEADS,
+        "y: {state: [head, key, value], A: g, B: k * g, input: v, C: q}",
+        "h: {state: [head, key, value], A: g, input: k * g * v}\ny: dot(q, h, over=key)",
+    ),
     "attention, read by a dot, its scores said to be float32": (
         ASKED,
         "y: {state: [slot, head, value], A: shift(slot), input: v, C: 'softmax(scores, over=slot)'}",

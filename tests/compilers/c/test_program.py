@@ -10,6 +10,7 @@ from torch import Tensor
 import ssir
 from ssir.catalogue import rows
 from ssir.cli import main
+from ssir.compilers.runtime.model import Model
 from ssir.errors import UsageError
 from ssir.ir.graph import Graph
 from tests.small import SMALL, inputs, small
@@ -46,8 +47,15 @@ def numbers(text: str) -> Tensor:
     return torch.tensor([[float(word) for word in line.split()] for line in text.splitlines()], dtype=torch.float64)
 
 
-def meant(model: object, xs: list[Tensor]) -> Tensor:
-    y, _ = ssir.reference(model, *xs)  # type: ignore[arg-type]
+def meant(model: Model, xs: list[Tensor]) -> Tensor:
+    """[steps, entries of all outputs]; of answers, what they are so far."""
+    if model.ANSWERS:
+        found, state = [], None
+        for t in range(xs[0].shape[1]):
+            y, state = ssir.reference(model, *(x[:, t : t + 1] for x in xs), state=state)
+            found.append(torch.cat([one[0].flatten() for one in (y.values() if isinstance(y, dict) else [y])]))
+        return torch.stack(found)
+    y, _ = ssir.reference(model, *xs)
     return torch.cat([one[0].flatten(1) for one in (y.values() if isinstance(y, dict) else [y])], 1)
 
 
