@@ -1,0 +1,353 @@
+"""Two architectures compared, as facts: row by row, each of the one, of the other, and whether they are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+
+from ssir import passes
+from ssir.cli.say import memory, quantity
+from ssir.compilers.plan import Plan, plan
+from ssir.diff.around import FEATURES, Block, blocks
+from ssir.diff.equal import fingerprint, made
+from ssir.diff.memories import Memory, Pair, memories, parts
+from ssir.diff.sentences import sentence
+from ssir.diff.width import Setting
+from ssir.draw import shown
+from ssir.draw.shown import Part
+from ssir.ir.graph import Graph, parameters
+from ssir.spec.load import Spec
+
+_NONE = "–"
+_KINDS = ("memory", "filter", "delay")
+_COEFFICIENTS = ("A", "B", "C", "D", "x", "initial")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A thing that both have, or one has."""
+
+    what: str
+    a: str
+    b: str
+    same: bool
+
+    def record(self) -> dict[str, Any]:
+        return {"what": self.what, "a": self.a, "b": self.b, "same": self.same}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows about a pair of things; ``b`` is empty where only the first architecture has it, ``a`` where only the second has."""
+
+    title: str
+    a: str
+    b: str
+    rows: tuple[Row, ...]
+
+    @property
+    def same(self) -> bool:
+        return bool(self.a) == bool(self.b) and all(row.same for row in self.rows)
+
+    def record(self) -> dict[str, Any]:
+        return {"what": self.title, "a": self.a, "b": self.b, "rows": [row.record() for row in self.rows]}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two, at the sizes that they are compared at."""
+
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @cached_property
+    def graph(self) -> Graph:
+        return shown.canonical(self.spec)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return plan(passes.run(self.spec.graph))
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return shown.mixers(self.spec)
+
+    @cached_property
+    def memories(self) -> list[list[Memory]]:
+        return [memories(part, self.plan) for part in self.parts]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``a`` and ``b``: at equal width, as far as ``setting`` says."""
+
+    a: Side
+    b: Side
+    setting: Setting
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether nothing differs but names, and the order of commuting operands."""
+        return fingerprint(self.a.graph) == fingerprint(self.b.graph)
+
+    @cached_property
+    def parts(self) -> list[tuple[int | None, int | None, list[Pair]]]:
+        return parts(self.a.memories, self.b.memories)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [pair for _, _, found in self.parts for pair in found]
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """What makes states of the one those of the other."""
+        names = _names(self.a.name, self.b.name)
+        alone = all(
+            sum(one.kind == "memory" for part in side.memories for one in part) == 1 for side in (self.a, self.b)
+        )
+        found = [sentence(pair, *names, alone) for pair in self.pairs if pair.a.kind == "memory"]
+        return list(dict.fromkeys(text for text in found if text))
+
+    @cached_property
+    def states(self) -> list[Section]:
+        """The states that answer to each other, then those that only one has."""
+        pairs = sorted(self.pairs, key=lambda pair: _KINDS.index(pair.a.kind))
+        found = [_states(pair) for pair in pairs]
+        for side, first in ((self.a, True), (self.b, False)):
+            taken = {id(pair.a if first else pair.b) for pair in self.pairs}
+            for one in (one for part in side.memories for one in part if id(one) not in taken):
+                rows = tuple(
+                    Row(what, text if first else _NONE, _NONE if first else text, False)
+                    for what, text in _facts(one).items()
+                )
+                found.append(Section("state", one.name if first else "", "" if first else one.name, rows))
+        return found
+
+    @cached_property
+    def blocks(self) -> list[Section]:
+        """What stands around the states, block by block."""
+        axes = {x: y for pair in self.pairs for x, y in _renamed(pair).items()}
+        return [_block(one, other, axes) for one, other in _aligned(blocks(self.a.graph), blocks(self.b.graph))]
+
+    @cached_property
+    def begins(self) -> Row | None:
+        """How parameters begin and are trained, where that differs."""
+        mine, theirs = _trained(self.a.graph), _trained(self.b.graph)
+        if mine == theirs:
+            return None
+        return Row(
+            "parameters begin as", ", ".join(mine - theirs) or _NONE, ", ".join(theirs - mine) or _NONE, False
+        )
+
+    @cached_property
+    def totals(self) -> tuple[Row, ...]:
+        mine, theirs = self.a.plan, self.b.plan
+        return (
+            _number("parameters", mine.parameters, theirs.parameters),
+            Row(
+                "state of a sequence",
+                memory(mine.state_bytes, mine.growth),
+                memory(theirs.state_bytes, theirs.growth),
+                (mine.state_bytes, mine.growth) == (theirs.state_bytes, theirs.growth),
+            ),
+            _number("FLOPs per token", mine.flops, theirs.flops),
+        )
+
+    @cached_property
+    def unseen(self) -> str:
+        """What is said where the graphs differ, and no row does."""
+        if self.same or not all(section.same for section in (*self.states, *self.blocks)) or self.begins:
+            return ""
+        mine, theirs = _operations(self.a.graph), _operations(self.b.graph)
+        apart = [", ".join(sorted(x)) or _NONE for x in (mine - theirs, theirs - mine)]
+        return f"elsewhere: {apart[0]}; in the other: {apart[1]}" if any(x != _NONE for x in apart) else "wired otherwise"
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "a": self.a.name,
+            "b": self.b.name,
+            "same": self.same,
+            "set": self.setting.record(),
+            "states_as_one": self.sentences,
+            "states": [section.record() for section in self.states],
+            "blocks": [section.record() for section in self.blocks],
+            "begins": self.begins and self.begins.record(),
+            "unseen": self.unseen,
+            "totals": {
+                side.name if self.a.name != self.b.name else letter: {
+                    "parameters": side.plan.parameters,
+                    "state_bytes": side.plan.state_bytes,
+                    "bytes_per_token": side.plan.growth,
+                    "flops_per_token": side.plan.flops,
+                }
+                for letter, side in (("a", self.a), ("b", self.b))
+            },
+        }
+
+
+def _names(a: str, b: str) -> tuple[str, str]:
+    return (a, b) if a != b else (f"the first {a}", f"the second {b}")
+
+
+def _number(what: str, a: float, b: float) -> Row:
+    return Row(what, quantity(a), quantity(b), a == b)
+
+
+def _states(pair: Pair) -> Section:
+    mine, theirs = _facts(pair.a), _facts(pair.b)
+    rows = []
+    for what in dict.fromkeys([*mine, *theirs]):
+        a, b = mine.get(what, _NONE), theirs.get(what, _NONE)
+        if what == "where":
+            a, b = _apart(a, b)
+        rows.append(Row(what, a, b, _alike(pair, what, a, b)))
+    if all(row.same for row in rows if row.what in _COEFFICIENTS):
+        rows = [row for row in rows if row.what != "where"]
+    return Section(pair.a.kind, pair.a.name, pair.b.name, tuple(rows))
+
+
+def _apart(a: str, b: str) -> tuple[str, str]:
+    """Lines that only one of two texts has."""
+    mine, theirs = a.split("\n"), b.split("\n")
+    left, right = [x for x in mine if x not in theirs], [x for x in theirs if x not in mine]
+    return "\n".join(left) or _NONE, "\n".join(right) or _NONE
+
+
+def _alike(pair: Pair, what: str, a: str, b: str) -> bool:
+    """Whether a fact is the same of both, whatever axes and values are called."""
+    mine, theirs = pair.a.facts, pair.b.facts
+    if what == "axes":
+        sides = [[axis for axis in one.axes if axis.size != 1] for one in (mine, theirs)]
+        known = _renamed(pair)
+        sizes = [{known.get(axis.name, axis.name): axis.size for axis in sides[0]}, {x.name: x.size for x in sides[1]}]
+        return sizes[0] == sizes[1] and pair.alike(*([axis.name for axis in side] for side in sides))
+    if what == "structure":
+        axes = [[n for n in one.structure.axes if n in _wide(one)] for one in (mine, theirs)]
+        overs = [[one.structure.over] if one.structure.over else [] for one in (mine, theirs)]
+        return mine.structure.kind == theirs.structure.kind and pair.alike(*axes) and pair.alike(*overs)
+    if what in _COEFFICIENTS:
+        tops = [(one.graph, one.node.role(what)) for one in (pair.a, pair.b)]
+        if any(top is None for _, top in tops):
+            return a == b
+        hashes = {made(graph, top) for graph, top in tops if top}
+        return len(hashes) == 1 and pair.alike(pair.a.over(what), pair.b.over(what))
+    return a == b
+
+
+def _wide(one: Any) -> set[str]:
+    return {axis.name for axis in one.axes if axis.size != 1}
+
+
+def _renamed(pair: Pair) -> dict[str, str]:
+    """The axes that answer to one each."""
+    return {next(iter(x)): next(iter(y)) for x, y in pair.axes.items() if len(x) == len(y) == 1}
+
+
+def _facts(one: Memory) -> dict[str, str]:
+    """What is said of a state, thing by thing."""
+    system, facts = one.system, one.facts
+    said = {"axes": " × ".join(f"{axis.name} {axis.size or '∞'}" for axis in facts.axes)}
+    for role in "ABCD":
+        if role in system.coefficients and role in one.node.attrs["roles"]:
+            over = "×".join(one.over(role))
+            formula = system.coefficients[role].formula or "learned"
+            said[role] = f"{formula}  [{over}]" if over and role != "A" else formula
+    if "x" in one.node.attrs["roles"]:
+        said["x"] = f"{system.x[0]}  {system.x[1]}".strip()
+    if system.where:
+        said["where"] = "\n".join(system.where)
+    said["structure"] = str(facts.structure)
+    said["depends"] = _depends(one)
+    extras = ["the state before" * (one.node.attrs["read"] == "before")]
+    extras += ["max and +" * (one.node.attrs["algebra"] == "max_plus"), "initial value" * ("initial" in one.node.attrs["roles"])]
+    if any(extras):
+        said["reads"] = ", ".join(filter(None, extras))
+    if one.entry is not None:
+        said["form"] = one.entry.match.form.name
+        said["state bytes"] = memory(0 if facts.grows else one.entry.bytes, one.entry.bytes if facts.grows else 0)
+    return said
+
+
+def _depends(one: Memory) -> str:
+    """A, B, C on the input; D constant; on a cycle"""
+    found: dict[str, list[str]] = {}
+    for role in "ABCD":
+        if role in one.node.attrs["roles"] or role == "A":
+            found.setdefault(str(one.facts.dependence[role]), []).append(role)
+    words = [f"{', '.join(roles)} {'on the ' * (what != 'constant')}{what}" for what, roles in found.items()]
+    return "; ".join([*words, *(["on a cycle"] if one.facts.cycle else [])])
+
+
+def _aligned(a: Sequence[Block], b: Sequence[Block]) -> list[tuple[Block | None, Block | None]]:
+    """Layers that have most in common, and what stands around them; then the layers of one alone."""
+    graph: nx.Graph[tuple[int, int]] = nx.Graph()
+    mine, theirs = a[:-1], b[:-1]
+    for i, one in enumerate(mine):
+        for j, other in enumerate(theirs):
+            both = (one.everything & other.everything).total()
+            graph.add_edge((0, i), (1, j), weight=1 + both - 0.001 * abs(i - j))
+    found = sorted(tuple(sorted(edge)) for edge in nx.max_weight_matching(graph))
+    taken = {end for edge in found for end in edge}
+    return [
+        *((mine[x[1]], theirs[y[1]]) for x, y in found),
+        *((one, None) for i, one in enumerate(mine) if (0, i) not in taken),
+        *((None, other) for j, other in enumerate(theirs) if (1, j) not in taken),
+        (a[-1], b[-1]),
+    ]
+
+
+def _block(one: Block | None, other: Block | None, axes: dict[str, str]) -> Section:
+    rows = []
+    for feature in FEATURES:
+        mine = one.features[feature] if one else Counter[str]()
+        theirs = other.features[feature] if other else Counter[str]()
+        if mine or theirs:
+            a = one.said(feature) if one and mine else _NONE
+            b = other.said(feature) if other and theirs else _NONE
+            rows.append(Row(feature, a, b, _translated(mine, axes) == theirs))
+    if one and other and (one.times, other.times) != (1, 1):
+        rows.append(Row("times", str(one.times), str(other.times), one.times == other.times))
+    return Section("block", _titled(one), _titled(other), tuple(rows))
+
+
+def _titled(block: Block | None) -> str:
+    if block is None:
+        return ""
+    return f"{block.title} × {block.times}" if block.times > 1 else block.title
+
+
+def _translated(found: Counter[str], axes: dict[str, str]) -> Counter[str]:
+    """What is counted, with the names that the axes have in the other."""
+    result: Counter[str] = Counter()
+    for what, count in found.items():
+        words = [" ".join("×".join(axes.get(x, x) for x in word.split("×")) for word in what.split(" "))]
+        result[words[0]] += count
+    return result
+
+
+def _trained(graph: Graph) -> set[str]:
+    found: dict[str, None] = {}
+    for _, node, _, _ in parameters(graph):
+        rate = "" if node.attrs["lr"] == 1 else f", rate × {node.attrs['lr']:g}"
+        decay = "" if node.attrs["decay"] else ", no decay"
+        found[f"{node.attrs['init']}{decay}{rate}" if node.attrs["learned"] else f"{node.attrs['init']}, not learned"] = None
+    return set(found)
+
+
+def _operations(graph: Graph) -> Counter[str]:
+    """What is done in a graph and its layers, with the numbers that go with it."""
+    found: Counter[str] = Counter()
+    for one in graph.walk():
+        for node in one:
+            said = [f"{key} {value}" for key, value in sorted(node.attrs.items()) if isinstance(value, bool | int | float)]
+            found[" ".join([node.op, *said])] += 1
+    return found

@@ -1,0 +1,83 @@
+"""Two specs brought to one width, one number of layers and one vocabulary, so that their costs can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssir.errors import SpecError
+from ssir.ir.graph import Dependence
+from ssir.spec.load import Spec
+from ssir.spec.schema import Stack
+
+_ROLES = ("width", "layers", "vocabulary")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``dims``: what was set in the spec called ``changed``, from what to what. ``kept``: what differs and could not be set."""
+
+    changed: str = ""
+    dims: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """at equal width: model 1024 in b (2048 by itself)"""
+        set_ = ", ".join(f"{name} {now:g} (by itself {was:g})" for name, (was, now) in self.dims.items())
+        parts = [f"{self.changed} is taken with {set_}"] if set_ else []
+        return "; ".join([*parts, *(f"the {role} of the two could not be made equal" for role in self.kept)])
+
+    def record(self) -> dict[str, Any]:
+        dims = {name: {"was": was, "is": now} for name, (was, now) in self.dims.items()}
+        return {"spec": self.changed, "dims": dims, "differs_still": list(self.kept)}
+
+
+def roles(spec: Spec) -> dict[str, str]:
+    """The dims of a spec that say its width, its number of layers and its vocabulary, by what the graph does with them."""
+    graph, found = spec.graph, {}
+    stacks = [node for node in graph if node.op == "stack"]
+    streams = stacks or [node for node in graph.inputs if node.type.dtype != "int"]
+    own = [name for node in streams for name in node.type.names if spec.dims.get(name)]
+    if own:
+        found["width"] = own[0]
+    for component in spec.module.file.components.values():
+        for node in component.graph.values():
+            if isinstance(node, Stack) and spec.dims.get(str(node.times)):
+                found.setdefault("layers", str(node.times))
+    for node in graph:
+        if node.op == "embed" and node.type.dependence >= Dependence.INPUT or node.op == "embed" and graph[node.inputs[0]].op == "input":
+            tables = [name for name in graph[node.inputs[1]].type.names if name not in node.type.names]
+            if tables and spec.dims.get(tables[0]):
+                found.setdefault("vocabulary", tables[0])
+    return found
+
+
+def equalised(a: Spec, b: Spec) -> tuple[Spec, Spec, Setting]:
+    """Both specs, those dims of the second set as in the first; those of the first as in the second where that cannot be."""
+    mine, theirs = roles(a), roles(b)
+    both = [role for role in _ROLES if role in mine and role in theirs]
+    differing = [role for role in both if a.dims[mine[role]] != b.dims[theirs[role]]]
+    if not differing:
+        return a, b, Setting()
+    wanted = {theirs[role]: a.dims[mine[role]] or 0.0 for role in differing}
+    if (changed := _with(b, wanted)) is not None:
+        return a, changed, Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()})
+    wanted = {mine[role]: b.dims[theirs[role]] or 0.0 for role in differing}
+    if (changed := _with(a, wanted)) is not None:
+        return changed, b, Setting(a.name, {name: (a.dims[name] or 0.0, size) for name, size in wanted.items()})
+    easy = [role for role in differing if role != "width"]
+    wanted = {theirs[role]: a.dims[mine[role]] or 0.0 for role in easy}
+    if easy and (changed := _with(b, wanted)) is not None:
+        return a, changed, Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()}, ("width",))
+    return a, b, Setting(kept=tuple(differing))
+
+
+def _with(spec: Spec, dims: Mapping[str, float]) -> Spec | None:
+    """A spec with dims set, if that is one."""
+    changed = Spec(spec.module, spec.component, {**spec.overrides, **dims})
+    try:
+        _ = changed.graph
+    except SpecError:
+        return None
+    return changed
