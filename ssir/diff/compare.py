@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ssir.cli.say import memory, quantity
 from ssir.compilers.plan import Plan, plan
 from ssir.diff.around import FEATURES, Block, blocks
 from ssir.diff.equal import fingerprint, made
-from ssir.diff.memories import Memory, Pair, memories, parts
+from ssir.diff.memories import COUNTING, Memory, Pair, memories, parts
 from ssir.diff.sentences import sentence
 from ssir.diff.width import Setting
 from ssir.draw import shown
@@ -24,7 +25,10 @@ from ssir.ir.graph import Graph, parameters
 from ssir.spec.load import Spec
 
 _NONE = "–"
-_KINDS = ("memory", "filter", "delay")
+_KINDS = (*COUNTING, "filter", "delay")
+_FACTS = "axes A B C D x where structure depends reads form".split() + ["state bytes"]
+_LONG_NUMBER = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
+_LONGEST, _MOST_BEGUN = 44, 6
 _COEFFICIENTS = ("A", "B", "C", "D", "x", "initial")
 
 
@@ -111,9 +115,9 @@ class Comparison:
         """What makes states of the one those of the other."""
         names = _names(self.a.name, self.b.name)
         alone = all(
-            sum(one.kind == "memory" for part in side.memories for one in part) == 1 for side in (self.a, self.b)
+            sum(one.kind in COUNTING for part in side.memories for one in part) == 1 for side in (self.a, self.b)
         )
-        found = [sentence(pair, *names, alone) for pair in self.pairs if pair.a.kind == "memory"]
+        found = [sentence(pair, *names, alone) for pair in self.pairs if pair.a.kind in COUNTING]
         return list(dict.fromkeys(text for text in found if text))
 
     @cached_property
@@ -143,9 +147,7 @@ class Comparison:
         mine, theirs = _trained(self.a.graph), _trained(self.b.graph)
         if mine == theirs:
             return None
-        return Row(
-            "parameters begin as", ", ".join(mine - theirs) or _NONE, ", ".join(theirs - mine) or _NONE, False
-        )
+        return Row("parameters begin as", _begun(mine - theirs), _begun(theirs - mine), False)
 
     @cached_property
     def totals(self) -> tuple[Row, ...]:
@@ -205,7 +207,7 @@ def _number(what: str, a: float, b: float) -> Row:
 def _states(pair: Pair) -> Section:
     mine, theirs = _facts(pair.a), _facts(pair.b)
     rows = []
-    for what in dict.fromkeys([*mine, *theirs]):
+    for what in (what for what in _FACTS if what in mine or what in theirs):
         a, b = mine.get(what, _NONE), theirs.get(what, _NONE)
         if what == "where":
             a, b = _apart(a, b)
@@ -334,13 +336,22 @@ def _translated(found: Counter[str], axes: dict[str, str]) -> Counter[str]:
     return result
 
 
+def _begun(found: set[str]) -> str:
+    """Initialisers, the short ones first, their numbers to four digits."""
+    short = sorted((_LONG_NUMBER.sub(lambda n: f"{float(n[0]):.4g}", one) for one in found), key=lambda one: (len(one), one))
+    shown = [one if len(one) <= _LONGEST else f"{one[:_LONGEST]}…" for one in short[:_MOST_BEGUN]]
+    more = [f"and {len(short) - _MOST_BEGUN} more"] if len(short) > _MOST_BEGUN else []
+    return "\n".join([*shown, *more]) or _NONE
+
+
 def _trained(graph: Graph) -> set[str]:
-    found: dict[str, None] = {}
+    """How the parameters of a graph begin and are trained."""
+    found: set[str] = set()
     for _, node, _, _ in parameters(graph):
         rate = "" if node.attrs["lr"] == 1 else f", rate × {node.attrs['lr']:g}"
         decay = "" if node.attrs["decay"] else ", no decay"
-        found[f"{node.attrs['init']}{decay}{rate}" if node.attrs["learned"] else f"{node.attrs['init']}, not learned"] = None
-    return set(found)
+        found.add(f"{node.attrs['init']}{decay}{rate}" if node.attrs["learned"] else f"{node.attrs['init']}, not learned")
+    return found
 
 
 def _operations(graph: Graph) -> Counter[str]:

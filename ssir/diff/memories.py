@@ -18,6 +18,7 @@ from ssir.draw.signals import Signals, is_filter
 from ssir.draw.state_box import delayed_by
 from ssir.ir.graph import Graph, Node
 
+COUNTING = ("memory", "cache")
 _MOST_PUT = 2
 
 
@@ -55,10 +56,12 @@ class Memory:
 
     @cached_property
     def kind(self) -> str:
-        """What it is for: a delay, a filter with constant taps, or a memory that counts."""
+        """What it is for: a delay, a filter with constant taps, a cache that something else reads out, or a memory that counts."""
         if delayed_by(self.graph, self.node) is not None:
             return "delay"
-        return "filter" if is_filter(self.graph, self.node) else "memory"
+        if is_filter(self.graph, self.node):
+            return "filter"
+        return "cache" if self.facts.structure.kind == "shift" and self.node.role("C") is None else "memory"
 
     def over(self, role: str) -> tuple[str, ...]:
         """The axes that a coefficient varies over, those of the state first, less those of size 1."""
@@ -169,7 +172,7 @@ def paired(a: Sequence[Memory], b: Sequence[Memory]) -> tuple[list[Pair], float]
             affinity = Pair(one, other).affinity
             if affinity:
                 # What counts most is counted first: a memory before filters and delays. Ties go by the order in the text.
-                weight = affinity * (10 if one.kind == "memory" else 1) - 0.001 * abs(i - j)
+                weight = affinity * (10 if one.kind in COUNTING else 1) - 0.001 * abs(i - j)
                 graph.add_edge((0, i), (1, j), weight=weight)
     matching = [tuple(sorted(edge)) for edge in nx.max_weight_matching(graph)]
     found = sorted((x[1], y[1]) for x, y in matching)
