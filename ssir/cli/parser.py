@@ -158,7 +158,9 @@ def parser() -> argparse.ArgumentParser:
     diff = commands.add("diff", "reading:diff", "tell what differs between two specs", json=True, dims=True)
     diff.add_argument("a", metavar="SPEC")
     diff.add_argument("b", metavar="SPEC")
-    diff.add_argument("-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf, .dot or .html file")
+    diff.add_argument(
+        "-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf, .dot or .html file"
+    )
 
     compile = commands.add(
         "compile",

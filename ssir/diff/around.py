@@ -52,16 +52,12 @@ class Block:
 
     @property
     def everything(self) -> Counter[tuple[str, str]]:
-        return Counter(
-            {(feature, what): n for feature, found in self.features.items() for what, n in found.items()}
-        )
+        return Counter({(feature, what): n for feature, found in self.features.items() for what, n in found.items()})
 
 
 def blocks(graph: Graph) -> list[Block]:
     """Each kind of layer with how often it is there, then what stands around them."""
-    layers = [
-        Block(body.name, times, _features(body, stream=True)) for body, times in _layers(graph, 1)
-    ]
+    layers = [Block(body.name, times, _features(body, stream=True)) for body, times in _layers(graph, 1)]
     return [*layers, Block("around the layers" if layers else "the whole", 1, _features(graph, stream=not layers))]
 
 
@@ -119,7 +115,12 @@ def _axes(node: Node) -> str:
 def _coefficients(graph: Graph) -> set[str]:
     """The products that only make A, B, C or D of a state: no gates."""
     found: set[str] = set()
-    todo = [name for state in graph.states for role, name in zip(state.attrs["roles"], state.inputs, strict=True) if role != "x"]
+    todo = [
+        name
+        for state in graph.states
+        for role, name in zip(state.attrs["roles"], state.inputs, strict=True)
+        if role != "x"
+    ]
     while todo:
         name = todo.pop()
         node = graph[name]
@@ -187,13 +188,15 @@ def _above(graph: Graph, name: str) -> set[str]:
     return found
 
 
-def _inside(
-    graph: Graph, signals: Signals, ends: Sequence[str], below: set[str], hidden: Counter[str]
-) -> str:
+def _inside(graph: Graph, signals: Signals, ends: Sequence[str], below: set[str], hidden: Counter[str]) -> str:
     """A branch in words: a mixer or a feed-forward part, after a norm or not; the latter is described in ``hidden``."""
     nodes = [graph[name] for end in ends for name in sorted(_above(graph, end) - below) if name in signals.live]
     mixes = any(node.op in ("state", "context") or (node.op == "softmax" and None in node.type.sizes) for node in nodes)
-    first = [node for node in nodes if node.op in NORM and signals.source(node.inputs[0]) in below | {i.name for i in graph.inputs}]
+    first = [
+        node
+        for node in nodes
+        if node.op in NORM and signals.source(node.inputs[0]) in below | {i.name for i in graph.inputs}
+    ]
     if not mixes and any(node.op == "linear" for node in nodes):
         hidden[_described(graph, signals, nodes)] += 1
     name = "mixer" if mixes else "feed-forward" if any(node.op == "linear" for node in nodes) else "function"

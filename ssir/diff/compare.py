@@ -15,8 +15,9 @@ from ssir import passes
 from ssir.cli.say import memory, quantity
 from ssir.compilers.plan import Plan, plan
 from ssir.diff.around import FEATURES, Block, blocks
-from ssir.diff.equal import fingerprint, made
+from ssir.diff.equal import fingerprint
 from ssir.diff.memories import COUNTING, Memory, Pair, memories, parts
+from ssir.diff.rows import NONE, Row, Section, facts, renamed, states
 from ssir.diff.sentences import sentence
 from ssir.diff.width import Setting
 from ssir.draw import shown
@@ -24,42 +25,9 @@ from ssir.draw.shown import Part
 from ssir.ir.graph import Graph, parameters
 from ssir.spec.load import Spec
 
-_NONE = "–"
 _KINDS = (*COUNTING, "filter", "delay")
-_FACTS = "axes A B C D x where structure depends reads form".split() + ["state bytes"]
 _LONG_NUMBER = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
 _LONGEST, _MOST_BEGUN = 44, 6
-_COEFFICIENTS = ("A", "B", "C", "D", "x", "initial")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A thing that both have, or one has."""
-
-    what: str
-    a: str
-    b: str
-    same: bool
-
-    def record(self) -> dict[str, Any]:
-        return {"what": self.what, "a": self.a, "b": self.b, "same": self.same}
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows about a pair of things; ``b`` is empty where only the first architecture has it, ``a`` where only the second has."""
-
-    title: str
-    a: str
-    b: str
-    rows: tuple[Row, ...]
-
-    @property
-    def same(self) -> bool:
-        return bool(self.a) == bool(self.b) and all(row.same for row in self.rows)
-
-    def record(self) -> dict[str, Any]:
-        return {"what": self.title, "a": self.a, "b": self.b, "rows": [row.record() for row in self.rows]}
 
 
 @dataclass(frozen=True)
@@ -110,27 +78,31 @@ class Comparison:
     def pairs(self) -> list[Pair]:
         return [pair for _, _, found in self.parts for pair in found]
 
-    @cached_property
-    def sentences(self) -> list[str]:
-        """What makes states of the one those of the other."""
-        names = _names(self.a.name, self.b.name)
+    def sentence(self, pair: Pair) -> str | None:
+        """What makes one of two states the other, if few words say it."""
+        if pair.a.kind not in COUNTING:
+            return None
         alone = all(
             sum(one.kind in COUNTING for part in side.memories for one in part) == 1 for side in (self.a, self.b)
         )
-        found = [sentence(pair, *names, alone) for pair in self.pairs if pair.a.kind in COUNTING]
-        return list(dict.fromkeys(text for text in found if text))
+        return sentence(pair, *_names(self.a.name, self.b.name), alone)
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """What makes states of the one those of the other."""
+        return list(dict.fromkeys(text for text in map(self.sentence, self.pairs) if text))
 
     @cached_property
     def states(self) -> list[Section]:
         """The states that answer to each other, then those that only one has."""
         pairs = sorted(self.pairs, key=lambda pair: _KINDS.index(pair.a.kind))
-        found = [_states(pair) for pair in pairs]
+        found = [states(pair) for pair in pairs]
         for side, first in ((self.a, True), (self.b, False)):
             taken = {id(pair.a if first else pair.b) for pair in self.pairs}
             for one in (one for part in side.memories for one in part if id(one) not in taken):
                 rows = tuple(
-                    Row(what, text if first else _NONE, _NONE if first else text, False)
-                    for what, text in _facts(one).items()
+                    Row(what, text if first else NONE, NONE if first else text, False)
+                    for what, text in facts(one).items()
                 )
                 found.append(Section("state", one.name if first else "", "" if first else one.name, rows))
         return found
@@ -138,7 +110,7 @@ class Comparison:
     @cached_property
     def blocks(self) -> list[Section]:
         """What stands around the states, block by block."""
-        axes = {x: y for pair in self.pairs for x, y in _renamed(pair).items()}
+        axes = {x: y for pair in self.pairs for x, y in renamed(pair).items()}
         return [_block(one, other, axes) for one, other in _aligned(blocks(self.a.graph), blocks(self.b.graph))]
 
     @cached_property
@@ -169,8 +141,10 @@ class Comparison:
         if self.same or not all(section.same for section in (*self.states, *self.blocks)) or self.begins:
             return ""
         mine, theirs = _operations(self.a.graph), _operations(self.b.graph)
-        apart = [", ".join(sorted(x)) or _NONE for x in (mine - theirs, theirs - mine)]
-        return f"elsewhere: {apart[0]}; in the other: {apart[1]}" if any(x != _NONE for x in apart) else "wired otherwise"
+        apart = [", ".join(sorted(x)) or NONE for x in (mine - theirs, theirs - mine)]
+        return (
+            f"elsewhere: {apart[0]}; in the other: {apart[1]}" if any(x != NONE for x in apart) else "wired otherwise"
+        )
 
     def record(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -204,91 +178,6 @@ def _number(what: str, a: float, b: float) -> Row:
     return Row(what, quantity(a), quantity(b), a == b)
 
 
-def _states(pair: Pair) -> Section:
-    mine, theirs = _facts(pair.a), _facts(pair.b)
-    rows = []
-    for what in (what for what in _FACTS if what in mine or what in theirs):
-        a, b = mine.get(what, _NONE), theirs.get(what, _NONE)
-        if what == "where":
-            a, b = _apart(a, b)
-        rows.append(Row(what, a, b, _alike(pair, what, a, b)))
-    if all(row.same for row in rows if row.what in _COEFFICIENTS):
-        rows = [row for row in rows if row.what != "where"]
-    return Section(pair.a.kind, pair.a.name, pair.b.name, tuple(rows))
-
-
-def _apart(a: str, b: str) -> tuple[str, str]:
-    """Lines that only one of two texts has."""
-    mine, theirs = a.split("\n"), b.split("\n")
-    left, right = [x for x in mine if x not in theirs], [x for x in theirs if x not in mine]
-    return "\n".join(left) or _NONE, "\n".join(right) or _NONE
-
-
-def _alike(pair: Pair, what: str, a: str, b: str) -> bool:
-    """Whether a fact is the same of both, whatever axes and values are called."""
-    mine, theirs = pair.a.facts, pair.b.facts
-    if what == "axes":
-        sides = [[axis for axis in one.axes if axis.size != 1] for one in (mine, theirs)]
-        known = _renamed(pair)
-        sizes = [{known.get(axis.name, axis.name): axis.size for axis in sides[0]}, {x.name: x.size for x in sides[1]}]
-        return sizes[0] == sizes[1] and pair.alike(*([axis.name for axis in side] for side in sides))
-    if what == "structure":
-        axes = [[n for n in one.structure.axes if n in _wide(one)] for one in (mine, theirs)]
-        overs = [[one.structure.over] if one.structure.over else [] for one in (mine, theirs)]
-        return mine.structure.kind == theirs.structure.kind and pair.alike(*axes) and pair.alike(*overs)
-    if what in _COEFFICIENTS:
-        tops = [(one.graph, one.node.role(what)) for one in (pair.a, pair.b)]
-        if any(top is None for _, top in tops):
-            return a == b
-        hashes = {made(graph, top) for graph, top in tops if top}
-        return len(hashes) == 1 and pair.alike(pair.a.over(what), pair.b.over(what))
-    return a == b
-
-
-def _wide(one: Any) -> set[str]:
-    return {axis.name for axis in one.axes if axis.size != 1}
-
-
-def _renamed(pair: Pair) -> dict[str, str]:
-    """The axes that answer to one each."""
-    return {next(iter(x)): next(iter(y)) for x, y in pair.axes.items() if len(x) == len(y) == 1}
-
-
-def _facts(one: Memory) -> dict[str, str]:
-    """What is said of a state, thing by thing."""
-    system, facts = one.system, one.facts
-    said = {"axes": " × ".join(f"{axis.name} {axis.size or '∞'}" for axis in facts.axes)}
-    for role in "ABCD":
-        if role in system.coefficients and role in one.node.attrs["roles"]:
-            over = "×".join(one.over(role))
-            formula = system.coefficients[role].formula or "learned"
-            said[role] = f"{formula}  [{over}]" if over and role != "A" else formula
-    if "x" in one.node.attrs["roles"]:
-        said["x"] = f"{system.x[0]}  {system.x[1]}".strip()
-    if system.where:
-        said["where"] = "\n".join(system.where)
-    said["structure"] = str(facts.structure)
-    said["depends"] = _depends(one)
-    extras = ["the state before" * (one.node.attrs["read"] == "before")]
-    extras += ["max and +" * (one.node.attrs["algebra"] == "max_plus"), "initial value" * ("initial" in one.node.attrs["roles"])]
-    if any(extras):
-        said["reads"] = ", ".join(filter(None, extras))
-    if one.entry is not None:
-        said["form"] = one.entry.match.form.name
-        said["state bytes"] = memory(0 if facts.grows else one.entry.bytes, one.entry.bytes if facts.grows else 0)
-    return said
-
-
-def _depends(one: Memory) -> str:
-    """A, B, C on the input; D constant; on a cycle"""
-    found: dict[str, list[str]] = {}
-    for role in "ABCD":
-        if role in one.node.attrs["roles"] or role == "A":
-            found.setdefault(str(one.facts.dependence[role]), []).append(role)
-    words = [f"{', '.join(roles)} {'on the ' * (what != 'constant')}{what}" for what, roles in found.items()]
-    return "; ".join([*words, *(["on a cycle"] if one.facts.cycle else [])])
-
-
 def _aligned(a: Sequence[Block], b: Sequence[Block]) -> list[tuple[Block | None, Block | None]]:
     """Layers that have most in common, and what stands around them; then the layers of one alone."""
     graph: nx.Graph[tuple[int, int]] = nx.Graph()
@@ -313,8 +202,8 @@ def _block(one: Block | None, other: Block | None, axes: dict[str, str]) -> Sect
         mine = one.features[feature] if one else Counter[str]()
         theirs = other.features[feature] if other else Counter[str]()
         if mine or theirs:
-            a = one.said(feature) if one and mine else _NONE
-            b = other.said(feature) if other and theirs else _NONE
+            a = one.said(feature) if one and mine else NONE
+            b = other.said(feature) if other and theirs else NONE
             rows.append(Row(feature, a, b, _translated(mine, axes) == theirs))
     if one and other and (one.times, other.times) != (1, 1):
         rows.append(Row("times", str(one.times), str(other.times), one.times == other.times))
@@ -338,10 +227,12 @@ def _translated(found: Counter[str], axes: dict[str, str]) -> Counter[str]:
 
 def _begun(found: set[str]) -> str:
     """Initialisers, the short ones first, their numbers to four digits."""
-    short = sorted((_LONG_NUMBER.sub(lambda n: f"{float(n[0]):.4g}", one) for one in found), key=lambda one: (len(one), one))
+    short = sorted(
+        (_LONG_NUMBER.sub(lambda n: f"{float(n[0]):.4g}", one) for one in found), key=lambda one: (len(one), one)
+    )
     shown = [one if len(one) <= _LONGEST else f"{one[:_LONGEST]}…" for one in short[:_MOST_BEGUN]]
     more = [f"and {len(short) - _MOST_BEGUN} more"] if len(short) > _MOST_BEGUN else []
-    return "\n".join([*shown, *more]) or _NONE
+    return "\n".join([*shown, *more]) or NONE
 
 
 def _trained(graph: Graph) -> set[str]:
@@ -350,7 +241,9 @@ def _trained(graph: Graph) -> set[str]:
     for _, node, _, _ in parameters(graph):
         rate = "" if node.attrs["lr"] == 1 else f", rate × {node.attrs['lr']:g}"
         decay = "" if node.attrs["decay"] else ", no decay"
-        found.add(f"{node.attrs['init']}{decay}{rate}" if node.attrs["learned"] else f"{node.attrs['init']}, not learned")
+        found.add(
+            f"{node.attrs['init']}{decay}{rate}" if node.attrs["learned"] else f"{node.attrs['init']}, not learned"
+        )
     return found
 
 
@@ -359,6 +252,8 @@ def _operations(graph: Graph) -> Counter[str]:
     found: Counter[str] = Counter()
     for one in graph.walk():
         for node in one:
-            said = [f"{key} {value}" for key, value in sorted(node.attrs.items()) if isinstance(value, bool | int | float)]
+            said = [
+                f"{key} {value}" for key, value in sorted(node.attrs.items()) if isinstance(value, bool | int | float)
+            ]
             found[" ".join([node.op, *said])] += 1
     return found

@@ -204,11 +204,18 @@ def _without(pattern: Term) -> Iterator[tuple[Term, Term]]:
 
 def same(a: Term, b: Term) -> bool:
     """Whether two terms over the same free values are one, however commuting operands stand."""
-    if (a.op, a.node) != (b.op, b.node) or (a.op == "number" and a.value != b.value) or len(a.operands) != len(b.operands):
+    if (
+        (a.op, a.node) != (b.op, b.node)
+        or (a.op == "number" and a.value != b.value)
+        or len(a.operands) != len(b.operands)
+    ):
         return False
-    return any(
-        all(same(x, y) for x, y in zip(a.operands, order, strict=True)) for order in _orders(a.op, b.operands)
-    )
+    return any(all(same(x, y) for x, y in zip(a.operands, order, strict=True)) for order in _orders(a.op, b.operands))
+
+
+def akin(a: Term, b: Term) -> bool:
+    """Whether two coefficients are one and the same thing of free values."""
+    return any(all(term.op == "free" for term in put.values()) for put in _unify(a, b, {}))
 
 
 @dataclass(frozen=True)

@@ -123,13 +123,14 @@ class Pair:
         return found
 
     def alike(self, mine: Sequence[str], theirs: Sequence[str]) -> bool:
-        """Whether axes of the one are those of the other."""
+        """Whether axes of the one are those of the other; of those that the states lack as many."""
         left, right = set(mine), set(theirs)
         for x, y in self.axes.items():
             if x <= left and y <= right:
                 left -= x
                 right -= y
-        return not left and not right
+        inside = (left & {axis.name for axis in self.a.facts.axes}) | (right & {axis.name for axis in self.b.facts.axes})
+        return not inside and len(left) == len(right)
 
     @cached_property
     def same(self) -> Same | None:
@@ -150,7 +151,7 @@ class Pair:
         a, b = self.a, self.b
         if a.kind != b.kind:
             return 0.0
-        score = 1.0 + 3 * (a.facts.structure.kind == b.facts.structure.kind)
+        score: float = 1.0 + 3 * (a.facts.structure.kind == b.facts.structure.kind)
         score += 2 * (("C" in a.node.attrs["roles"]) == ("C" in b.node.attrs["roles"]))
         score += sum(a.facts.dependence.get(r) == b.facts.dependence.get(r) for r in "ABCD") / 4
         score += 0.5 * (set(a.node.attrs["roles"]) == set(b.node.attrs["roles"]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssir.diff.compare import Comparison
-from ssir.diff.memories import Pair
+from ssir.diff.memories import COUNTING, Pair
 from ssir.diff.merge import Joined, JoinedWire
 from ssir.draw import dot
 from ssir.draw.dot import BIG, NORMAL, SMALL, Markup, font, markup, text
@@ -28,6 +29,10 @@ class Ink:
     width: float
 
 
+_INDENT = font("\u2003\u2002", NORMAL)
+_SHORT = 24
+_AND = " and "
+_LINE = 110
 BOTH = Ink("#b3b8c2", "#7b8291", "#9aa0ac", "#f6f7f8", "solid", 1.0)
 SIDES = (
     Ink("#c2570c", "#a34400", "#a34400", "#fdebdd", "dashed", 1.6),
@@ -67,35 +72,49 @@ class Notation:
         if item.kind is Kind.MEMORY:
             lines = any(self._cell_differs(item, cell.letter) for cell in item.cells)
             return lines or not self.same(item.note, other.note) or item.size != other.size
-        return not ("" in item.equal or item.label == other.label) or not self.same(item.note, other.note)
+        noted = not item.note or not other.note or self.same(item.note, other.note)
+        return not ("" in item.equal or item.label == other.label) or not noted
 
     def _cell_differs(self, item: Joined, letter: str) -> bool:
         mine, theirs = _cell(item, letter, item.letters), _cell(item.other, letter, None)
         if mine is None or theirs is None:
             return mine is not theirs
-        formula = letter in item.equal or mine.formula == theirs.formula
-        return not formula or not self.same("\n".join(mine.words), "\n".join(theirs.words))
+        return not self._written_alike(item, mine, theirs) or not self.same(
+            "\n".join(mine.words), "\n".join(theirs.words)
+        )
+
+    def _written_alike(self, item: Joined, a: Cell, b: Cell) -> bool:
+        """Whether two coefficients are the same formula; one that the wires say is not written."""
+        unsaid = bool(a.formula) != bool(b.formula) and a.letter in item.akin
+        return a.letter in item.equal or a.formula == b.formula or unsaid
 
     # Text.
 
     def _both(self, a: str, b: str, size: int, quiet: str, same: bool | None = None) -> list[str]:
         """A text that both have once, two that differ under each other, each in its colour."""
         if same or (same is None and self.same(a, b)):
-            return [font(text(a), size, quiet)] if a else []
-        return [font(text(said), size, ink.words) for said, ink in zip((a, b), SIDES, strict=True) if said]
+            return _lines(a or b, size, quiet)
+        return [line for said, ink in zip((a, b), SIDES, strict=True) for line in _lines(said, size, ink.words)]
+
+    def _note(self, a: str, b: str, quiet: str) -> list[str]:
+        """What stands in small letters; axes that answer to each other, by both their names."""
+        if a != b and a and b and self.same(a, b):
+            said = [f"{a} / {b}"] if len(a) + len(b) <= _SHORT else [a, b]
+            return [line for one in said for line in _lines(one, SMALL, quiet)]
+        return self._both(a, b, SMALL, quiet)
 
     def _label(self, item: Joined, ink: Ink) -> str:
         other = item.other
         if other is None:
             lines = [font(_named(item), NORMAL + 1, ink.words)]
-            lines += [font(text(line), SMALL, ink.quiet) for line in item.note.split("\n") if line]
+            lines += self._note(item.note, item.note, ink.quiet)
             return "<br/>".join(lines)
         if "" in item.equal or item.label == other.label:
             names = " / ".join(dict.fromkeys(filter(None, (item.name, other.name))))
             lines = [font(_named(item, names), NORMAL + 1, ink.words)]
         else:
             lines = [font(_named(one), NORMAL + 1, side.words) for one, side in zip((item, other), SIDES, strict=True)]
-        return "<br/>".join([*lines, *self._both(item.note, other.note, SMALL, ink.quiet)])
+        return "<br/>".join([*lines, *self._note(item.note, other.note, ink.quiet)])
 
     # Boxes.
 
@@ -110,11 +129,13 @@ class Notation:
             return dot.node(name, shape="plaintext", margin="0.06,0.02", width=0, height=0, label=label)
         if item.kind is Kind.MEMORY:
             return dot.node(name, shape="plain", margin=0, label=self._memory(item, ink))
-        style = {"color": ink.line, "penwidth": ink.width, "fillcolor": ink.fill}
+        style: dict[str, str | float] = {"color": ink.line, "penwidth": ink.width, "fillcolor": ink.fill}
         if item.kind is Kind.OPERATOR:
             sign = markup(font(text(item.label), 14, ink.words))
             styles = ",".join(filter(None, ("filled", ink.style * (ink.style != "solid"))))
-            return dot.node(name, shape="circle", width=0.3, fixedsize="true", margin=0, label=sign, **style, style=styles)
+            return dot.node(
+                name, shape="circle", width=0.3, fixedsize="true", margin=0, label=sign, **style, style=styles
+            )
         rounded = "rounded" if item.kind is Kind.FUNCTION else ""
         styles = ",".join(filter(None, (rounded, "filled", ink.style * (ink.style != "solid"))))
         label = markup(self._label(item, ink))
@@ -124,13 +145,15 @@ class Notation:
         other = item.other or item
         name = " / ".join(dict.fromkeys((item.label, other.label)))
         core = [font(f"<b>{text(name)}</b>", NORMAL, ink.words), font("<b>z⁻¹</b>", BIG, ink.words)]
-        core += self._both(item.note, other.note, SMALL, ink.quiet) if item.other else [font(text(item.note), SMALL, ink.quiet)]
+        core += self._note(item.note, other.note, ink.quiet)
         core += self._both(item.size, other.size, SMALL, ink.quiet)
         inside = "<br/>".join(core)
         border = 'border="3"' if ink.style == "solid" else 'border="3" style="dashed"'
         rows = [self._cell(item, cell.letter, ink) for cell in item.cells]
         if item.wired:
-            rows[0] += f'<td port="h" rowspan="{len(rows)}" bgcolor="{ink.fill}" {border} color="{ink.line}">{inside}</td>'
+            rows[0] += (
+                f'<td port="h" rowspan="{len(rows)}" bgcolor="{ink.fill}" {border} color="{ink.line}">{inside}</td>'
+            )
         else:
             rows.insert(0, f'<td port="h" bgcolor="{ink.fill}" {border} color="{ink.line}">{inside}</td>')
         body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -147,9 +170,12 @@ class Notation:
         one, two = mine or theirs, theirs or mine
         assert one is not None and two is not None
         first = font(f"<b>{text(letter)}</b>", NORMAL, whose.words)
-        same = letter in item.equal or one is two
-        formulas = self._both(one.formula, two.formula, NORMAL, whose.words, same or None)
-        lines = [f"{first}  {formulas[0]}", *formulas[1:]] if formulas else [first]
+        same = one is two or self._written_alike(item, one, two)
+        said = one.formula
+        if same and one.formula != two.formula and len(one.formula + two.formula) <= _SHORT:
+            said = " / ".join(filter(None, (one.formula, two.formula)))
+        formulas = self._both(said, two.formula, NORMAL, whose.words, same)
+        lines = [f"{first}  {formulas[0]}", *(f"{_INDENT}{line}" for line in formulas[1:])] if formulas else [first]
         for i in range(max(len(one.words), len(two.words))):
             lines += self._both("".join(one.words[i : i + 1]), "".join(two.words[i : i + 1]), SMALL, whose.quiet)
         if len(lines) > 1 and lines[0] == first:
@@ -179,10 +205,25 @@ class Notation:
             entries.append(_swatch(BOTH, "in both"))
         entries += [_swatch(SIDES[side], f"{self.names[side]} alone") for side in (0, 1) if side in sides]
         if any(item.side is None and self.changed(item) for item in boxes):
-            words = [font(text(name), SMALL, ink.words) for name, ink in zip(self.names, SIDES, strict=True)]
-            entries.append(_swatch(CHANGED, "changed: "))
-            entries.append(f"<td>{' above, '.join(words)} below</td>")
+            entries.append(_swatch(CHANGED, f"changed: above {self.names[0]}, below {self.names[1]}"))
         return dot.swatches(entries)
+
+    def heading(self, title: str, subtitle: str) -> Markup:
+        """The names of the two in their colours; under them what makes one state the other."""
+        words = [font(f"<b>{text(one)}</b>", 16, self._colour(one)) for one in title.split(_AND)]
+        rows = [font(" and ", NORMAL, BOTH.words).join(words)]
+        rows += [font(text(line), NORMAL + 1) for part in subtitle.split("\n") for line in textwrap.wrap(part, _LINE)]
+        cells = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
+        return markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{cells}</table>')
+
+    def _colour(self, title: str) -> str:
+        """That of the one whose part is called so."""
+        own = [side for side in (0, 1) if title.partition(" · ")[0] == self.names[side]]
+        return SIDES[own[0]].words if len(own) == 1 else dot.INK
+
+
+def _lines(said: str, size: int, colour: str) -> list[str]:
+    return [font(text(line), size, colour) for line in said.split("\n") if line]
 
 
 def _swatch(ink: Ink, meaning: str) -> str:
@@ -206,7 +247,7 @@ def _axes(pairs: Sequence[Pair]) -> tuple[list[frozenset[str]], list[frozenset[s
     """Axes that answer to each other, the larger groups first, and those of size 1."""
     found: dict[frozenset[str], frozenset[str]] = {}
     taken: tuple[set[str], set[str]] = (set(), set())
-    for pair in pairs:
+    for pair in sorted(pairs, key=lambda pair: pair.a.kind not in COUNTING):
         for mine, theirs in pair.axes.items():
             if not mine & taken[0] and not theirs & taken[1]:
                 found[mine] = theirs

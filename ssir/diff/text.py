@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from ssir.diff.compare import Comparison, Row, Section
+from ssir.diff.compare import Comparison
+from ssir.diff.rows import Row, Section
 
 _WIDTH = 118
 _LABEL = 20
@@ -58,7 +59,9 @@ def _table(title: str, a: str, b: str, rows: Sequence[Row]) -> list[str]:
         ):
             lines.append(f"  {label:{_LABEL - 2}}{left:{_CELL}}{right}".rstrip())
     if same := [f"{row.what} {_line(row.a)}" for row in rows if row.same]:
-        lines += textwrap.wrap("the same: " + "; ".join(same), _WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
+        lines += textwrap.wrap(
+            "the same: " + "; ".join(same), _WIDTH - 2, initial_indent="  ", subsequent_indent="    "
+        )
     return [*lines, ""]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssir.draw import shown
 from ssir.errors import SpecError
 from ssir.ir.graph import Dependence
 from ssir.spec.load import Spec
@@ -35,21 +36,21 @@ class Setting:
 
 def roles(spec: Spec) -> dict[str, str]:
     """The dims of a spec that say its width, its number of layers and its vocabulary, by what the graph does with them."""
-    graph, found = spec.graph, {}
+    graph, found = shown.canonical(spec), {}
     stacks = [node for node in graph if node.op == "stack"]
     streams = stacks or [node for node in graph.inputs if node.type.dtype != "int"]
     own = [name for node in streams for name in node.type.names if spec.dims.get(name)]
     if own:
         found["width"] = own[0]
     for component in spec.module.file.components.values():
-        for node in component.graph.values():
-            if isinstance(node, Stack) and spec.dims.get(str(node.times)):
-                found.setdefault("layers", str(node.times))
+        for written in component.graph.values():
+            if isinstance(written, Stack) and spec.dims.get(str(written.times)):
+                found.setdefault("layers", str(written.times))
     for node in graph:
-        if node.op == "embed" and node.type.dependence >= Dependence.INPUT or node.op == "embed" and graph[node.inputs[0]].op == "input":
-            tables = [name for name in graph[node.inputs[1]].type.names if name not in node.type.names]
-            if tables and spec.dims.get(tables[0]):
-                found.setdefault("vocabulary", tables[0])
+        if node.op == "embed" and node.type.dependence >= Dependence.INPUT:
+            table = graph[node.inputs[1]].type.names
+            if words := [name for name in table if name not in node.type.names and spec.dims.get(name)]:
+                found.setdefault("vocabulary", words[0])
     return found
 
 
@@ -69,7 +70,11 @@ def equalised(a: Spec, b: Spec) -> tuple[Spec, Spec, Setting]:
     easy = [role for role in differing if role != "width"]
     wanted = {theirs[role]: a.dims[mine[role]] or 0.0 for role in easy}
     if easy and (changed := _with(b, wanted)) is not None:
-        return a, changed, Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()}, ("width",))
+        return (
+            a,
+            changed,
+            Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()}, ("width",)),
+        )
     return a, b, Setting(kept=tuple(differing))
 
 

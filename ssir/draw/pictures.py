@@ -18,6 +18,8 @@ class Notation(Protocol):
 
     def wire(self, prefix: str, item: Wire, row: Row) -> str: ...
 
+    def heading(self, title: str, subtitle: str) -> dot.Markup: ...
+
     def legend(self, rows: Sequence[Row]) -> dot.Markup: ...
 
 
@@ -67,7 +69,7 @@ def _cluster(row: Row, index: int, notation: Notation) -> list[str]:
     prefix = f"{index}."
     lines = [f"subgraph cluster_{index} {{"]
     lines.append(
-        f"  graph {dot.attributes(label=dot.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
+        f"  graph {dot.attributes(label=notation.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
     )
     lines += [f"  {notation.box(prefix, box)}" for box in row.boxes.values()]
     lines += [f"  {notation.wire(prefix, wire, row)}" for wire in row.wires]
