@@ -26,6 +26,7 @@ from ssir.ir.graph import Graph, parameters
 from ssir.spec.load import Spec
 
 _KINDS = (*COUNTING, "filter", "delay")
+_ANY, _WORD = "·", re.compile(r"\w+")
 _LONG_NUMBER = re.compile(r"\d+\.\d{5,}(?:e-?\d+)?")
 _LONGEST, _MOST_BEGUN = 44, 6
 
@@ -110,8 +111,16 @@ class Comparison:
     @cached_property
     def blocks(self) -> list[Section]:
         """What stands around the states, block by block."""
-        axes = {x: y for pair in self.pairs for x, y in renamed(pair).items()}
-        return [_block(one, other, axes) for one, other in _aligned(blocks(self.a.graph), blocks(self.b.graph))]
+        axes = {**self.setting.axes, **{x: y for pair in self.pairs for x, y in renamed(pair).items()}}
+        known = [
+            {axis for one in side.graph.walk() for node in one for axis in node.type.names} for side in (self.a, self.b)
+        ]
+        strange = dict.fromkeys(
+            (*(known[0] - known[1] - axes.keys()), *(known[1] - known[0] - set(axes.values()))), _ANY
+        )
+        return [
+            _block(one, other, axes, strange) for one, other in _aligned(blocks(self.a.graph), blocks(self.b.graph))
+        ]
 
     @cached_property
     def begins(self) -> Row | None:
@@ -196,7 +205,8 @@ def _aligned(a: Sequence[Block], b: Sequence[Block]) -> list[tuple[Block | None,
     ]
 
 
-def _block(one: Block | None, other: Block | None, axes: dict[str, str]) -> Section:
+def _block(one: Block | None, other: Block | None, axes: dict[str, str], strange: dict[str, str]) -> Section:
+    """``axes``: the axes that answer to each other; ``strange``: those that nothing in the other answers to."""
     rows = []
     for feature in FEATURES:
         mine = one.features[feature] if one else Counter[str]()
@@ -204,7 +214,7 @@ def _block(one: Block | None, other: Block | None, axes: dict[str, str]) -> Sect
         if mine or theirs:
             a = one.said(feature) if one and mine else NONE
             b = other.said(feature) if other and theirs else NONE
-            rows.append(Row(feature, a, b, _translated(mine, axes) == theirs))
+            rows.append(Row(feature, a, b, _translated(mine, {**strange, **axes}) == _translated(theirs, strange)))
     if one and other and (one.times, other.times) != (1, 1):
         rows.append(Row("times", str(one.times), str(other.times), one.times == other.times))
     return Section("block", _titled(one), _titled(other), tuple(rows))
@@ -217,11 +227,10 @@ def _titled(block: Block | None) -> str:
 
 
 def _translated(found: Counter[str], axes: dict[str, str]) -> Counter[str]:
-    """What is counted, with the names that the axes have in the other."""
+    """What is counted, with other names for axes."""
     result: Counter[str] = Counter()
     for what, count in found.items():
-        words = [" ".join("×".join(axes.get(x, x) for x in word.split("×")) for word in what.split(" "))]
-        result[words[0]] += count
+        result[_WORD.sub(lambda word: axes.get(word[0], word[0]), what)] += count
     return result
 
 

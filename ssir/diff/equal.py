@@ -21,8 +21,10 @@ _AXIS = "axis"
 def fingerprint(graph: Graph) -> str:
     """The same for graphs that are the same but for names and the order of commuting operands."""
     bodies = {name: fingerprint(body) for name, body in graph.bodies.items()}
-    axes = {axis.name: str(axis.size) for node in graph for axis in node.type.axes}
-    axes |= {name: str(size) for node in graph.states for name, size in node.attrs["axes"]}
+    sizes: dict[str, set[str]] = {}  # a component that is called twice may have an axis in two sizes
+    for name, size in (*((x.name, x.size) for node in graph for x in node.type.axes), *_state_axes(graph)):
+        sizes.setdefault(name, set()).add(str(size))
+    axes = {name: _digest(sorted(found)) for name, found in sizes.items()}
     said = {node.name: _said(node, axes, bodies) for node in graph}
     values = {node.name: _digest(node.op, said[node.name][0], node.type.dtype, node.type.dependence) for node in graph}
     for position, (_, name) in enumerate(graph.outputs):
@@ -32,6 +34,11 @@ def fingerprint(graph: Graph) -> str:
         number = found
         values, axes = _refined(graph, said, values, axes)
     return _digest(sorted(Counter(values.values()).items()))
+
+
+def _state_axes(graph: Graph) -> Iterator[tuple[str, int | None]]:
+    for node in graph.states:
+        yield from node.attrs["axes"]
 
 
 def _refined(
@@ -50,7 +57,7 @@ def _refined(
     for node in graph:
         read = sorted(zip(_places(node), (values[name] for name in node.inputs), strict=True))
         named = [axes[name] for name in said[node.name][1]]
-        own = sorted(axes[name] for name in node.type.names)
+        own = sorted((axes[axis.name], str(axis.size)) for axis in node.type.axes)
         fresh[node.name] = _digest(values[node.name], read, sorted(uses[node.name]), named, own)
     return fresh, {name: _digest(axes[name], sorted(places[name])) for name in axes}
 
@@ -98,7 +105,7 @@ def made(graph: Graph, name: str, known: dict[str, str] | None = None) -> str:
 
 def _numbers(node: Node) -> Iterator[Any]:
     for key, value in sorted(node.attrs.items()):
-        if isinstance(value, bool | int | float):
+        if isinstance(value, bool | int | float) and key != "size":  # sizes are told with the axes
             yield key, value
 
 

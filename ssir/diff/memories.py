@@ -129,7 +129,9 @@ class Pair:
             if x <= left and y <= right:
                 left -= x
                 right -= y
-        inside = (left & {axis.name for axis in self.a.facts.axes}) | (right & {axis.name for axis in self.b.facts.axes})
+        inside = (left & {axis.name for axis in self.a.facts.axes}) | (
+            right & {axis.name for axis in self.b.facts.axes}
+        )
         return not inside and len(left) == len(right)
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ssir.diff.compare import Comparison
@@ -46,7 +46,7 @@ class Notation:
 
     def __init__(self, found: Comparison) -> None:
         self.names = (found.a.name, found.b.name) if found.a.name != found.b.name else ("the first", "the second")
-        self.axes = _axes(found.pairs)
+        self.axes = _axes(found.pairs, found.setting.axes)
 
     # What is the same.
 
@@ -243,10 +243,12 @@ def _cell(item: Box | None, letter: str, only: frozenset[str] | None) -> Cell | 
     return next((cell for cell in item.cells if cell.letter == letter), None)
 
 
-def _axes(pairs: Sequence[Pair]) -> tuple[list[frozenset[str]], list[frozenset[str]], frozenset[str]]:
+def _axes(
+    pairs: Sequence[Pair], known: Mapping[str, str]
+) -> tuple[list[frozenset[str]], list[frozenset[str]], frozenset[str]]:
     """Axes that answer to each other, the larger groups first, and those of size 1."""
-    found: dict[frozenset[str], frozenset[str]] = {}
-    taken: tuple[set[str], set[str]] = (set(), set())
+    found = {frozenset({mine}): frozenset({theirs}) for mine, theirs in known.items()}
+    taken = (set(known), set(known.values()))
     for pair in sorted(pairs, key=lambda pair: pair.a.kind not in COUNTING):
         for mine, theirs in pair.axes.items():
             if not mine & taken[0] and not theirs & taken[1]:

@@ -55,6 +55,7 @@ def states(pair: Pair) -> Section:
         rows.append(Row(what, a, b, _alike(pair, what, a, b)))
     if all(row.same for row in rows if row.what in _COEFFICIENTS):
         rows = [row for row in rows if row.what != "where"]
+    rows = [row for row in rows if (row.a, row.b) != (NONE, NONE)]
     return Section(pair.a.kind, pair.a.name, pair.b.name, tuple(rows))
 
 

@@ -40,7 +40,7 @@ def text(found: Comparison) -> str:
 def _section(section: Section, a: str, b: str) -> list[str]:
     if not section.b or not section.a:
         whose, name = (a, section.a) if section.a else (b, section.b)
-        said = [f"{row.what} {_line(row.a if section.a else row.b)}" for row in section.rows]
+        said = [_said(row.what, row.a if section.a else row.b) for row in section.rows]
         head = f"only {whose} has the {section.title} {name}: "
         return [*textwrap.wrap(head + "; ".join(said), _WIDTH, subsequent_indent="  "), ""]
     titles = (section.a, section.b) if a == b else (f"{a}: {section.a}", f"{b}: {section.b}")
@@ -58,7 +58,7 @@ def _table(title: str, a: str, b: str, rows: Sequence[Row]) -> list[str]:
             textwrap.wrap(row.what, _LABEL - 3), _wrapped(row.a), _wrapped(row.b), fillvalue=""
         ):
             lines.append(f"  {label:{_LABEL - 2}}{left:{_CELL}}{right}".rstrip())
-    if same := [f"{row.what} {_line(row.a)}" for row in rows if row.same]:
+    if same := [_said(row.what, row.a) for row in rows if row.same]:
         lines += textwrap.wrap(
             "the same: " + "; ".join(same), _WIDTH - 2, initial_indent="  ", subsequent_indent="    "
         )
@@ -69,5 +69,7 @@ def _wrapped(cell: str) -> list[str]:
     return [part for line in cell.split("\n") for part in textwrap.wrap(line, _CELL - 2, subsequent_indent="  ")]
 
 
-def _line(cell: str) -> str:
-    return " ".join(cell.replace("\n", ", ").split())
+def _said(what: str, cell: str) -> str:
+    """A row in a line: A = shift(tap), structure shift along tap."""
+    sign = " = " if len(what) == 1 else " "
+    return what + sign + " ".join(cell.replace("\n", ", ").split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ _ROLES = ("width", "layers", "vocabulary")
 
 @dataclass(frozen=True)
 class Setting:
-    """``dims``: what was set in the spec called ``changed``, from what to what. ``kept``: what differs and could not be set."""
+    """``dims``: what was set in the spec called ``changed``, from what to what. ``kept``: what differs and could not be set.
+    ``axes``: what the dims that have the same part are called in the first and in the second."""
 
     changed: str = ""
     dims: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
 
     def words(self) -> str:
         """at equal width: model 1024 in b (2048 by itself)"""
@@ -55,27 +57,31 @@ def roles(spec: Spec) -> dict[str, str]:
 
 
 def equalised(a: Spec, b: Spec) -> tuple[Spec, Spec, Setting]:
-    """Both specs, those dims of the second set as in the first; those of the first as in the second where that cannot be."""
+    """Both specs, those dims of the second set as in the first; those of the first as in the second where that cannot be; without the
+    width where neither can."""
     mine, theirs = roles(a), roles(b)
     both = [role for role in _ROLES if role in mine and role in theirs]
+    axes = {mine[role]: theirs[role] for role in both}
     differing = [role for role in both if a.dims[mine[role]] != b.dims[theirs[role]]]
     if not differing:
-        return a, b, Setting()
-    wanted = {theirs[role]: a.dims[mine[role]] or 0.0 for role in differing}
-    if (changed := _with(b, wanted)) is not None:
-        return a, changed, Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()})
-    wanted = {mine[role]: b.dims[theirs[role]] or 0.0 for role in differing}
-    if (changed := _with(a, wanted)) is not None:
-        return changed, b, Setting(a.name, {name: (a.dims[name] or 0.0, size) for name, size in wanted.items()})
+        return a, b, Setting(axes=axes)
     easy = [role for role in differing if role != "width"]
-    wanted = {theirs[role]: a.dims[mine[role]] or 0.0 for role in easy}
-    if easy and (changed := _with(b, wanted)) is not None:
-        return (
-            a,
-            changed,
-            Setting(b.name, {name: (b.dims[name] or 0.0, size) for name, size in wanted.items()}, ("width",)),
-        )
-    return a, b, Setting(kept=tuple(differing))
+    for wanted in filter(None, (differing, easy)):
+        kept = tuple(role for role in differing if role not in wanted)
+        if done := _like(b, theirs, a, mine, wanted):
+            return a, done[0], Setting(b.name, done[1], kept, axes)
+        if done := _like(a, mine, b, theirs, wanted):
+            return done[0], b, Setting(a.name, done[1], kept, axes)
+    return a, b, Setting(kept=tuple(differing), axes=axes)
+
+
+def _like(
+    spec: Spec, own: Mapping[str, str], other: Spec, others: Mapping[str, str], wanted: Sequence[str]
+) -> tuple[Spec, dict[str, tuple[float, float]]] | None:
+    """A spec with dims set to those that have the same part in the other, if that is one; and from what to what."""
+    sizes = {own[role]: (spec.dims[own[role]] or 0.0, other.dims[others[role]] or 0.0) for role in wanted}
+    changed = _with(spec, {name: now for name, (_, now) in sizes.items()})
+    return None if changed is None else (changed, sizes)
 
 
 def _with(spec: Spec, dims: Mapping[str, float]) -> Spec | None:
