@@ -162,13 +162,13 @@ class Comparison:
             "b": self.b.name,
             "same": self.same,
             "set": self.setting.record(),
-            "states_as_one": self.sentences,
+            "sentences": self.sentences,
             "states": [section.record() for section in self.states],
             "blocks": [section.record() for section in self.blocks],
             "begins": self.begins and self.begins.record(),
             "unseen": self.unseen,
             "totals": {
-                side.name if self.a.name != self.b.name else letter: {
+                letter: {
                     "parameters": side.plan.parameters,
                     "state_bytes": side.plan.state_bytes,
                     "bytes_per_token": side.plan.growth,

@@ -78,7 +78,7 @@ class Notation:
     def _cell_differs(self, item: Joined, letter: str) -> bool:
         mine, theirs = _cell(item, letter, item.letters), _cell(item.other, letter, None)
         if mine is None or theirs is None:
-            return mine is not theirs
+            return mine is not theirs and letter != "x"  # an input has no cell where no coefficient has a wire
         return not self._written_alike(item, mine, theirs) or not self.same(
             "\n".join(mine.words), "\n".join(theirs.words)
         )
@@ -163,7 +163,7 @@ class Notation:
         mine = _cell(item, letter, item.letters)
         theirs = _cell(item.other, letter, None) if item.other else mine
         whose = ink if item.side is not None else BOTH
-        if item.side is None and (mine is None or theirs is None):
+        if item.side is None and letter != "x" and (mine is None or theirs is None):
             whose = SIDES[0 if theirs is None else 1]
         elif item.side is None and self._cell_differs(item, letter):
             whose = CHANGED

@@ -251,7 +251,7 @@ def test_the_picture_shows_whose_a_thing_is() -> None:
 
 def test_the_python_door_gives_what_the_command_prints() -> None:
     found = ssir.diff(small("lstm"), small("gru"))
-    assert found.record()["states_as_one"] == ["gru's state is lstm's with i = 1 − z"]
+    assert found.record()["sentences"] == ["gru's state is lstm's with i = 1 − z"]
     assert re.search(r"memory +lstm: c +gru: h", str(found))
 
 
