@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssir.api import reference as reference
     from ssir.artifact import open as open
     from ssir.artifact import save as save
+    from ssir.diff import diff as diff
     from ssir.draw import draw as draw
     from ssir.proof.verify import verify as verify
     from ssir.registry import registry as registry
@@ -35,6 +36,7 @@ _HOMES = {
     "reference": "ssir.api",
     "open": "ssir.artifact",
     "save": "ssir.artifact",
+    "diff": "ssir.diff",
     "draw": "ssir.draw",
     "registry": "ssir.registry",
     "Spec": "ssir.spec.load",

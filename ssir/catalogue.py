@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,20 +146,12 @@ def _memory(entry: Entry) -> str:
     return f"| `{entry.path}` | {entry.count} | {structure} | {entry.match.form.name} | {held} |"
 
 
-def digest(source: str) -> str:
-    """What a picture carries of the DOT that it was drawn from, so that a stale one is found."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
-
-
 def write_pictures(folder: Path) -> None:
     """docs/zoo/NAME.svg for every spec whose picture has changed, and docs/zoo/sizes.svg."""
     found = rows()
     (folder / _FOLDER).mkdir(exist_ok=True)
     for row in found:
-        out = folder / row.file
-        if not out.exists() or digest(row.picture) not in out.read_text(encoding="utf-8"):
-            svg = render.render(row.picture, "svg").decode()
-            out.write_text(f"{svg.rstrip()}\n<!-- {digest(row.picture)} -->\n", encoding="utf-8")
+        render.keep(row.picture, folder / row.file)
     for stale in set((folder / _FOLDER).glob("*.svg")) - {folder / row.file for row in found}:
         stale.unlink()
     _plot([point for row in found for point in _points(row)], folder / _FOLDER / "sizes.svg")

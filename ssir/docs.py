@@ -10,6 +10,7 @@ from typing import Any
 
 from ssir import catalogue
 from ssir.codes import CODES
+from ssir.diff import page as compared
 from ssir.functions.kinds import Init, Later, Nested, Symbol
 from ssir.ir.graph import Axis, Node
 from ssir.ir.ops import MODULES
@@ -115,6 +116,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "codes.md": codes,
     "ir.md": operations,
     "zoo.md": catalogue.page,
+    "diff.md": compared.page,
 }
 
 
@@ -124,6 +126,7 @@ def main() -> None:
     for name, page in PAGES.items():
         (where / name).write_text(page(), encoding="utf-8")
     catalogue.write_pictures(where)
+    compared.write_pictures(where)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import pytest
 import ssir
 from ssir import catalogue, passes
 from ssir.compilers.plan import plan
+from ssir.diff import page as compared
 from ssir.docs import PAGES
+from ssir.draw import render
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,9 +25,16 @@ def test_generated_pages_are_fresh(name: str) -> None:
 
 @pytest.mark.parametrize("row", catalogue.rows(), ids=lambda row: row.name)
 def test_the_pictures_of_the_zoo_are_fresh(row: catalogue.Row) -> None:
-    assert catalogue.digest(row.picture) in (ROOT / "docs" / row.file).read_text(encoding="utf-8"), (
+    assert render.digest(row.picture) in (ROOT / "docs" / row.file).read_text(encoding="utf-8"), (
         "run: python -m ssir.docs"
     )
+
+
+def test_the_pictures_of_pairs_are_fresh() -> None:
+    for file, one in compared.found():
+        assert render.digest(one.draw()) in (ROOT / "docs" / file).read_text(encoding="utf-8"), (
+            "run: python -m ssir.docs"
+        )
 
 
 def blocks(language: str) -> list[str]:

@@ -156,6 +156,13 @@ def parser() -> argparse.ArgumentParser:
     draw.add_argument("--level", choices=["model", "block", "mixer", "state"], help="how much to show")
     draw.add_argument("--state", metavar="NAME", help="the state to line up, or to draw alone")
 
+    diff = commands.add("diff", "reading:diff", "tell what differs between two specs", json=True, dims=True)
+    diff.add_argument("a", metavar="SPEC")
+    diff.add_argument("b", metavar="SPEC")
+    diff.add_argument(
+        "-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf, .dot or .html file"
+    )
+
     compile = commands.add(
         "compile",
         "making:compile_spec",

@@ -1,4 +1,4 @@
-"""The commands that read and tell: list, show, check, plan, plugins, schema, explain. None imports torch."""
+"""The commands that read and tell: list, show, check, plan, diff, plugins, schema, explain. None imports torch."""
 
 from __future__ import annotations
 
@@ -321,6 +321,22 @@ def show_plan(options: Namespace) -> int:
         say.record(name=spec.name, **plan.record())
         return 0
     tell_plan(plan)
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """What differs between two specs; the picture of it, if a file is named."""
+    from ssir.diff import diff as compared
+
+    found = compared(*specs.several(options, [options.a, options.b]))
+    if options.output is not None:
+        found.draw(options.output)
+    if options.json:
+        say.record(**found.record())
+    else:
+        print(found, end="")
+    if options.output is not None:
+        print(f"wrote {options.output}", file=sys.stderr)
     return 0
 
 

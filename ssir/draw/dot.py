@@ -219,8 +219,8 @@ def box(prefix: str, item: Box) -> str:
             )
 
 
-def wire(prefix: str, item: Wire, row: Row) -> str:
-    """A wire as a DOT edge."""
+def wire(prefix: str, item: Wire, row: Row, **more: str | float) -> str:
+    """A wire as a DOT edge; ``more``: attributes over its own."""
     tail, head = row.boxes[item.tail], row.boxes[item.head]
     start, end = quoted(prefix + item.tail), quoted(prefix + item.head)
     if tail.kind is Kind.MEMORY:
@@ -237,8 +237,9 @@ def wire(prefix: str, item: Wire, row: Row) -> str:
     if item.back:
         # Laid out as a wire forwards with its arrow at the tail: Graphviz keeps such a wire clear of boxes and titles.
         start = quoted(prefix + item.tail) + (":h:n" if tail.kind is Kind.MEMORY else "")
-        return edge(end, start, **values, dir="back", color=SHADES[Shade.STATE][1], weight=0)
-    return edge(start, end, **values)
+        values |= {"dir": "back", "color": SHADES[Shade.STATE][1], "weight": 0}
+        start, end = end, start
+    return edge(start, end, **{**values, **more})
 
 
 def legend(rows: Sequence[Row]) -> Markup:
@@ -250,11 +251,11 @@ def legend(rows: Sequence[Row]) -> Markup:
     }
     entries: list[str] = []
     if Kind.PROJECTION in kinds:
-        entries.append(_swatch(f'bgcolor="{PROJECTION}" color="{LINE}" border="1"', "projection (learned)"))
+        entries.append(swatch(f'bgcolor="{PROJECTION}" color="{LINE}" border="1"', "projection (learned)"))
     if Kind.FUNCTION in kinds:
-        entries.append(_swatch(f'bgcolor="{PAPER}" color="{LINE}" border="1" style="rounded"', "function"))
+        entries.append(swatch(f'bgcolor="{PAPER}" color="{LINE}" border="1" style="rounded"', "function"))
     if Kind.COMPONENT in kinds:
-        entries.append(_swatch(f'bgcolor="{PART}" color="{LINE}" border="1"', "component"))
+        entries.append(swatch(f'bgcolor="{PART}" color="{LINE}" border="1"', "component"))
     if kinds & {Kind.MEMORY, Kind.DELAY}:
         entries.append(MEMORY_SWATCH)
     entries += [shade_swatch(shade) for shade in Shade if shade in shades]
@@ -272,11 +273,12 @@ def swatches(entries: Sequence[str]) -> Markup:
 def shade_swatch(shade: Shade) -> str:
     fill, colour, style = SHADES[shade]
     border = 'border="2"' if style == "bold" else f'border="1" style="{style}"'
-    return _swatch(f'bgcolor="{fill}" color="{colour}" {border}', SHADE_WORDS[shade])
+    return swatch(f'bgcolor="{fill}" color="{colour}" {border}', SHADE_WORDS[shade])
 
 
-def _swatch(border: str, meaning: str, inside: str = "   ") -> str:
+def swatch(border: str, meaning: str, inside: str = "   ") -> str:
+    """A small box for a legend, and what it means."""
     return f'<td {border} width="22" height="12">{font(inside, SMALL)}</td><td>{font(text(meaning), SMALL, GREY)}</td>'
 
 
-MEMORY_SWATCH = _swatch(f'bgcolor="{MEMORY}" color="{LINE}" border="2"', "memory, one step", "z⁻¹")
+MEMORY_SWATCH = swatch(f'bgcolor="{MEMORY}" color="{LINE}" border="2"', "memory, one step", "z⁻¹")

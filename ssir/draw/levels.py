@@ -80,10 +80,11 @@ def _together(spec: Spec, wanted: str | None) -> list[joint.Joint]:
 
 def mixer_rows(spec: Spec) -> list[Row]:
     """Each component that mixes over time; each layer where none does."""
-    return [_row(part) for part in shown.mixers(spec)]
+    return [row(part) for part in shown.mixers(spec)]
 
 
-def _row(part: shown.Part) -> Row:
-    row = Fold(part.graph, Row(part.title), part.symbols).run()
-    path.finish(row)
-    return row
+def row(part: shown.Part) -> Row:
+    """A part as boxes and wires."""
+    found = Fold(part.graph, Row(part.title), part.symbols).run()
+    path.finish(found)
+    return found

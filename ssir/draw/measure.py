@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.draw.path import depths
-from ssir.draw.picture import Box, Kind, Row, Wire
+from ssir.draw.picture import Box, Kind, Row
 
 PAGE = 18.5  # inches: a page across, at the size at which the small letters have 9 points
 NORMAL, SMALL = 12, 9
@@ -102,7 +102,7 @@ def _cut(item: Row, left: set[str]) -> tuple[Row, Row]:
         if wire.tail not in marks:
             marks[wire.tail] = mark = chr(0x2460 + item.cuts + len(marks))
             rows[here].add(Box(f"to {mark}", Kind.PORT, mark))
-            rows[here].wires.append(Wire(wire.tail, f"to {mark}", main=wire.main))
+            rows[here].wires.append(replace(wire, head=f"to {mark}", cell="", label="", sign="", back=False))
         mark = marks[wire.tail]
         if f"from {mark}" not in rows[there].boxes:
             rows[there].boxes = {f"from {mark}": Box(f"from {mark}", Kind.PORT, mark), **rows[there].boxes}

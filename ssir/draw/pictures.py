@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from ssir.draw import dot, measure
 from ssir.draw.path import depth_of, first_port
-from ssir.draw.picture import Box, Cell, Kind, Row
+from ssir.draw.picture import Box, Cell, Kind, Row, Wire
 
 
-def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -> str:
+class Notation(Protocol):
+    """How boxes and wires are written as DOT, and what the legend says of them."""
+
+    def box(self, prefix: str, item: Box) -> str: ...
+
+    def wire(self, prefix: str, item: Wire, row: Row) -> str: ...
+
+    def heading(self, title: str, subtitle: str) -> dot.Markup: ...
+
+    def legend(self, rows: Sequence[Row]) -> dot.Markup: ...
+
+
+def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True, notation: Notation = dot) -> str:
     """One row under another: with their memories in one column, or each broken into lines where it is wider than a page."""
     column = 0
     if aligned and len(rows) > 1:
-        rows = _compared([_compact(row) for row in rows])
+        rows = _compared([compact(row) for row in rows])
         column = max(map(depth_of, rows)) + 1
     else:
         lines = [measure.broken(row) for row in rows]
         rows = [line for parts in lines for line in parts]
         if len(rows) > len(lines):
-            rows = [_compact(row) for row in rows]
-    body = [line for i, row in enumerate(rows) for line in _cluster(row, i)]
+            rows = [compact(row) for row in rows]
+    body = [line for i, row in enumerate(rows) for line in _cluster(row, i, notation)]
     if len(rows) > 1:
         body += _stacked(rows, column)
     if title:
@@ -33,13 +46,13 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -
         nodesep=0.34,
         ranksep=0.26,
         splines="spline",
-        label=dot.legend(rows),
+        label=notation.legend(rows),
         labelloc="b",
         labeljust="l",
     )
 
 
-def _compact(row: Row) -> Row:
+def compact(row: Row) -> Row:
     """Axes under the boxes instead of on the wires: rows in common columns have no room to spare."""
     boxes, wires = dict(row.boxes), list(row.wires)
     for i, wire in enumerate(wires):
@@ -52,14 +65,14 @@ def _compact(row: Row) -> Row:
     return replace(row, boxes=boxes, wires=wires)
 
 
-def _cluster(row: Row, index: int) -> list[str]:
+def _cluster(row: Row, index: int, notation: Notation) -> list[str]:
     prefix = f"{index}."
     lines = [f"subgraph cluster_{index} {{"]
     lines.append(
-        f"  graph {dot.attributes(label=dot.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
+        f"  graph {dot.attributes(label=notation.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
     )
-    lines += [f"  {dot.box(prefix, box)}" for box in row.boxes.values()]
-    lines += [f"  {dot.wire(prefix, wire, row)}" for wire in row.wires]
+    lines += [f"  {notation.box(prefix, box)}" for box in row.boxes.values()]
+    lines += [f"  {notation.wire(prefix, wire, row)}" for wire in row.wires]
     for i, group in enumerate(row.groups):
         label = dot.attributes(
             label=group.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
 import shutil
@@ -53,6 +54,18 @@ def render(source: str, kind: str) -> bytes:
     if find_spec("pygraphviz"):
         return _library(source, kind)
     raise EnvironmentLacks(f"nothing here can draw {kind}: {_ADVICE}; or write .dot or .html, which need neither")
+
+
+def digest(source: str) -> str:
+    """What a picture of the documentation carries of the DOT that it was drawn from, so that a stale one is found."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def keep(source: str, out: Path) -> None:
+    """Write an SVG if it was drawn from other DOT. Raises EnvironmentLacks."""
+    if not out.exists() or digest(source) not in out.read_text(encoding="utf-8"):
+        svg = render(source, "svg").decode()
+        out.write_text(f"{svg.rstrip()}\n<!-- {digest(source)} -->\n", encoding="utf-8")
 
 
 def can_render() -> bool:
