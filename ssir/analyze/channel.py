@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ def taps(step: FrameStep, place: Place, at: dict[str, int]) -> Array:
     return found
 
 
-def _place(axis: str, at: dict[str, int], place: Place) -> slice:
+def _place(axis: str, at: dict[str, int], place: Place) -> slice[Any, Any, Any]:
     """All of an axis along which a channel has several places; else its place."""
     return slice(None) if axis in _free(place) or axis not in at else slice(at[axis], at[axis] + 1)
 
@@ -165,7 +166,8 @@ def _fed(step: FrameStep, place: Place, at: dict[str, int]) -> Array:
     _feed(step, place, at)
     entering = step.entering(place.node, tuple(axis.name for axis in place.facts.axes))
     slots = place.facts.slots
-    return _at_channel(place, entering, at, 1 if slots is not None else None)[0]
+    found: Array = _at_channel(place, entering, at, 1 if slots is not None else None)[0]
+    return found
 
 
 def _at_channel(place: Place, x: Tensor, at: dict[str, int], slots: int | None = None) -> Array:
@@ -191,5 +193,7 @@ def _readout(step: FrameStep, place: Place, h: Tensor, at: dict[str, int]) -> Ar
     late.memory = {place.path: late.kept(node, h)} if node.attrs["read"] == "before" else {}
     late.fresh[place.path] = h
     y = late.value(node.name).expand(-1, *(axis.size or 1 for axis in node.type.axes))
-    found: Array = y[(slice(None), *(at[name] for name in node.type.names))].to(torch.complex128).numpy()
+    for name in node.type.names:
+        y = y[:, at[name]]
+    found: Array = y.to(torch.complex128).numpy()
     return found

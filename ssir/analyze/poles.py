@@ -18,7 +18,7 @@ from ssir.reference.interpreter import FrameStep
 
 LARGEST = 512  # rows of a matrix of which eigenvalues are found
 _NUMBERS = 1 << 18  # poles of a state that are kept, over all steps
-_WORK = 2**28  # multiplications for the eigenvalues of a state, of all its matrices at all steps
+_WORK = 2**27  # multiplications for the eigenvalues of a state, of all its matrices at all steps
 _ROUND = 1e-12  # a magnitude so near 1 is 1: eigenvalues are not found more exactly
 _SHOWN = 512  # poles of a state in the record
 
@@ -53,7 +53,8 @@ class Poles:
     @property
     def frequency(self) -> Array:
         """Cycles a step, from 0 to 0.5."""
-        return np.abs(np.angle(self.values)) / (2 * np.pi)
+        turn: Array = np.abs(np.angle(self.values)) / (2 * np.pi)
+        return np.where(turn > _ROUND, turn, 0.0)
 
     @property
     def half_life(self) -> Array:
@@ -147,7 +148,9 @@ def _simple(place: Place) -> Poles | None:
         return Poles(place, zero[:0], unknown="A acts along an axis without a size")
     rows = prod(axis.size or 1 for axis in place.a.type.axes if axis.name in axes)
     if rows > LARGEST:
-        return Poles(place, zero[:0], unknown=f"A is a matrix of {rows} rows; of more than {LARGEST} no eigenvalues are found")
+        return Poles(
+            place, zero[:0], unknown=f"A is a matrix of {rows} rows; of more than {LARGEST} no eigenvalues are found"
+        )
     return None
 
 

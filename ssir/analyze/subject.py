@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from ssir.initial import initialise
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.proof.meaning import inputs, smallest_table
 from ssir.reference.interpreter import Clock, Frame, FrameStep, Interpreter
-from ssir.spec.load import Spec
+from ssir.spec.load import Spec, given
 
 Look = Callable[["Place", FrameStep], None]
 
@@ -89,14 +90,15 @@ class Subject:
     seed: int
 
     @staticmethod
-    def of(given: Spec | Model, text: bytes | None, steps: int, seed: int) -> Subject:
+    def of(spec: Spec | Model | str | PathLike[str], text: bytes | None, steps: int, seed: int) -> Subject:
         """A spec with the parameters that a seed draws, or a model with its own. Raises UsageError if the text is empty."""
         if text is not None and not text:
             raise UsageError("the text is empty; give one of a byte at least")
-        if isinstance(given, Model):
-            return Subject(given.spec.name, given.graph, meaning_parameters(given), True, text, steps, seed)
-        graph = passes.run(given.graph)
-        return Subject(given.name, graph, FirstValues(graph, seed), False, text, steps, seed)
+        if isinstance(spec, Model):
+            return Subject(spec.spec.name, spec.graph, meaning_parameters(spec), True, text, steps, seed)
+        spec = given(spec)
+        graph = passes.run(spec.graph)
+        return Subject(spec.name, graph, FirstValues(graph, seed), False, text, steps, seed)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
