@@ -82,13 +82,11 @@ def analyze(
     from ssir.analyze.responses import responses
     from ssir.analyze.subject import Subject
     from ssir.errors import UsageError
-    from ssir.ir.graph import Dependence
 
     if steps < 1:
         raise UsageError(f"a sequence has one step at least, not {steps}")
     at = at or Setting()
     subject = Subject.of(spec, text.encode() if isinstance(text, str) else text, steps, seed)
     found = poles(subject, progress)
-    ran = any(one.place.facts.dependence["A"] > Dependence.POSITION for one in found)
-    words = subject.words if ran else None
+    words = subject.words if any(one.place.moves for one in found) else None
     return Analysis(subject.name, subject.trained, seed, words, found, responses(subject), costs(subject.graph, at), at)

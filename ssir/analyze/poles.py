@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssir.analyze.jacobian import Jacobian, Jacobians
 from ssir.analyze.subject import Place, Subject
-from ssir.ir.graph import Graph, Node
+from ssir.ir.graph import Dependence, Graph, Node
 from ssir.reference.interpreter import FrameStep
 
 LARGEST = 512  # rows of a matrix of which eigenvalues are found
@@ -113,23 +113,19 @@ def spread(values: Array, count: int) -> Array:
 
 def poles(subject: Subject, progress: Callable[[str], None] = lambda words: None) -> tuple[Poles, ...]:
     """Those of every state, layer by layer."""
-    known: dict[str, Poles] = {}
-    seen: dict[str, _Seen] = {}
-    for place in subject.places:
-        simple = _simple(place)
-        if simple is None:
-            seen[place.path] = _Seen(place, subject.steps)
-        else:
-            known[place.path] = simple
+    known = {place.path: _simple(place) for place in subject.places}
+    seen = {place.path: _Seen(place, subject.steps) for place in subject.places if known[place.path] is None}
     jacobians = Jacobians(subject.steps)
 
     def look(place: Place, step: FrameStep) -> None:
-        seen[place.path].look(step)
+        if place.path in seen:
+            seen[place.path].look(step)
         jacobians.look(place, step)
 
-    subject.look([one.place for one in seen.values()], look, progress)
-    known |= {path: one.poles(jacobians.of(one.place)) for path, one in seen.items()}
-    return tuple(known[place.path] for place in subject.places)
+    places = [place for place in subject.places if place.path in seen or place.facts.cycle is not None]
+    subject.look(places, look, progress)
+    found = (known[place.path] or seen[place.path].poles() for place in subject.places)
+    return tuple(replace(one, jacobian=jacobians.of(one.place)) for one in found)
 
 
 def _simple(place: Place) -> Poles | None:
@@ -210,13 +206,15 @@ class _Seen:
     broken: bool = False
 
     def look(self, step: FrameStep) -> None:
-        a = self.place.a
+        a, constant = self.place.a, self.place.facts.dependence["A"] is Dependence.CONSTANT
         assert a is not None
+        if constant and self.found:
+            return
         with torch.no_grad():
             values, along = matrices(step, a, self.place.graph), coupled(self.place.graph, a)
             rows = values.shape[-1] if along else 1
             values = values.reshape(-1, rows, rows) if along else values.reshape(-1)
-            times = 1 if str(self.place.facts.dependence["A"]) == "constant" else self.steps
+            times = 1 if constant else self.steps
             most = _NUMBERS // (rows * times) if rows == 1 else _WORK // (10 * rows**3 * times)
             chosen = values[_evenly(len(values), max(most, 2))]
             if not torch.isfinite(torch.view_as_real(chosen) if chosen.is_complex() else chosen).all():
@@ -229,12 +227,12 @@ class _Seen:
             if along and rows > 1:
                 self.window = _forgets(chosen)
 
-    def poles(self, jacobian: Jacobian | None) -> Poles:
+    def poles(self) -> Poles:
         if not self.found:
             why = "A is not finite" if self.broken else "no step showed A"
-            return Poles(self.place, np.zeros(0, complex), unknown=why, jacobian=jacobian)
+            return Poles(self.place, np.zeros(0, complex), unknown=why)
         values, steps = np.concatenate(self.found), len(self.found)
-        return Poles(self.place, values, self.entries, self.looked, steps, self.window, None, jacobian)
+        return Poles(self.place, values, self.entries, self.looked, steps, self.window)
 
 
 def _evenly(size: int, most: int) -> Tensor:

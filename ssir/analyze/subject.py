@@ -49,6 +49,11 @@ class Place:
         name = self.node.role("A")
         return None if name is None else self.graph[name]
 
+    @property
+    def moves(self) -> bool:
+        """Whether the graph has to be run to know it: A depends on the input or a state, or the state feeds back."""
+        return self.facts.dependence["A"] > Dependence.POSITION or self.facts.cycle is not None
+
     def at(self, position: int) -> FrameStep:
         """A step in which what constants and the position alone decide can be asked for."""
         moment = Clock(torch.tensor([position]), None, torch.zeros(1, 0, dtype=torch.long))
@@ -133,17 +138,15 @@ class Subject:
         return f"{steps} steps of {names}, drawn with the seed {self.seed}{why}"
 
     def look(self, places: Iterable[Place], look: Look, progress: Callable[[str], None]) -> None:
-        """Show each place every step at which its A may be another: one, if it is constant; else those of the sequence."""
+        """Show each place every step at which it may be another: one, if its A is constant; else those of the sequence."""
         moving: dict[str, list[Place]] = {}
         for place in places:
-            match place.facts.dependence["A"]:
-                case Dependence.CONSTANT:
-                    look(place, place.at(0))
-                case Dependence.POSITION:
-                    for position in range(self.steps):
-                        look(place, place.at(position))
-                case _:
-                    moving.setdefault(place.frame.prefix, []).append(place)
+            if place.moves:
+                moving.setdefault(place.frame.prefix, []).append(place)
+                continue
+            constant = place.facts.dependence["A"] is Dependence.CONSTANT
+            for position in range(1 if constant else self.steps):
+                look(place, place.at(position))
         if not moving:
             return
         self._affordable()
@@ -164,7 +167,7 @@ class Subject:
         needed, free = 8 * count_parameters(self.graph), _free()
         if needed > free:
             raise EnvironmentLacks(
-                f"A depends on the input, so `{self.name}` has to be run, and its parameters take {needed / 1e9:.0f} GB in float64, where "
+                f"what A is depends on the input, so `{self.name}` has to be run, and its parameters take {needed / 1e9:.0f} GB in float64, where "
                 f"{free / 1e9:.0f} GB are free; set smaller dims (--set layers=2), or look at one component (NAME.mixer)"
             )
 
