@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssir.analyze.poles import Array, coupled, eigenvalues, half_lives
+from ssir.analyze.poles import Array, coupled, eigenvalues, half_lives, outside
 from ssir.analyze.subject import Place
 from ssir.reference.interpreter import FrameStep
 from ssir.reference.ops import fit
@@ -42,9 +42,18 @@ class Channel:
     real: bool
 
     @cached_property
+    def _poles(self) -> Array:
+        return np.zeros(1, complex) if self.a is None else eigenvalues(torch.from_numpy(self.a))
+
+    @property
     def half_life(self) -> float:
         """Of its slowest pole."""
-        return 0.0 if self.a is None else float(half_lives(eigenvalues(torch.from_numpy(self.a))).max())
+        return float(half_lives(self._poles).max())
+
+    @property
+    def stable(self) -> bool:
+        """Whether no pole lies outside the unit circle; else there is no frequency response."""
+        return not outside(self._poles).any()
 
     @property
     def lags(self) -> int:
@@ -60,14 +69,17 @@ class Channel:
             found[first : first + len(self.c)] = self.c * self.b
         else:
             h = self.b
-            for lag in range(first, lags):
-                found[lag] = self.c @ h
-                h = self.a @ h
+            with np.errstate(over="ignore", invalid="ignore"):
+                for lag in range(first, lags):
+                    found[lag] = self.c @ h
+                    h = self.a @ h
         found[0] += self.d
         return found[:lags].real.astype(complex) if self.real else found[:lags]
 
     def frequency(self, at: Array) -> Array:
-        """c (1 - a / z)^-1 b + d at z = exp(2 pi i f), exactly; not finite where a pole lies."""
+        """c (1 - a / z)^-1 b + d at z = exp(2 pi i f), exactly; not finite where a pole lies, nor anywhere if it is not stable."""
+        if not self.stable:
+            return np.full(len(at), np.nan, complex)
         found = self._response(at)
         return (found + self._response(-at).conj()) / 2 if self.real else found
 

@@ -61,12 +61,13 @@ def write(analysis: Analysis, out: Path) -> None:
 def figure(analysis: Analysis) -> Any:
     """A row for poles and half-lives, one for each constant system that is worth one, and the costs."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     from ssir.analyze.panels import costs, poles, responses
 
     shown, priced = _responses(analysis), _costs(analysis)
     heights = [4.4, *(4.0 for _ in shown), *(3.9 for _ in priced)]
-    whole = Figure(figsize=(WIDTH, sum(heights) + 0.4), layout="constrained")
+    whole = Figure(figsize=(WIDTH, sum(heights) + 0.4), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     told = "its own parameters" if analysis.trained else f"parameters drawn with the seed {analysis.seed}"
     over = f"\nA where it depends on the input: over {analysis.words}" if analysis.words else ""
     whole.suptitle(f"{analysis.name}, with {told}{over}", x=0.01, ha="left", fontsize=11)

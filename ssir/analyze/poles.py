@@ -63,7 +63,7 @@ class Poles:
     @property
     def unstable(self) -> float:
         """The share of poles outside the unit circle."""
-        return float((self.magnitude > 1 + _ROUND).mean()) if self.values.size else 0.0
+        return float(outside(self.values).mean()) if self.values.size else 0.0
 
     def record(self) -> dict[str, Any]:
         facts = self.place.facts
@@ -94,6 +94,12 @@ def half_lives(poles: Array) -> Array:
     size = np.abs(poles)
     with np.errstate(divide="ignore"):
         return np.where(size >= 1 - _ROUND, np.inf, np.log(0.5) / np.log(np.minimum(size, 1 - _ROUND)))
+
+
+def outside(poles: Array) -> Array:
+    """Which lie outside the unit circle."""
+    found: Array = np.abs(poles) > 1 + _ROUND
+    return found
 
 
 def five(values: Array) -> dict[str, float | None]:

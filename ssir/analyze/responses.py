@@ -48,6 +48,7 @@ def _record(name: str, one: Channel) -> dict[str, Any]:
         "path": one.place.path,
         "at": one.at,
         "half_life": _finite(one.half_life),
+        "stable": one.stable,
         "impulse": [_finite(x) for x in impulse.real],
         "impulse_imag": [_finite(x) for x in impulse.imag] if impulse.imag.any() else None,
         "decibels": [_finite(x) for x in decibels(response)],

@@ -158,8 +158,6 @@ def _responses(found: Sequence[Response]) -> Iterator[RenderableType]:
     numbers = ("half-life", f"gain at {FREQUENCIES[0]:g}", "greatest gain", "at cycles/step")
     table = _table("state", "memory", "channel", *numbers, right=numbers)
     for one in found:
-        if one.unknown:
-            table.add_row(_broken(one.kind), "", one.unknown, *[""] * 4)
         for i, (name, channel) in enumerate(one.channels.items()):
             gain = decibels(channel.frequency(FREQUENCIES))
             finite = np.where(np.isfinite(gain), gain, -np.inf)
@@ -167,8 +165,12 @@ def _responses(found: Sequence[Response]) -> Iterator[RenderableType]:
             layer = channel.place.frame.prefix.rstrip(".")
             life = "never" if np.isinf(channel.half_life) else f"{channel.half_life:.3g}"
             heard = f"{gain[0]:.1f} dB", f"{finite.max():.1f} dB", f"{FREQUENCIES[finite.argmax()]:.2g}"
+            if not channel.stable:
+                heard = "it grows", "", ""
             table.add_row("" if i else _broken(one.kind), name, f"{layer}: {where}" if layer else where, life, *heard)
-    yield table
+    if table.row_count:
+        yield table
+    yield from (f"{one.kind}: {one.unknown}" for one in found if one.unknown)
 
 
 def _costs(analysis: Analysis) -> Iterator[RenderableType]:

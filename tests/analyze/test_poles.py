@@ -220,7 +220,7 @@ def test_the_gate_of_a_cell_and_its_cycle_are_both_told(monkeypatch: pytest.Monk
     _, found = of(small("lstm"))
     cell = found["x.0.c"]
     assert cell.jacobian is not None and cell.jacobian.states == ("m", "c") and cell.jacobian.size == 12
-    assert 0 < cell.magnitude.min() and cell.magnitude.max() < 1 and cell.steps == 6
+    assert cell.magnitude.min() > 0 and cell.magnitude.max() < 1 and cell.steps == 6
     monkeypatch.setattr(jacobian, "LARGEST", 11)
     _, found = of(small("lstm"))
     cell = found["x.0.c"]

@@ -82,8 +82,16 @@ def test_impulse_responses_are_those_of_the_reference(name: str) -> None:
 
 
 def test_the_zoo_has_systems_of_every_kind() -> None:
-    counts = {name: len(of(small(name))) for name in ("s4", "s4d", "dss", "gss", "h3", "lru", "hyena", "hippo_legt", "mamba")}
-    assert counts["s4"] == 2 and counts["h3"] >= 2 and counts["hyena"] == 2 and counts["mamba"] == 1 and all(counts.values())
+    counts = {
+        name: len(of(small(name))) for name in ("s4", "s4d", "dss", "gss", "h3", "lru", "hyena", "hippo_legt", "mamba")
+    }
+    assert (
+        counts["s4"] == 2
+        and counts["h3"] >= 2
+        and counts["hyena"] == 2
+        and counts["mamba"] == 1
+        and all(counts.values())
+    )
     assert not of(small("transformer")) and not of(small("hippo_legs")) and not of(small("retnet"))
 
 
@@ -140,7 +148,9 @@ def test_what_reads_before_and_what_feeds_through_is_heard(read: str) -> None:
 
 
 def test_inputs_that_b_uses_up_are_fed_all_at_once() -> None:
-    (channel, *_) = one("y:\n  state: [n]\n  A: 0.5\n  B: param([n, model], init=normal(1), name=b)\n  input: u").channels.values()
+    (channel, *_) = one(
+        "y:\n  state: [n]\n  A: 0.5\n  B: param([n, model], init=normal(1), name=b)\n  input: u"
+    ).channels.values()
     b = channel.place.frame.whole.params["b"].numpy()
     assert channel.impulse(2) == pytest.approx([b[channel.at["n"]].sum(), b[channel.at["n"]].sum() / 2])
 
@@ -168,7 +178,9 @@ def test_what_is_no_constant_system_has_none() -> None:
 
 def test_too_large_a_system_is_left_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGEST", 3)
-    text = "y:\n  state: [n, model]\n  A: param([n], init=uniform(0.1, 0.8))\n  input: u\n  C: param([n], init=normal(1))"
+    text = (
+        "y:\n  state: [n, model]\n  A: param([n], init=uniform(0.1, 0.8))\n  input: u\n  C: param([n], init=normal(1))"
+    )
     found = one(text)
     assert not found.channels and "4 entries" in (found.unknown or "")
 
