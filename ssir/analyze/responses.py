@@ -20,7 +20,7 @@ from ssir.analyze.subject import Place, Subject
 from ssir.ir.graph import Dependence
 
 LARGEST = 256  # entries of the state that a channel reads
-FREQUENCIES: Array = np.geomspace(1e-4, 0.5, 201)  # cycles a step
+FREQUENCIES: Array = np.geomspace(1e-4, 0.5, 501)  # cycles a step
 _SEARCHED = 32  # channels of a layer among which those to show are chosen
 
 

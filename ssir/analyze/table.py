@@ -129,8 +129,14 @@ def _cells(group: Sequence[Poles]) -> tuple[str, str, str]:
 
 def _few(values: Array, digits: int, *wanted: str) -> str:
     known = five(values)
-    found = ["never" if known[name] is None else f"{known[name]:.{digits}g}" for name in wanted]
+    found = [_number(known[name], digits) for name in wanted]
     return found[0] if len(set(found)) == 1 else " · ".join(found)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None or value == np.inf:
+        return "never"
+    return f"{value:.0f}" if 1000 <= value < 1e7 else f"{value:.{digits}g}"
 
 
 def _notes(kind: str, group: Sequence[Poles]) -> Iterator[str]:
@@ -163,7 +169,7 @@ def _responses(found: Sequence[Response]) -> Iterator[RenderableType]:
             finite = np.where(np.isfinite(gain), gain, -np.inf)
             where = ", ".join(f"{axis} {i}" for axis, i in channel.at.items())
             layer = channel.place.frame.prefix.rstrip(".")
-            life = "never" if np.isinf(channel.half_life) else f"{channel.half_life:.3g}"
+            life = _number(channel.half_life)
             heard = f"{gain[0]:.1f} dB", f"{finite.max():.1f} dB", f"{FREQUENCIES[finite.argmax()]:.2g}"
             if not channel.stable:
                 heard = "it grows", "", ""

@@ -77,6 +77,22 @@ def test_the_layout_of_the_data_is_stable() -> None:
     assert list(jacobian) == ["states", "size", "at", "radius", "unknown"]
 
 
+def _keys(value: Any) -> set[str]:
+    """All keys of plain data, but for the names of axes."""
+    if isinstance(value, list):
+        return {key for one in value[:3] for key in _keys(one)}
+    if not isinstance(value, dict):
+        return set()
+    inner = {key for name, one in value.items() if not (name == "at" and isinstance(one, dict)) for key in _keys(one)}
+    return set(value) | inner
+
+
+def test_the_page_says_what_each_key_means() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "analyze.md").read_text(encoding="utf-8")
+    for name in ("s4", "lstm"):
+        assert not [key for key in _keys(analysis(name).record()) if f"`{key}`" not in page]
+
+
 def test_what_is_not_known_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     from ssir.analyze import poles, responses
 
