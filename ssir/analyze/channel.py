@@ -21,7 +21,7 @@ from ssir.analyze.subject import Place
 from ssir.reference.interpreter import FrameStep
 from ssir.reference.ops import fit
 
-LAGS = 1024  # at most, of an impulse response
+LAGS = 1024  # at most, of an impulse response that has no end
 _LATE = 1 << 40  # a position at which every slot of a register is there
 _AT_ONCE = 1 << 22  # numbers
 _ENOUGH = 6  # half-lives after which an impulse response is cut off
@@ -57,7 +57,9 @@ class Channel:
 
     @property
     def lags(self) -> int:
-        """So many that nearly all of the response is among them, if that is not too many: a power of two."""
+        """Of a register all that it has; else so many that nearly all of the response is among them, a power of two of at most LAGS."""
+        if self.a is None:
+            return len(self.c) + self.before
         wanted = 1 + len(self.c) + _ENOUGH * self.half_life
         return LAGS if wanted >= LAGS else max(16, 1 << int(np.ceil(np.log2(wanted))))
 

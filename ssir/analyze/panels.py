@@ -123,7 +123,7 @@ def responses(row: Any, response: Response) -> None:
     impulse = left.subplots()
     gain, phase = right.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
     taps = all(one.a is None for one in response.channels.values())
-    lags = [one.lags if one.a is not None else len(one.c) + one.before for one in response.channels.values()]
+    lags = [one.lags for one in response.channels.values()]
     stretched = max(lags) >= 8 * min(lags)
     loudest = 0.0
     for i, (name, channel) in enumerate(response.channels.items()):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WIDTH = 120
 _LAYERS = 8  # of a state, in rows of their own
 _TOKEN = 1024  # the length at which costs a token are told
-_NAME = 27  # letters of a name on a line
+_NAME = 30  # letters of a name on a line
 _AT = (64, 1024, 16384, 65536)  # lengths that costs are told for
 
 

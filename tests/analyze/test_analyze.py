@@ -192,9 +192,8 @@ def test_a_figure_is_written_as_its_suffix_says(tmp_path: Path) -> None:
         out = tmp_path / f"x.{suffix}"
         found.plot(out)
         assert out.read_bytes().startswith(head)
-    first = (tmp_path / "x.svg").read_bytes()
     found.plot(tmp_path / "x.svg")
-    assert (tmp_path / "x.svg").read_bytes() == first and len(list(tmp_path.iterdir())) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pdf", "x.png", "x.svg"]
     with pytest.raises(ssir.UsageError, match="no state"):
         analysis("glu").plot(tmp_path / "y.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from ssir.analyze import jacobian
 from ssir.analyze import poles as poles_of
-from ssir.analyze.poles import Poles, poles
+from ssir.analyze.poles import Poles, five, half_lives, poles, spread
 from ssir.analyze.subject import Subject
 from ssir.spec.load import Spec, load
 from tests.small import component, small
@@ -152,12 +153,26 @@ def test_a_stabiliser_forgets_as_what_it_is_the_logarithm_of() -> None:
     assert found.values == pytest.approx([math.exp(-0.5)])
 
 
+def test_quartiles_are_values_and_what_is_shown_is_evenly_spaced() -> None:
+    assert five(np.array([3, 0, 1, 2, 8, 4, 5, 7, np.inf])) == dict(min=0, q1=2, median=4, q3=7, max=None)
+    assert list(spread(np.arange(11), 3)) == [0, 5, 10] and list(spread(np.arange(3), 3)) == [0, 1, 2]
+    assert list(half_lives(np.array([0, 0.5, -0.5j, 1 - 1e-13, 2]))) == [0, 1, 1, np.inf, np.inf]
+
+
+def test_an_angle_of_rounding_is_none() -> None:
+    _, found = one("y: {state: [model], A: 0.9, input: u}")
+    assert list(replace(found, values=np.array([0.5 + 1e-17j, 0.5j])).frequency) == [0, 0.25]
+
+
 # A that moves
 
 
 def test_a_gate_is_looked_at_at_every_step() -> None:
     subject, found = one("y: {state: [model], A: sigmoid(u), input: u}", steps=9)
     alike(found.values, torch.sigmoid(subject.inputs["u"]).numpy())
+    told: list[str] = []
+    poles(subject, told.append)
+    assert (told[0], told[-1], len(told)) == ("step 1", "step 9", 9)
     assert found.steps == 9 and found.entries == found.looked == 3
 
 

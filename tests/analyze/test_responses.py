@@ -161,6 +161,9 @@ def test_the_channels_are_those_of_least_middle_and_most_memory() -> None:
     assert list(lives) == ["shortest", "median", "longest"]
     assert lives["shortest"] < lives["median"] < lives["longest"]
     assert [channel.at["model"] for channel in found.channels.values()] == [2, 1, 0]
+    a = "param([model], init=0.3 + 0.2 * arange(model) * (arange(model) - 1))"  # 0.3, 0.3, 0.7
+    two = one(f"y: {{state: [model], A: '{a}', input: u}}").channels
+    assert list(two) == ["shortest", "median", "longest"] and two["longest"].at == {"model": 2}
 
 
 def test_what_is_no_constant_system_has_none() -> None:
@@ -183,6 +186,15 @@ def test_too_large_a_system_is_left_and_told(monkeypatch: pytest.MonkeyPatch) ->
     )
     found = one(text)
     assert not found.channels and "4 entries" in (found.unknown or "")
+
+
+def test_of_a_register_all_is_told_and_of_what_has_no_end_what_is_left() -> None:
+    lags = {
+        name: next(iter(of(small(name))[0].channels.values())).lags for name in ("mamba", "fir_attention", "integrator")
+    }
+    assert lags == {"mamba": 4, "fir_attention": 5, "integrator": 1024}  # the second reads its register before
+    (channel,) = one("y: {state: [model], A: 0.9, B: 0.1, input: u}").channels.values()
+    assert channel.lags == 64 and abs(channel.impulse(64)[-1]) < 0.02 * abs(channel.impulse(1)[0])
 
 
 def test_the_record_has_every_number() -> None:
