@@ -154,7 +154,7 @@ def test_a_stabiliser_forgets_as_what_it_is_the_logarithm_of() -> None:
 
 
 def test_quartiles_are_values_and_what_is_shown_is_evenly_spaced() -> None:
-    assert five(np.array([3, 0, 1, 2, 8, 4, 5, 7, np.inf])) == dict(min=0, q1=2, median=4, q3=7, max=None)
+    assert five(np.array([3, 0, 1, 2, 8, 4, 5, 7, np.inf])) == {"min": 0, "q1": 2, "median": 4, "q3": 7, "max": None}
     assert list(spread(np.arange(11), 3)) == [0, 5, 10] and list(spread(np.arange(3), 3)) == [0, 1, 2]
     assert list(half_lives(np.array([0, 0.5, -0.5j, 1 - 1e-13, 2]))) == [0, 1, 1, np.inf, np.inf]
 
