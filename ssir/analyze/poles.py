@@ -29,8 +29,8 @@ QUANTILES = {"min": 0.0, "q1": 0.25, "median": 0.5, "q3": 0.75, "max": 1.0}
 @dataclass(frozen=True, eq=False)
 class Poles:
     """The poles of a state of a layer. ``values``: complex, of all entries and steps that were looked at; ``entries``: of A at one step, of
-    which ``looked`` were; ``steps``: at which A was looked at; ``window``: a register forgets after so many steps; ``unknown``: why there is
-    none."""
+    which ``looked`` were; ``steps``: at which A was looked at; ``window``: a register forgets after so many steps; ``unknown``: why there are
+    none, or not at every step."""
 
     place: Place
     values: Array
@@ -209,7 +209,7 @@ class _Seen:
     entries: int = 0
     looked: int = 0
     window: int | None = None
-    broken: bool = False
+    broken: int = 0
 
     def look(self, step: FrameStep) -> None:
         a, constant = self.place.a, self.place.facts.dependence["A"] is Dependence.CONSTANT
@@ -224,7 +224,7 @@ class _Seen:
             most = _NUMBERS // (rows * times) if rows == 1 else _WORK // (10 * rows**3 * times)
             chosen = values[_evenly(len(values), max(most, 2))]
             if not torch.isfinite(torch.view_as_real(chosen) if chosen.is_complex() else chosen).all():
-                self.broken = True
+                self.broken += 1
                 return
             if self.place.node.attrs["algebra"] == "max_plus":
                 chosen = chosen.exp()
@@ -234,11 +234,10 @@ class _Seen:
                 self.window = _forgets(chosen)
 
     def poles(self) -> Poles:
-        if not self.found:
-            why = "A is not finite" if self.broken else "no step showed A"
-            return Poles(self.place, np.zeros(0, complex), unknown=why)
-        values, steps = np.concatenate(self.found), len(self.found)
-        return Poles(self.place, values, self.entries, self.looked, steps, self.window)
+        steps = len(self.found)
+        why = f"A is not finite at {self.broken} of {steps + self.broken} steps" if self.broken else None
+        values = np.concatenate([*self.found, np.zeros(0, complex)])
+        return Poles(self.place, values, self.entries, self.looked, steps, self.window, why)
 
 
 def _evenly(size: int, most: int) -> Tensor:

@@ -196,6 +196,13 @@ def test_a_gate_by_the_position_is_looked_at_without_a_run() -> None:
     assert list(found.values) == [0, 1, 1, 0, 1, 1] and not any(place.moves for place in subject.places)
 
 
+def test_what_is_not_finite_is_left_and_told() -> None:
+    _, found = one("y: {state: [model], A: 1 / position, input: u}", steps=3)
+    assert found.unknown == "A is not finite at 1 of 3 steps" and list(found.values) == [1, 0.5]
+    _, found = one("y: {state: [model], A: 1 / (u - u), input: u}", steps=3)
+    assert found.unknown == "A is not finite at 3 of 3 steps" and found.record()["half_life"] is None
+
+
 def test_the_layers_of_a_stack_have_poles_of_their_own() -> None:
     _, found = of(small("one_pole"))
     assert list(found) == ["x.0.y.mixer.memory", "x.1.y.mixer.memory"]
