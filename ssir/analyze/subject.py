@@ -100,7 +100,8 @@ class Subject:
         if text is not None and not text:
             raise UsageError("the text is empty; give one of a byte at least")
         if isinstance(spec, Model):
-            return Subject(spec.spec.name, spec.graph, meaning_parameters(spec), True, text, steps, seed)
+            own = {name: value.detach() for name, value in meaning_parameters(spec).items()}
+            return Subject(spec.spec.name, spec.graph, own, True, text, steps, seed)
         spec = given(spec)
         graph = passes.run(spec.graph)
         return Subject(spec.name, graph, FirstValues(graph, seed), False, text, steps, seed)
@@ -158,7 +159,8 @@ class Subject:
             if step.frame.prefix == last:
                 progress(f"step {step.t + 1}")
 
-        Interpreter(self.graph, self.params, seen=seen).run(self.inputs)
+        with torch.no_grad():
+            Interpreter(self.graph, self.params, seen=seen).run(self.inputs)
 
     def _affordable(self) -> None:
         """Raises EnvironmentLacks if the parameters do not fit into memory: to run, all are needed."""

@@ -16,6 +16,7 @@ from ssir import passes
 from ssir.analyze import Analysis, plots
 from ssir.analyze.costs import LENGTHS
 from ssir.analyze.plots import STYLE, figure
+from ssir.analyze.subject import Subject
 from ssir.cli import main
 from ssir.compilers.plan import plan
 from ssir.spec.load import zoo
@@ -125,6 +126,15 @@ def test_a_compiled_model_is_analysed_with_its_own_parameters() -> None:
     lives = sorted(float(0.6931471805599453 / x) for x in dt)
     found = trained.record()["states"][0]["half_life"]
     assert found["min"] == pytest.approx(lives[0], rel=1e-5) and found["max"] == pytest.approx(lives[-1], rel=1e-5)
+
+
+def test_a_run_of_a_model_records_no_gradients() -> None:
+    watched: list[bool] = []
+    subject = Subject.of(ssir.compile(small("lstm")), None, 3, 0)
+    subject.look(
+        subject.places, lambda _, step: watched.extend(x.requires_grad for x in step.values.values()), lambda _: None
+    )
+    assert watched and not any(watched)
 
 
 def test_the_same_seed_gives_the_same_numbers_as_compiling() -> None:
