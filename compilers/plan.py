@@ -105,7 +105,7 @@ def plan(
 
     forced: state path to form name. Raises UsageError if a forced form does not exist or does not match.
     """
-    forms: list[Form] = [*CORE_FORMS, CompiledLoop(), Newton(), *(form for _, form in registry.all("form"))]
+    forms = all_forms()
     forced = dict(forced or {})
     for name in forced.values():
         if name not in [form.name for form in forms]:
@@ -114,6 +114,11 @@ def plan(
     chooser = _Chooser(forms, at, forced)
     entries = tuple(chooser.entries(graph, "", "", 1))
     return Plan(entries, chooser.chosen, count_parameters(graph), flops_per_token(graph), at)
+
+
+def all_forms() -> list[Form]:
+    """Every form there is: those of the core, and those of plugins."""
+    return [*CORE_FORMS, CompiledLoop(), Newton(), *(form for _, form in registry.all("form"))]
 
 
 @dataclass
@@ -150,7 +155,7 @@ class _Chooser:
             cost = match.form.cost(graph, fact, match, self.at)
             seconds = {option.form.name: expected for option, expected in ranked[name]}
             chosen = match.form.name in seconds
-            yield Entry(shown + name, count, fact, match, cost, self._bytes(graph, fact), seconds, chosen)
+            yield Entry(shown + name, count, fact, match, cost, state_bytes(graph, fact, self.at), seconds, chosen)
         for node in graph:
             if node.op == "stack":
                 for body in dict.fromkeys(node.attrs["pattern"]):
@@ -180,13 +185,15 @@ class _Chooser:
         """The form that is asked for, if one is."""
         return self.forced.get(path) or self.forced.get(name)
 
-    def _bytes(self, graph: Graph, fact: Facts) -> int:
-        wide = max(_BYTES[self.at.dtype], 4)
-        given = fact.node.attrs["dtype"] == "data" or (
-            fact.node.attrs["dtype"] is None and fact.structure.kind in ("shift", "zero")
-        )
-        kept = _BYTES[self.at.dtype] if given else wide
-        return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
+
+def state_bytes(graph: Graph, fact: Facts, at: Setting) -> int:
+    """Bytes of a state per sequence; per token, if it grows."""
+    wide = max(_BYTES[at.dtype], 4)
+    given = fact.node.attrs["dtype"] == "data" or (
+        fact.node.attrs["dtype"] is None and fact.structure.kind in ("shift", "zero")
+    )
+    kept = _BYTES[at.dtype] if given else wide
+    return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
 
 
 def count_parameters(graph: Graph) -> int:

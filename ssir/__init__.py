@@ -16,6 +16,7 @@ from ssir.errors import UsageError as UsageError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ssir.analyze import analyze as analyze
     from ssir.api import compile as compile
     from ssir.api import parameter_groups as parameter_groups
     from ssir.api import reference as reference
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # Where the public names live; imported when first asked for, since most need no torch, and it takes seconds to import.
 _HOMES = {
+    "analyze": "ssir.analyze",
     "compile": "ssir.api",
     "parameter_groups": "ssir.api",
     "reference": "ssir.api",

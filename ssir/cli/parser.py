@@ -163,6 +163,23 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf, .dot or .html file"
     )
 
+    analyze = commands.add(
+        "analyze",
+        "analysing:analyze",
+        "show poles, half-lives, responses and costs of the states, as tables and plots",
+        json=True,
+        dims=True,
+    )
+    analyze.add_argument("spec", metavar="SPEC", nargs="?")
+    analyze.add_argument("--trained", metavar="DIR", help="the weights of an artifact, instead of first values")
+    analyze.add_argument(
+        "--text", metavar="FILE", help="what is read where A depends on the input, a token a byte (default: drawn)"
+    )
+    analyze.add_argument("--steps", metavar="N", type=whole, default=64, help="of it, at most (default 64)")
+    analyze.add_argument("--seed", type=int, default=0, help="for parameters and inputs (default 0)")
+    analyze.add_argument("--device", default="cpu", help="that costs are told for: cpu (default) or cuda")
+    analyze.add_argument("-o", "--output", metavar="FILE", help="plot it: an .svg, .png or .pdf file")
+
     compile = commands.add(
         "compile",
         "making:compile_spec",

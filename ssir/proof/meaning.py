@@ -211,11 +211,11 @@ def _input(graph: Graph, node: Node, batch: int, steps: int, generator: torch.Ge
     length = min(steps, _LONGEST) + 1 if graph.has_time else steps
     sizes = (batch, *(() if whole else (steps,)), *(axis.size or length for axis in node.type.axes))
     if node.type.dtype == "int":
-        return torch.randint(0, _smallest_table(graph), sizes, generator=generator)
+        return torch.randint(0, smallest_table(graph), sizes, generator=generator)
     return torch.randn(sizes, generator=generator).double()
 
 
-def _smallest_table(graph: Graph) -> int:
+def smallest_table(graph: Graph) -> int:
     """A number of tokens that every table looked up by one has room for."""
     tables = [one[node.inputs[1]].type.axes[0].size or 1 for one in graph.walk() for node in one if node.op == "embed"]
     return min(tables, default=2)

@@ -8,7 +8,7 @@ Every other way of computing a graph is judged by this one, with which it shares
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,7 +24,7 @@ State = dict[str, Tensor]
 
 
 @dataclass
-class _Clock:
+class Clock:
     """The moment: ``position`` [batch] counts steps since the start or the last reset. ``slots`` [batch, slots]: which step of this
     call stands in each slot of the whole sequence, by position; -1 where none does."""
 
@@ -40,17 +40,24 @@ class Interpreter:
 
     States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
     with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch]. What no output needs is not remembered.
+
+    seen: is shown each step of each graph, once its memories are known.
     """
 
     graph: Graph
     params: Mapping[str, Tensor]
     dtype: torch.dtype = torch.float64
+    seen: Callable[[FrameStep], None] | None = None
+
+    def root(self, batch: int) -> Frame:
+        """The graph itself as a frame; those of its layers are below it."""
+        return Frame(self, self.graph, "", "", 0, batch)
 
     def initial(self, batch: int) -> State:
         """Every memory as it is before the first step, and ``position``."""
         position = torch.zeros(batch, dtype=torch.long)
-        start = _Clock(position, None, position.new_zeros(1, 0))
-        return {**_Frame(self, self.graph, "", "", 0, batch).initial(start), "position": position}
+        start = Clock(position, None, position.new_zeros(1, 0))
+        return {**self.root(batch).initial(start), "position": position}
 
     def run(
         self, inputs: Mapping[str, Tensor], state: State | None = None, reset: Tensor | None = None
@@ -76,9 +83,8 @@ class Interpreter:
         slots = position.new_zeros(1, time, 0)
         if not self.graph.has_step:
             slots = _documents(torch.stack(clock[:-1], 1), reset)
-        moments = [_Clock(clock[t], None if reset is None else reset[:, t], slots[:, t]) for t in range(time)]
-        root = _Frame(self, self.graph, "", "", 0, batch)
-        outputs, memory = root.sequence(inputs, memory, moments)
+        moments = [Clock(clock[t], None if reset is None else reset[:, t], slots[:, t]) for t in range(time)]
+        outputs, memory = self.root(batch).sequence(inputs, memory, moments)
         once = {label for label, name in self.graph.outputs if not timed or name in answers(self.graph)}
         outputs = {label: y[:, -1] if label in once else y for label, y in outputs.items()}
         return outputs, {**memory, "position": clock[-1]}
@@ -96,7 +102,7 @@ def _documents(position: Tensor, reset: Tensor | None) -> Tensor:
 
 
 @dataclass
-class _Frame:
+class Frame:
     """One graph with its place in the whole: the prefix of its memories, that of its parameters, and its layer."""
 
     whole: Interpreter
@@ -105,19 +111,19 @@ class _Frame:
     owner: str
     layer: int
     batch: int
-    frames: dict[tuple[str, int], _Frame] = field(default_factory=dict)
+    frames: dict[tuple[str, int], Frame] = field(default_factory=dict)
 
     @cached_property
     def gaps(self) -> Mapping[str, int]:
         return gaps(self.graph)
 
-    def child(self, stack: Node, layer: int) -> _Frame:
+    def child(self, stack: Node, layer: int) -> Frame:
         key = (stack.name, layer)
         if key not in self.frames:
             body = self.graph.bodies[stack.attrs["pattern"][layer]]
             owner = f"{self.owner}{stack.name}.{owners(stack)[layer]}."
             prefix = f"{self.prefix}{stack.name}.{layer}."
-            self.frames[key] = _Frame(self.whole, body, prefix, owner, layer, self.batch)
+            self.frames[key] = Frame(self.whole, body, prefix, owner, layer, self.batch)
         return self.frames[key]
 
     @cached_property
@@ -132,9 +138,9 @@ class _Frame:
                 todo.extend(self.graph[name].inputs)
         return [node for node in self.graph if node.name in seen and node.op in ("state", "stack")]
 
-    def initial(self, start: _Clock) -> State:
+    def initial(self, start: Clock) -> State:
         """The memories of this graph and of its layers before the first step."""
-        step = _Step(self, {}, {}, start, {}, 0)
+        step = FrameStep(self, {}, {}, start, {}, 0)
         memory: State = {}
         for node in self.alive:
             if node.op == "state":
@@ -145,7 +151,7 @@ class _Frame:
         return memory
 
     def sequence(
-        self, inputs: Mapping[str, Tensor], memory: State, moments: list[_Clock]
+        self, inputs: Mapping[str, Tensor], memory: State, moments: list[Clock]
     ) -> tuple[dict[str, Tensor], State]:
         """All time steps. What reads the whole sequence (context, and stacks with one inside) is computed first, in order."""
         whole: dict[str, Tensor] = {}
@@ -180,14 +186,14 @@ class _Frame:
         self,
         inputs: Mapping[str, Tensor],
         memory: State,
-        moments: list[_Clock],
+        moments: list[Clock],
         whole: dict[str, Tensor],
         wanted: list[str],
         commit: bool,
     ) -> tuple[dict[str, Tensor], State]:
         found: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for t, moment in enumerate(moments):
-            step = _Step(self, {name: x[:, t] for name, x in inputs.items()}, memory, moment, whole, t)
+            step = FrameStep(self, {name: x[:, t] for name, x in inputs.items()}, memory, moment, whole, t)
             for name in wanted:
                 value = step.value(name)
                 found[name].append(value.expand(self.batch, *value.shape[1:]))
@@ -230,15 +236,15 @@ def _main(graph: Graph, outputs: Mapping[str, Tensor], type: Type) -> Tensor:
     return x.permute(*range(lead), *(lead + own.index(axis) for axis in type.names))
 
 
-class _Step:
+class FrameStep:
     """One time step of a frame. Values are found on demand; new memory waits until ``after``."""
 
     def __init__(
         self,
-        frame: _Frame,
+        frame: Frame,
         inputs: Mapping[str, Tensor],
         memory: State,
-        moment: _Clock,
+        moment: Clock,
         whole: Mapping[str, Tensor],
         t: int,
     ) -> None:
@@ -247,7 +253,7 @@ class _Step:
         self.dtype = frame.whole.dtype
         self.values: dict[str, Tensor] = {}
         self.fresh: State = {}
-        self.layers: dict[str, list[_Step]] = {}
+        self.layers: dict[str, list[FrameStep]] = {}
         self.moment_of_ops = Step(moment.position, frame.layer, self.dtype, moment.slots >= 0, frame.gaps)
 
     def value(self, name: str) -> Tensor:
@@ -316,10 +322,10 @@ class _Step:
             return self.whole[node.name][:, self.t]
         x, *others = (self.value(name) for name in node.inputs)
         carried = dict(zip((*node.attrs["carried"], *node.attrs["given"]), others, strict=True))
-        steps: list[_Step] = []
+        steps: list[FrameStep] = []
         for layer in range(len(node.attrs["pattern"])):
             frame = self.frame.child(node, layer)
-            step = _Step(frame, _bind(frame.graph, x, carried), self.memory, self.moment, {}, self.t)
+            step = FrameStep(frame, _bind(frame.graph, x, carried), self.memory, self.moment, {}, self.t)
             outputs = {label: step.value(name) for label, name in frame.graph.outputs}
             x = _main(frame.graph, outputs, node.type)
             carried |= {name: value for name, value in outputs.items() if name in node.attrs["carried"]}
@@ -335,7 +341,7 @@ class _Step:
         """h[t-1]: [batch, *axes], cleared where there is a reset."""
         start = self._initial(node)
         kept = self.memory.get(self.frame.prefix + node.name)
-        slots = _register_axis(self.graph, node)
+        slots = register_axis(self.graph, node)
         if kept is None:
             h = start
         else:
@@ -364,7 +370,7 @@ class _Step:
             )
         return value.expand(self.frame.batch, *sizes)
 
-    def _next(self, node: Node) -> Tensor:
+    def next(self, node: Node) -> Tensor:
         """h[t] = A h[t-1] + B x, found once a step."""
         key = self.frame.prefix + node.name
         if key in self.fresh:
@@ -372,16 +378,16 @@ class _Step:
         axes = tuple(name for name, _ in node.attrs["axes"])
         h = self.before(node)
         plus = node.attrs["algebra"] == "plus_times"
-        entering = self._entering(node, axes)
+        entering = self.entering(node, axes)
         a = node.role("A")
-        slots = _register_axis(self.graph, node)
+        slots = register_axis(self.graph, node)
         if slots is not None:
             at = axes.index(slots) + 1
             whole = torch.cat([entering.expand(*h.shape[:at], 1, *h.shape[at + 1 :]).to(h.dtype), h], at)
             size = dict(node.attrs["axes"])[slots]
             new = whole if size is None else whole.narrow(at, 0, size)
         elif plus:
-            kept = h if a is None else self._apply(self.graph[a], h, axes)
+            kept = h if a is None else self.apply(self.graph[a], h, axes)
             new = kept + entering
         else:
             kept = (
@@ -393,18 +399,18 @@ class _Step:
         self.fresh[key] = new
         return new
 
-    def _entering(self, node: Node, axes: tuple[str, ...]) -> Tensor:
+    def entering(self, node: Node, axes: tuple[str, ...]) -> Tensor:
         """B x over the axes of the state (a register's slots aside)."""
         x_name, b_name = node.role("x"), node.role("B")
         plus = node.attrs["algebra"] == "plus_times"
-        slots = _register_axis(self.graph, node)
+        slots = register_axis(self.graph, node)
         inside = tuple(name for name in axes if name != slots) if slots else axes
         x_names = self.graph[x_name].type.names if x_name else ()
         b_names = self.graph[b_name].type.names if b_name else ()
         used = [name for name in b_names if name in x_names and name not in axes]
         names = [*inside, *used]
-        x = fit(self._real(x_name), x_names, names) if x_name else None
-        b = fit(self._real(b_name), b_names, names) if b_name else None
+        x = fit(self.real(x_name), x_names, names) if x_name else None
+        b = fit(self.real(b_name), b_names, names) if b_name else None
         if x is None and b is None:
             both = torch.full((1,) + (1,) * len(inside), 1.0 if plus else 0.0, dtype=self.dtype)
         elif x is None or b is None:
@@ -416,36 +422,36 @@ class _Step:
             both = both.sum(dims) if plus else both.amax(dims)
         return both.unsqueeze(axes.index(slots) + 1) if slots else both
 
-    def _real(self, name: str) -> Tensor:
+    def real(self, name: str) -> Tensor:
         x = self.value(name)
         return x if x.is_floating_point() or x.is_complex() else x.to(self.dtype)
 
-    def _apply(self, a: Node, h: Tensor, axes: tuple[str, ...]) -> Tensor:
+    def apply(self, a: Node, h: Tensor, axes: tuple[str, ...]) -> Tensor:
         """The operator a on h [batch, *axes]."""
         operands = a.inputs
         match a.op:
             case "op.diag":
-                return h * fit(self._real(operands[0]), self.graph[operands[0]].type.names, axes)
+                return h * fit(self.real(operands[0]), self.graph[operands[0]].type.names, axes)
             case "op.neg":
-                return -self._apply(self.graph[operands[0]], h, axes)
+                return -self.apply(self.graph[operands[0]], h, axes)
             case "op.add" | "op.sub":
-                left, right = (self._apply(self.graph[name], h, axes) for name in operands)
+                left, right = (self.apply(self.graph[name], h, axes) for name in operands)
                 return left + right if a.op == "op.add" else left - right
             case "op.mul":
-                return self._apply(self.graph[operands[0]], self._apply(self.graph[operands[1]], h, axes), axes)
+                return self.apply(self.graph[operands[0]], self.apply(self.graph[operands[1]], h, axes), axes)
             case "op.outer":
-                left, right = (fit(self._real(name), self.graph[name].type.names, axes) for name in operands)
+                left, right = (fit(self.real(name), self.graph[name].type.names, axes) for name in operands)
                 return left * (right * h).sum(axes.index(a.attrs["over"]) + 1, keepdim=True)
             case "op.dense":
                 over = a.attrs["over"]
                 inside = [f"{name}_" if name == over else name for name in axes]
-                m = fit(self._real(operands[0]), self.graph[operands[0]].type.names, [*axes, f"{over}_"])
+                m = fit(self.real(operands[0]), self.graph[operands[0]].type.names, [*axes, f"{over}_"])
                 return (m * fit(h, inside, [*axes, f"{over}_"])).sum(-1)
             case "op.rotate":
                 over = a.attrs["over"]
                 rest = [name for name in axes if name != over]
                 x = fit(h, axes, [*rest, over])
-                angle = fit(self._real(operands[0]), self.graph[operands[0]].type.names, [*rest, a.attrs["half"]])
+                angle = fit(self.real(operands[0]), self.graph[operands[0]].type.names, [*rest, a.attrs["half"]])
                 first, second = x[..., 0::2], x[..., 1::2]
                 c, s = torch.cos(angle), torch.sin(angle)
                 y = torch.stack([first * c - second * s, first * s + second * c], -1).flatten(-2)
@@ -459,12 +465,12 @@ class _Step:
     def _state(self, node: Node) -> Tensor:
         """y[t]."""
         axes = tuple(name for name, _ in node.attrs["axes"])
-        h = self._next(node) if node.attrs["read"] == "after" else self.before(node)
+        h = self.next(node) if node.attrs["read"] == "after" else self.before(node)
         plus = node.attrs["algebra"] == "plus_times"
         x_name, c_name, d_name = (node.role(role) for role in ("x", "C", "D"))
         x_names = self.graph[x_name].type.names if x_name else ()
         wanted = node.type.names
-        slots = _register_axis(self.graph, node)
+        slots = register_axis(self.graph, node)
         y, names = h, axes
         if c_name is not None:
             c_names = self.graph[c_name].type.names
@@ -475,7 +481,7 @@ class _Step:
                 y = torch.where(there, y, torch.zeros((), dtype=y.dtype))
             rest = [name for name in wanted if name in axes or name in c_names]
             frame = [*rest, *used]
-            c = fit(zeroed(self.moment_of_ops, self._real(c_name), self.graph[c_name].type, used), c_names, frame)
+            c = fit(zeroed(self.moment_of_ops, self.real(c_name), self.graph[c_name].type, used), c_names, frame)
             y = fit(y, axes, frame)
             y = y * c if plus else y + c
             if used:
@@ -484,9 +490,9 @@ class _Step:
             names = tuple(rest)
         y = fit(y, names, wanted)
         if d_name is not None:
-            d = fit(self._real(d_name), self.graph[d_name].type.names, wanted)
+            d = fit(self.real(d_name), self.graph[d_name].type.names, wanted)
             if x_name is not None:
-                x = fit(self._real(x_name), x_names, wanted)
+                x = fit(self.real(x_name), x_names, wanted)
                 d = d * x if plus else d + x
             y = y + d if plus else torch.maximum(*torch.broadcast_tensors(y, d))
         return y
@@ -501,15 +507,17 @@ class _Step:
         if not commit:
             wanted = [node for node in wanted if self._reachable(node)]
         for node in wanted:
-            memory[self.frame.prefix + node.name] = self.kept(node, self._next(node))
+            memory[self.frame.prefix + node.name] = self.kept(node, self.next(node))
         for steps in self.layers.values():
             for step in steps:
                 memory |= {key: value for key, value in step.after(commit).items() if key.startswith(step.frame.prefix)}
+        if commit and self.frame.whole.seen is not None:
+            self.frame.whole.seen(self)
         return memory
 
     def kept(self, node: Node, h: Tensor) -> Tensor:
         """A memory as it is kept between calls: of a register, [batch, entries, *axes], oldest first."""
-        slots = _register_axis(self.graph, node)
+        slots = register_axis(self.graph, node)
         if slots is None:
             return h
         return h.movedim([name for name, _ in node.attrs["axes"]].index(slots) + 1, 1).flip(1)
@@ -532,7 +540,7 @@ class _Step:
         return True
 
 
-def _register_axis(graph: Graph, node: Node) -> str | None:
+def register_axis(graph: Graph, node: Node) -> str | None:
     """The axis along which a state is a shift register, if its A is a bare shift and the input enters the first slot."""
     a = node.role("A")
     if a is None or graph[a].op != "op.shift":

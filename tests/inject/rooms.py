@@ -96,6 +96,10 @@ ROOMS: Mapping[str, Room] = {
             "tests/analysis/test_joint.py",
         ),
     ),
+    "analyze": Room(
+        tuple(f"ssir/analyze/{name}.py" for name in ("poles", "jacobian", "channel", "responses", "costs", "subject")),
+        ("tests/analyze/test_poles.py", "tests/analyze/test_responses.py", "tests/analyze"),
+    ),
     "forms": Room(
         (
             "compilers/core.py",
