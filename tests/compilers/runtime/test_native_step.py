@@ -127,7 +127,8 @@ def test_every_spec_that_steps_does_so_in_one_call(name: str) -> None:
     wanted = next(iter(whole.values())) if isinstance(whole, dict) else whole
     for start, state in ((0, None), (5, middle)):
         found, end = decode(model, xs, start, steps, state)
-        torch.testing.assert_close(torch.stack(found, 1), wanted[:, start:], rtol=1e-9, atol=1e-10)
+        given = (found[-1], wanted) if model.ANSWERS else (torch.stack(found, 1), wanted[:, start:])
+        torch.testing.assert_close(*given, rtol=1e-9, atol=1e-10)
         same(end, after)
 
 
@@ -323,7 +324,10 @@ def test_native_steps_and_torch_take_turns(name: str) -> None:
             cleared, state = model.step(*at(model.graph, xs, 6), state=state, reset=reset[:, 6])
         chosen = state.select([2, 0, 1]).select([1, 2, 0])
         rest, end = decode(model, xs, 7, 12, chosen)
-    found = torch.cat([torch.stack(first, 1), piece, torch.stack([*more, cleared, *rest], 1)], 1)
+    if model.ANSWERS:
+        found = rest[-1]
+    else:
+        found = torch.cat([torch.stack(first, 1), piece, torch.stack([*more, cleared, *rest], 1)], 1)
     torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-10)
     assert set(end) == set(after)
 
