@@ -18,12 +18,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Sign:
-    """A name, the paper's or the spec's. ``at``: its indices; ``of``: the state that a coefficient belongs to, where there are several,
-    or the layer."""
+    """A name, the paper's or the spec's. ``of``: what a weight or a coefficient is named after; ``at``: its indices; ``up``: the layer, or
+    the state whose it is."""
 
     text: str
     at: tuple[Maths, ...] = ()
-    of: Maths | None = None
+    of: tuple[Maths, ...] = ()
+    up: Maths | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Negative:
 
 @dataclass(frozen=True)
 class Product:
-    """``signs`` stand between the factors: · (plain), ⊙ (entry by entry), ⊗ (outer), or nothing."""
+    """``signs`` stand between the factors: · (plain), ⊙ (entry by entry), ⊗ (outer), mod, or nothing."""
 
     factors: tuple[Maths, ...]
     signs: tuple[str, ...]
@@ -127,7 +128,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Decorated:
-    """``how``: bar, conjugate, transpose, inverse, floor, abs."""
+    """``how``: bar, transpose, inverse, floor, abs, or parentheses."""
 
     how: str
     value: Maths
@@ -135,11 +136,11 @@ class Decorated:
 
 @dataclass(frozen=True)
 class Listed:
-    """Values side by side: ``brackets`` around them, ``between`` them."""
+    """Values side by side, in these brackets, with this between them."""
 
     values: tuple[Maths, ...]
-    brackets: str
-    between: str
+    brackets: str = "()"
+    between: str = ","
 
 
 @dataclass(frozen=True)
