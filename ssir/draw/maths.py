@@ -128,7 +128,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Decorated:
-    """``how``: bar, transpose, inverse, floor, abs, or parentheses."""
+    """``how``: bar, transpose, inverse, floor, ceil or abs."""
 
     how: str
     value: Maths

@@ -16,7 +16,7 @@ _ACCENTS = {
     "\u0308": r"\ddot",
 }
 _VARIANTS = {"ϕ": r"\phi", "ε": r"\varepsilon", "ϵ": r"\epsilon", "ϑ": r"\vartheta", "φ": r"\varphi", "ο": "o"}
-_SYMBOLS = {"ℓ": r"\ell", "∞": r"\infty", "π": r"\pi"}
+_SYMBOLS = {"ℓ": r"\ell", "∞": r"\infty", "π": r"\pi", "…": r"\ldots"}
 _LIKE_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True))
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -32,6 +32,8 @@ _ESCAPES = {
     "“": "``",
     "”": "''",
     "…": r"\dots{}",
+    "×": r"$\times$",
+    "−": "$-$",
 } | {sign: f"\\{sign}" for sign in "{}$&#_%"}
 _TEXT_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
 _NARROW, _WIDE = frozenset("iljtfrI'"), frozenset("mwMW")

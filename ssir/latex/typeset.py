@@ -24,8 +24,17 @@ _KNOWN = {"exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "tan":
     "arctan": r"\arctan",
     "max": r"\max",
     "min": r"\min",
+    "R": "R",
     "σ": r"\sigma",
     "log σ": r"\log\sigma",
+}
+_BRACKETS = {
+    "()": "()",
+    "[]": "[]",
+    "<>": (r"\langle", r"\rangle"),
+    "floor": (r"\lfloor", r"\rfloor"),
+    "ceil": (r"\lceil", r"\rceil"),
+    "abs": (r"\lvert", r"\rvert"),
 }
 _SERIES = {"sum": r"\sum", "max": r"\max"}
 
@@ -129,10 +138,7 @@ class _Printer:
             case maths.Quotient(above, below):
                 return self._quotient(above, below)
             case maths.Power(base, exponent):
-                atoms = self._in(base, ATOM)
-                up = self._script()._one(exponent)
-                last = atoms[-1]
-                return [*atoms[:-1], replace(last, latex=f"{last.latex}^{{{up.latex}}}", width=last.width + up.width)]
+                return _marked(self._in(base, ATOM), "^", self._script()._one(exponent))
             case maths.Root(value):
                 inner = self._one(value)
                 return [Atom(rf"\sqrt{{{inner.latex}}}", inner.width + 9 * self.scale, None, inner.tall)]
@@ -148,22 +154,17 @@ class _Printer:
                 upto = [self._atom("{:}", 3), *inner.atoms(stop)] if stop is not None else []
                 return [*self._in(value, ATOM), *self._bracketed("[]", [*inner.atoms(index), *upto])]
             case maths.At(value, at):
-                atoms = self._in(value, ATOM)
-                below = self._scripts(at)
-                last = atoms[-1]
-                return [*atoms[:-1], replace(last, latex=f"{last.latex}_{{{below.latex}}}", width=last.width + below.width)]
+                return _marked(self._in(value, ATOM), "_", self._scripts(at))
             case maths.Series():
                 return self._series(tree)
             case maths.Inner(left, right, along):
                 inner, under = self._inner(), self._script()._one(along)
                 both = [*inner.atoms(left), self._atom(",", 5), *_breakable(inner.atoms(right), self.depth * 3 + 4)]
-                atoms = self._bracketed("<>", both)
-                last = atoms[-1]
-                return [*atoms[:-1], replace(last, latex=f"{last.latex}_{{{under.latex}}}", width=last.width + under.width)]
+                return _marked(self._bracketed("<>", both), "_", under)
             case maths.Decorated(how, value):
                 return self._decorated(how, value)
             case maths.Listed(values, brackets, between):
-                return self._bracketed(brackets, self._list(values, between))
+                return self._bracketed(brackets, self._list(values, between, self if not brackets else None))
             case maths.Matrix(rows):
                 cells = [[self._one(cell) for cell in row] for row in rows]
                 body = r" \\ ".join(" & ".join(cell.latex for cell in row) for row in cells)
@@ -218,8 +219,6 @@ class _Printer:
                 return POWER if self._is_fraction(above, below) else PRODUCT
             case maths.Root():
                 return ATOM
-            case maths.Apply(function="abs"):
-                return ATOM
             case maths.Apply() | maths.Decorated(how="transpose"):
                 return POWER
             case maths.At() | maths.Entry():
@@ -230,10 +229,10 @@ class _Printer:
 
     def _bracketed(self, kind: str, atoms: list[Atom]) -> list[Atom]:
         tall = max((atom.tall for atom in atoms), default=0)
-        size = ("", r"\bigl", r"\Biggl")[tall], ("", r"\bigr", r"\Biggr")[tall]
-        left, right = {"()": "()", "[]": "[]", "<>": (r"\langle", r"\rangle"), "floor": (r"\lfloor", r"\rfloor")}[kind]
-        if kind == "abs":
-            left, right = r"\lvert", r"\rvert"
+        size = ("", r"\Bigl", r"\Biggl")[tall], ("", r"\Bigr", r"\Biggr")[tall]
+        if not kind:
+            return atoms
+        left, right = _BRACKETS[kind]
         across = (4.0, 5.0, 8.0)[tall]
         return [self._atom(size[0] + left, across, tall), *atoms, self._atom(size[1] + right, across, tall)]
 
@@ -282,17 +281,14 @@ class _Printer:
 
     def _apply(self, tree: maths.Apply) -> list[Atom]:
         inner = self._inner()
-        if tree.function == "abs":
-            return self._bracketed("abs", inner.atoms(tree.values[0]))
         called = _KNOWN.get(tree.function) or _operator(tree.function)
-        head = self._atom(called, 6 if called == r"\sigma" else names.width(tree.function) + 2)
+        head = self._atom(called, 6 if len(tree.function) == 1 else names.width(tree.function) + 2)
         if tree.along is not None:
-            under = self._script()._one(tree.along)
-            head = replace(head, latex=f"{head.latex}_{{{under.latex}}}", width=head.width + under.width)
+            (head,) = _marked([head], "_", self._script()._one(tree.along))
         return [head, *self._bracketed("()", self._list(tree.values))]
 
-    def _list(self, values: Sequence[Maths], between: str = ",") -> list[Atom]:
-        inner = self._inner()
+    def _list(self, values: Sequence[Maths], between: str = ",", inner: _Printer | None = None) -> list[Atom]:
+        inner = inner or self._inner()
         atoms: list[Atom] = []
         for i, value in enumerate(values):
             one = inner.atoms(value)
@@ -335,18 +331,21 @@ class _Printer:
         return [head, *self._in(tree.value, PRODUCT)]
 
     def _decorated(self, how: str, value: Maths) -> list[Atom]:
-        if how in ("floor", "abs"):
+        if how in ("floor", "ceil", "abs"):
             return self._bracketed(how, self._inner().atoms(value))
-        if how == "parentheses":
-            return self._bracketed("()", self._inner().atoms(value))
         if how == "bar":
             inner = self._one(value)
             return [replace(inner, latex=rf"\overline{{{inner.latex}}}", depth=None)]
-        atoms = self._in(value, ATOM)
-        last = atoms[-1]
         mark = {"transpose": r"\top", "inverse": "-1"}[how]
-        lifted = f"{last.latex}^{{{mark}}}"
-        return [*atoms[:-1], replace(last, latex=lifted, width=last.width + 7 * self.scale)]
+        return _marked(self._in(value, ATOM), "^", self._atom(mark, 7))
+
+
+def _marked(atoms: list[Atom], place: str, mark: Atom) -> list[Atom]:
+    """With a script at the end; what has one there already is put in braces."""
+    last = atoms[-1]
+    taken = place in last.latex or (place == "^" and "'" in last.latex)
+    latex = f"{{{last.latex}}}" if taken else last.latex
+    return [*atoms[:-1], replace(last, latex=f"{latex}{place}{{{mark.latex}}}", width=last.width + mark.width)]
 
 
 def _breakable(atoms: list[Atom], depth: float) -> list[Atom]:

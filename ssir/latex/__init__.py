@@ -1,0 +1,3 @@
+"""The equations of a spec, as LaTeX."""
+
+from ssir.latex.document import document as document
