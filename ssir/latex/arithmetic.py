@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ssir.draw import maths
-from ssir.draw.maths import Maths, Negative, Number, Power, Product, Quotient, Root, Series, Sum
+from ssir.draw.maths import Maths, Negative, Number, Power, Product, Quotient, Root, Series, Sign, Sum
 from ssir.ir.graph import Type
+
+
+IDENTITY = Sign("I")
 
 
 def less(when: Maths, by: Maths) -> Maths:
@@ -14,6 +19,14 @@ def less(when: Maths, by: Maths) -> Maths:
     if isinstance(by, Number) and isinstance(last, Negative) and isinstance(last.value, Number):
         return Sum((*terms[:-1], Negative(Number(last.value.value + by.value))))
     return when if by == Number(0) else Sum((*terms, Negative(by)))
+
+
+def minus(tree: Maths) -> Maths:
+    """−(a − b) is b − a."""
+    match tree:
+        case Sum((first, Negative(second))):
+            return Sum((second, Negative(first)))
+    return maths.negative(tree)
 
 
 def plus(terms: tuple[Maths, ...]) -> Maths:
@@ -38,11 +51,12 @@ def power(base: Maths, exponent: Maths) -> Maths:
     return Power(base, exponent)
 
 
-def between(left: Type | None, right: Type | None, summed: tuple[str, ...] = ()) -> str:
-    """The sign of a product: nothing beside a number, ⊙ where entries meet, ⊗ where each side has axes that the other lacks."""
+def between(left: Type | None, right: Type | None, indexed: Collection[str] = ()) -> str:
+    """The sign of a product: nothing beside a number, ⊙ where entries meet, ⊗ where each side has axes that the other lacks. Along the axes
+    that are ``indexed`` there is one entry."""
     if left is None or right is None:
         return "⊙"
-    a, b = ({axis.name for axis in kind.axes} - set(summed) for kind in (left, right))
+    a, b = ({axis.name for axis in kind.axes} - set(indexed) for kind in (left, right))
     if not a or not b:
         return ""
     return "⊗" if a - b and b - a else "⊙"
@@ -50,6 +64,8 @@ def between(left: Type | None, right: Type | None, summed: tuple[str, ...] = ())
 
 def times(left: Maths, sign: str, right: Maths) -> Maths:
     """A product; 1 / x among the factors goes below."""
+    if IDENTITY in (left, right):
+        sign = ""
     if isinstance(right, Quotient) and right.above == Number(1):
         return over(left, right.below)
     if isinstance(left, Quotient) and left.above == Number(1) and not sign and not isinstance(right, Series):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator
 
 from ssir.draw.maths import Number, Sign
@@ -28,7 +30,9 @@ PREAMBLE = r"""\documentclass{article}
 \setlength{\emergencystretch}{60pt}
 \allowdisplaybreaks
 \begin{document}
+\raggedright
 """
+_BETWEEN = frozenset("()/+-,")
 END = "\\end{document}\n"
 
 
@@ -77,7 +81,11 @@ def _glossary(spec: Spec) -> list[str]:
 
 
 def _letter(sign: str) -> str:
-    return f"${typeset.inline(Sign(sign))}$" if names.name(sign) is not None else prose(sign)
+    """A sign of the paper's; of more than a sign, what can be set as one."""
+    parts = [part for part in re.split(r"([^\w'\u0300-\u036f]+)", unicodedata.normalize("NFC", sign)) if part]
+    if all(names.name(part) is not None or part.strip() in _BETWEEN for part in parts):
+        return f"${''.join(part if part.strip() in _BETWEEN else typeset.inline(Sign(part)) for part in parts)}$"
+    return prose(sign)
 
 
 def _meaning(words: str, module: Module) -> str:
@@ -132,13 +140,13 @@ def _times(axes: list[str]) -> str:
 def _legend(scope: Scope) -> list[str]:
     """The indices, and the shapes of the parameters."""
     runs = [
-        rf"${letter.text}$ counts along ${typeset.inline(Sign(scope.sign(axis)))}$" for axis, letter in scope.letters.items()
+        rf"${letter.text}$ counts along ${typeset.inline(scope.axes([axis]))}$" for axis, letter in scope.letters.items()
     ]
     alike: dict[str, dict[str, None]] = {}
     for path in scope.paths:
         if path[4:5] not in (("stack",), ("times",)):
             for sign, node in shapes(Expression(scope, path)):
-                axes = [typeset.inline(Sign(scope.sign(axis))) for axis in node.type.names]
+                axes = [typeset.inline(scope.axes([axis])) for axis in node.type.names]
                 alike.setdefault(_times(axes), {})[f"${typeset.inline(sign)}$"] = None
     found = [
         f"{', '.join(signs)} $\\in \\mathbb{{R}}{f'^{{{axes}}}' if axes else ''}$" for axes, signs in alike.items()

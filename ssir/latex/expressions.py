@@ -8,9 +8,9 @@ from ssir.draw import maths
 from ssir.draw.maths import Apply, At, Decorated, Listed, Maths, Number, Sign, Sum
 from ssir.draw.words import FUNCTIONS
 from ssir.ir.graph import Type
-from ssir.latex.arithmetic import applied, between, over, power, times
-from ssir.latex.functions import IDENTITY, call
-from ssir.latex.scope import Scope, Where
+from ssir.latex.arithmetic import IDENTITY, applied, between, minus, over, power, times
+from ssir.latex.functions import call
+from ssir.latex.scope import Scope, Where, path_of
 from ssir.spec import expr as syntax
 from ssir.spec import static
 from ssir.spec.calls import Path
@@ -19,13 +19,8 @@ from ssir.spec.schema import REST
 
 _RELATIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _BUILT_IN = {"layer": Sign("ℓ"), "pi": Sign("π"), "inf": Sign("∞")}
+_SCALES = (Number, Sign, maths.Root, maths.Power)
 _OPERATORS = frozenset({"outer", "dense", "shift"})
-
-
-def path_of(path: Path) -> str:
-    """Where the parameters of the expression at a path of a spec belong."""
-    _, _, _, key, *rest = (str(part) for part in path)
-    return ".".join([key.split(",")[0].strip(), *(part for part in rest if part != "discretize")])
 
 
 class Expression:
@@ -48,7 +43,7 @@ class Expression:
             case syntax.Name(name):
                 return self._name(name, where)
             case syntax.Unary(operand=operand):
-                return maths.negative(self.of(operand, where))
+                return minus(self.of(operand, where))
             case syntax.Compare(op, left, right):
                 return maths.Compare(_RELATIONS[op], self.of(left, where), self.of(right, where))
             case syntax.Binary():
@@ -86,10 +81,13 @@ class Expression:
                 return maths.Product((left, right), ("mod",))
             case "**":
                 return power(left, right)
-        return times(left, between(self.type(tree.left), self.type(tree.right)), right)
+        kinds = (self.type(tree.left), self.type(tree.right))
+        if kinds[0] is not None and kinds[1] is not None and kinds[0].axes and not kinds[1].axes and isinstance(right, _SCALES):
+            left, right = right, left
+        return times(left, between(*kinds, where.index), right)
 
-    def _is_static(self, tree: syntax.Call) -> bool:
-        """Whether a call is arithmetic of numbers that are known beforehand."""
+    def _is_static(self, tree: syntax.Expr) -> bool:
+        """Whether this is arithmetic of numbers that are known beforehand."""
         known = {name: 1.0 for name in (*self.scope.module.file.dims, *self.scope.module.constants)}
         values = {*self.scope.nodes, *self.scope.definition.input}
         return static.is_static(tree, known) and not syntax.names(tree) & values
@@ -108,6 +106,8 @@ class Expression:
     def type(self, tree: syntax.Expr) -> Type | None:
         """The type of a part of the expression, if one is known."""
         match tree:
+            case syntax.Call() | syntax.Binary() if self._is_static(tree):
+                return Type()
             case syntax.Unary(operand=operand):
                 return self.type(operand)
             case syntax.Name(name) if name not in self.scope.nodes and name not in self.scope.definition.input:
@@ -174,13 +174,15 @@ class Expression:
         by_name = {key: tree for key, tree, _, _ in call.kwargs}
         given: Mapping[str, syntax.Expr] = {**dict(zip(definition.input, call.args, strict=False)), **by_name}
         values: list[Maths] = []
+        kept: set[str] = set()
         for key in definition.input:
             declared = definition.axes(key)
             dropped = [axis for axis in where.index if axis in declared or REST not in declared]
             values.append(self.of(given[key], where.without(*dropped)))
+            kept |= where.index.keys() - set(dropped)
         values += list(self._set(by_name, {*module.file.dims, *module.file.constants} - set(definition.input)))
-        kind = self.scope.type(self.at) if call is self.tree else None
-        at = tuple(where.index[axis] for axis in (kind.names if kind else ()) if axis in where.index)
+        kind = self.scope.type_at(self.path) if call is self.tree else None
+        at = tuple(where.index[axis] for axis in (kind.names if kind else ()) if axis in where.index and axis not in kept)
         found = Apply(call.function, tuple(values))
         return At(found, at) if at else found
 

@@ -10,9 +10,9 @@ from ssir.draw import maths
 from ssir.draw.maths import Apply, At, Cases, Decorated, Entry, Inner, Listed, Maths, Number, Power, Quotient, Root, Series, Sign, Sum
 from ssir.draw.words import FUNCTIONS
 from ssir.functions.kinds import Later, Nested
-from ssir.ir.graph import Node
+from ssir.ir.graph import Node, Type
 from ssir.latex import weights
-from ssir.latex.arithmetic import applied, between, over, times
+from ssir.latex.arithmetic import IDENTITY, applied, between, over, times
 from ssir.latex.scope import NOW, Where, axes_in
 from ssir.registry import registry
 from ssir.spec import expr as syntax
@@ -21,7 +21,6 @@ from ssir.spec.arguments import signature
 if TYPE_CHECKING:
     from ssir.latex.expressions import Expression
 
-IDENTITY = Sign("I")
 _I = Sign("i")
 _NORMS = {"rms_norm": "RMSNorm", "layer_norm": "LayerNorm", "group_norm": "GroupNorm", "l2_norm": "L2Norm"}
 
@@ -131,7 +130,14 @@ def _dot(one: Called) -> Maths:
     if others:
         return _summed(one, counted, Inner(left, right, one.expression.scope.axes(others)))
     kinds = [one.expression.type(one.given[key]) for key in "ab"]
-    return _summed(one, counted, times(left, between(kinds[0], kinds[1], counted), right))
+    sign = between(kinds[0], kinds[1], inside.index)
+    return _summed(one, counted, times(left, "" if _reaches(kinds[0], kinds[1], inside) else sign, right))
+
+
+def _reaches(left: Type | None, right: Type | None, where: Where) -> bool:
+    """Whether one side is a weight for several entries of the other."""
+    a, b = (set(kind.names) - set(where.index) if kind is not None else set() for kind in (left, right))
+    return a < b or b < a
 
 
 def _sum(one: Called) -> Maths:

@@ -36,6 +36,7 @@ _ESCAPES = {
     "−": "$-$",
 } | {sign: f"\\{sign}" for sign in "{}$&#_%"}
 _TEXT_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
+_FUNCTIONS = frozenset({"log", "exp", "max", "min", "sin", "cos", "tan"})
 _NARROW, _WIDE = frozenset("iljtfrI'"), frozenset("mwMW")
 
 
@@ -47,7 +48,7 @@ def name(text: str) -> tuple[str, str, int] | None:
     if numbered and not sub:
         base, sub = numbered.groups()
     glyph = _glyphs(base)
-    if len(base) > 1 and base.isascii() and (len(sub) > 1 or not glyph):
+    if len(base) > 1 and base.isascii() and (len(sub) > 1 or not glyph or base in _FUNCTIONS):
         return _word(text.rstrip("'′")), "", primes
     under = "" if not sub else _subscript(sub)
     return (glyph, under, primes) if glyph and under is not None else None
@@ -100,7 +101,7 @@ def width(latex: str) -> float:
 
 def prose(text: str) -> str:
     """Text as LaTeX that shows it; a letter that pdflatex does not have becomes a letter near it, or its number."""
-    return "".join(map(_prose, text))
+    return "".join(map(_prose, text)).replace("/", r"/\allowbreak{}")
 
 
 def _prose(c: str) -> str:

@@ -28,6 +28,16 @@ _OF_TIME = re.compile(r"(.+?)(_[tnkjil]+|\([a-z]\))?")
 _ALONG = frozenset({"dot", "sum", "mean", "max", "min", "softmax"})
 
 
+_NODE = 4
+"""The length of a path to a node."""
+
+
+def path_of(path: Path) -> str:
+    """Where the parameters of the expression at a path of a spec belong."""
+    _, _, _, key, *rest = (str(part) for part in path)
+    return ".".join([key.split(",")[0].strip(), *(part for part in rest if part != "discretize")])
+
+
 @dataclass(frozen=True)
 class Where:
     """The step at which a value is read, and the places along the axes that have an index."""
@@ -132,14 +142,21 @@ class Scope:
         return self.nodes.get(name, name) in self._varying
 
     def varies_at(self, path: Path) -> bool:
-        """Whether the expression at a path does."""
-        tree = self.module.expression(path)
-        span = self.module.document.locate(path, tree.start, tree.end)
-        here = [node.name for node in self.graph if node.at == span]
-        used = syntax.names(tree)
-        return any(name in self._varying for name in here) or any(
-            one in ("position", "start") or (self.node(one) is not None and self.varies(one)) for one in used
-        )
+        """Whether the expression at a path does: a value that it names, or something that it makes."""
+        at = path_of(path)
+        made = any(name == at or name.startswith((f"{at}/", f"{at}.")) for name in self._varying)
+        used = syntax.names(self.module.expression(path))
+        return made or any(one in ("position", "start") or self.varies(one) for one in used)
+
+    def type_at(self, path: Path) -> Type | None:
+        """The type of what the expression at a path gives; None for what is sampled."""
+        key, role = str(path[3]).split(",")[0].strip(), str(path[4]) if len(path) > _NODE else ""
+        body, node = self.definition.graph.get(str(path[3])), self.node(key)
+        if not isinstance(body, State) or node is None:
+            return node.type if node and not role else None
+        operand = node.role("x" if role == "input" else role)
+        sampled = body.discretize is not None and role in ("A", "B")
+        return self.graph[operand].type if operand is not None and not sampled else None
 
     @cached_property
     def _types(self) -> dict[tuple[int, int, int], Type]:
@@ -178,16 +195,20 @@ class Scope:
 
     def axes(self, names: Sequence[str]) -> Maths:
         """Axes, by what they are called."""
-        found = tuple(Sign(self.sign(name)) for name in names)
+        found = tuple(Sign(self.sign(name.rstrip("_"))) for name in names)
         return found[0] if len(found) == 1 else Listed(found, "", ",")
+
+    def memory(self, state: str) -> Sign:
+        """What a state holds: h, or the paper's sign for the state, if that is a capital."""
+        sign = self.signs.get(state, "")
+        return Sign(sign) if len(sign) == 1 and sign.isupper() else Sign("h", up=self.whose(state, "h"))
 
     # Indices.
 
     @cached_property
     def letters(self) -> dict[str, Sign]:
         """The index of every axis that has one."""
-        taken = {self.sign(name)[:1] for name in {*self.nodes, *self.definition.input, *self.used}}
-        free = [letter for letter in _LETTERS if letter not in taken] or ["iota"]
+        free = [letter for letter in _LETTERS if letter not in self._letters_taken] or ["iota"]
         found: dict[str, Sign] = {}
         for axis in self.indexed:
             fallback = Sign(f"{free[-1]}_{len(found)}")
@@ -201,9 +222,13 @@ class Scope:
 
     def spare(self) -> Sign:
         """An index that no axis has."""
-        taken = {self.sign(name)[:1] for name in {*self.nodes, *self.definition.input, *self.used}}
-        taken |= {one.text for one in self.letters.values()}
-        return Sign(next((one for one in "siklmnpqr" if one not in taken), "s'"))
+        taken = self._letters_taken | {one.text for one in self.letters.values()}
+        return Sign(next((one for one in f"s{_LETTERS}" if one not in taken), "s'"))
+
+    @cached_property
+    def _letters_taken(self) -> set[str]:
+        called = [self.sign(name) for name in {*self.nodes, *self.definition.input, *self.used}]
+        return {part.rstrip("0123456789'") for sign in called for part in sign.split("_")}
 
     @cached_property
     def indexed(self) -> list[str]:

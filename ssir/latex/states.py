@@ -12,16 +12,15 @@ from ssir.draw import maths
 from ssir.draw.maths import Apply, Decorated, Inner, Maths, Number, Quotient, Series, Sign, Sum
 from ssir.ir.graph import Node, Type
 from ssir.latex import typeset
-from ssir.latex.arithmetic import applied, between, less, over, plus, times
+from ssir.latex.arithmetic import IDENTITY, applied, between, less, over, plus, times
 from ssir.latex.expressions import Expression, value
-from ssir.latex.functions import IDENTITY
 from ssir.latex.scope import NOW, Equation, Scope, Where
 from ssir.latex.weights import coefficient
 from ssir.spec import expr as syntax
 from ssir.spec.calls import Path
 from ssir.spec.schema import Discretize, State
 
-_SHORT = 110.0
+_SHORT, _SHORT_DECAY = 110.0, 70.0
 _BARRED = {"A": "Ā", "B": "B̄"}
 _ONE = Number(1)
 
@@ -29,6 +28,13 @@ _ONE = Number(1)
 def equations(scope: Scope, key: str, body: State) -> list[Equation]:
     """Those of a state of a component."""
     return _State(scope, key, body).equations()
+
+
+def role(scope: Scope, key: str, letter: str) -> Maths:
+    """A coefficient of a state as the spec says it."""
+    text = Expression(scope, ("components", scope.name, "graph", key, letter))
+    acts = letter == "A" and text.is_operator(text.tree)
+    return text.operator(text.tree, scope.here) if acts else text.maths(scope.here)
 
 
 class _State:
@@ -58,9 +64,7 @@ class _State:
         if getattr(self.body, role) is None:
             return None
         text = Expression(self.scope, self._path(role))
-        operand = self.node.role("x" if role == "input" else role)
-        sampled = self.body.discretize is not None and role in _BARRED
-        return text.type(text.tree) or (self.scope.graph[operand].type if operand and not sampled else None)
+        return text.type(text.tree) or self.scope.type_at(text.path)
 
     def _of(self, role: str, where: Where, apart: bool = False) -> Maths:
         """A role as it is, if that is short and it need not stand ``apart``; else its letter, after an equation of its own."""
@@ -78,7 +82,8 @@ class _State:
     def _sign(self, role: str, where: Where) -> Sign:
         kind = self._type(role)
         time = (where.when,) if self.scope.varies_at(self._path(role)) else ()
-        axes = kind.names if kind is not None and not kind.operator else ()
+        whole = kind is None or kind.operator or (role == "A" and not self.known.diagonal)
+        axes = kind.names if kind is not None and not whole else ()
         places = tuple(where.index[axis] for axis in axes if axis in where.index)
         return replace(coefficient(self.scope, self.key, role), at=(*time, *places))
 
@@ -126,7 +131,7 @@ class _State:
     def _system(self) -> None:
         body, axes = self.body, [axis.name for axis in self.known.axes]
         bare = body.C is None and body.D is None and body.read == "after"
-        shown = Sign(self.scope.sign(self.key)) if bare else Sign("h", up=self.scope.whose(self.key, "h"))
+        shown = Sign(self.scope.sign(self.key)) if bare else self.scope.memory(self.key)
         places = tuple(self.where.index[axis] for axis in axes if axis in self.where.index)
         now, last = (replace(shown, at=(when, *places)) for when in (NOW, less(NOW, _ONE)))
         if body.discretize is not None:
@@ -136,7 +141,12 @@ class _State:
             first = replace(shown, at=(Number(-1), *places))
             self._then(first, Expression(self.scope, self._path("initial")).maths(self.where))
         if not bare:
-            self._then(value(self.scope, self.key, self.where), self._fed(self._read(last if body.read == "before" else now)))
+            self._then(self._readout(), self._fed(self._read(last if body.read == "before" else now)))
+
+    def _readout(self) -> Sign:
+        """What a state is read as: by the spec's name, if the paper's sign is that of the memory."""
+        here = value(self.scope, self.key, self.where)
+        return here if self.scope.memory(self.key).text == "h" else replace(here, text=self.key)
 
     def _then(self, left: Maths, right: Maths) -> None:
         self.found.append(Equation(left, right))
@@ -215,4 +225,4 @@ def _is_plain(tree: syntax.Expr, said: Maths) -> bool:
         return all(isinstance(arg, syntax.Name) for arg in tree.args)
     if used <= {"param", "buffer", "delay", "rename"}:
         return True
-    return typeset.width(said) < _SHORT and not used & {"linear", "exp"}
+    return typeset.width(said) < (_SHORT_DECAY if "exp" in used else _SHORT) and "linear" not in used

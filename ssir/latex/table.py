@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from ssir import passes
 from ssir.draw import equations, shown, state_box
 from ssir.draw.circuit import Coefficient
-from ssir.draw.maths import Sign
+from ssir.draw.maths import Maths, Number, Sign
 from ssir.draw.signals import Signals
 from ssir.ir.graph import Graph, Node, parents
 from ssir.latex import names, typeset
 from ssir.latex.names import prose
 from ssir.latex.scope import Scope
+from ssir.latex.states import role
+from ssir.spec.schema import State
 
-_WIDEST = 175.0
+_WIDEST = 145.0
+_SHIFT = "shift"
 
 
 def table(scope: Scope) -> list[str]:
@@ -25,8 +28,8 @@ def table(scope: Scope) -> list[str]:
     if not rows:
         return []
     return [
-        r"\begin{center}\small",
-        r"\begin{tabular}{@{}lclp{58mm}l@{}}",
+        r"\begin{center}\small\setlength{\tabcolsep}{4pt}",
+        r"\begin{tabular}{@{}p{31mm}clp{45mm}l@{}}",
         r"\toprule",
         r"state & & & structure & depends on \\",
         *rows,
@@ -37,31 +40,34 @@ def table(scope: Scope) -> list[str]:
 
 
 def _state(scope: Scope, graph: Graph, node: Node, first: bool) -> Iterator[str]:
-    signals = Signals(graph, scope.signs)
-    called = state_box.called(signals, node)
+    called = state_box.called(Signals(graph, scope.signs), node)
     sign = f"${typeset.inline(Sign(called))}$" if names.name(called) is not None else prose(called)
-    steps = state_box.delayed_by(graph, node)
+    axes = ", ".join(typeset.inline(Sign(scope.sign(name))) for name, _ in node.attrs["axes"])
     yield r"\midrule" if first else r"\addlinespace"
+    steps = state_box.delayed_by(graph, node)
     if steps is not None:
         late = "one step" if steps == 1 else f"{steps} steps"
-        yield rf"{sign} & & & a delay of {late}: $A = 0$, read before & constant \\"
+        yield rf"\raggedright {sign} $[{axes}]$ & & & a delay of {late} & constant \\"
         return
     known = equations.system(graph, node, "", scope.signs)
-    sizes = f" $[{', '.join(typeset.inline(Sign(scope.sign(name))) for name, _ in node.attrs['axes'])}]$"
-    coefficients = dict(known.coefficients)
-    for i, one in enumerate(coefficients.values()):
-        yield f"{sign + sizes if not i else ''} & {_row(one, _role(node, one.letter))}"
+    for i, one in enumerate(known.coefficients.values()):
+        head = rf"\raggedright {sign} $[{axes}]$" if not i else ""
+        yield f"{head} & {_row(one, _formula(scope, node, one))}"
 
 
-def _role(node: Node, letter: str) -> str | None:
-    return node.role(letter)
+def _formula(scope: Scope, node: Node, one: Coefficient) -> Maths | None:
+    """A coefficient as the spec says it; of a state that a function made, as the graph does."""
+    body = scope.definition.graph.get(node.name)
+    if isinstance(body, State):
+        if getattr(body, one.letter) is not None:
+            return role(scope, node.name, one.letter)
+    elif one.tree is not None:
+        return one.tree
+    return Number(1) if node.role(one.letter) is None else None
 
 
-def _row(one: Coefficient, operand: str | None) -> str:
+def _row(one: Coefficient, formula: Maths | None) -> str:
     *structure, dependence = one.words.split(" · ")
-    formula = ""
-    if one.tree is not None and operand is not None and typeset.width(one.tree) < _WIDEST:
-        formula = f"${typeset.inline(one.tree)}$"
-    elif operand is None:
-        formula = "$1$"
-    return rf"${one.letter}$ & {formula} & {prose(', '.join(structure))} & {prose(dependence)} \\"
+    fits = formula is not None and typeset.width(formula) < _WIDEST and not one.words.startswith(_SHIFT)
+    said = f"${typeset.inline(formula)}$" if formula is not None and fits else ""
+    return rf"${one.letter}$ & {said} & \raggedright {prose(', '.join(structure))} & {prose(dependence)} \\"

@@ -24,7 +24,6 @@ _KNOWN = {"exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "tan":
     "arctan": r"\arctan",
     "max": r"\max",
     "min": r"\min",
-    "R": "R",
     "σ": r"\sigma",
     "log σ": r"\log\sigma",
 }
@@ -159,7 +158,7 @@ class _Printer:
                 return self._series(tree)
             case maths.Inner(left, right, along):
                 inner, under = self._inner(), self._script()._one(along)
-                both = [*inner.atoms(left), self._atom(",", 5), *_breakable(inner.atoms(right), self.depth * 3 + 4)]
+                both = [*inner.atoms(left), self._atom(",", 5), *_breakable(inner.atoms(right), self.depth * 3 + 2)]
                 return _marked(self._bracketed("<>", both), "_", under)
             case maths.Decorated(how, value):
                 return self._decorated(how, value)
@@ -257,7 +256,8 @@ class _Printer:
             if sign:
                 atoms.append(self._breaks(1, _OPERATORS[sign], _BINARY))
             elif sign == "":
-                dotted = any(map(_is_word_or_number, tree.factors[i - 1 : i + 1])) and _is_plain(factor)
+                words = any(map(_is_word, tree.factors[i - 1 : i + 1])) and not isinstance(tree.factors[i - 1], Number)
+                dotted = _begins_with_number(factor) or (_is_plain(factor) and words)
                 atoms.append(self._atom(r"\cdot", _BINARY) if dotted else self._atom(r"\,", 1.7))
             atoms += self._in(factor, least)
         return atoms
@@ -281,7 +281,7 @@ class _Printer:
 
     def _apply(self, tree: maths.Apply) -> list[Atom]:
         inner = self._inner()
-        called = _KNOWN.get(tree.function) or _operator(tree.function)
+        called = _KNOWN.get(tree.function) or (tree.function if len(tree.function) == 1 else _operator(tree.function))
         head = self._atom(called, 6 if len(tree.function) == 1 else names.width(tree.function) + 2)
         if tree.along is not None:
             (head,) = _marked([head], "_", self._script()._one(tree.along))
@@ -292,7 +292,7 @@ class _Printer:
         atoms: list[Atom] = []
         for i, value in enumerate(values):
             one = inner.atoms(value)
-            atoms += one if not i else _breakable(one, self.depth * 3 + 3)
+            atoms += one if not i else _breakable(one, self.depth * 3 + 2)
             if i < len(values) - 1:
                 atoms.append(self._atom(between, 5))
         return atoms
@@ -362,7 +362,11 @@ def _is_plain(tree: Maths) -> bool:
     return isinstance(tree, Sign | Number | maths.Power)
 
 
-def _is_word_or_number(tree: Maths) -> bool:
+def _begins_with_number(tree: Maths) -> bool:
+    return isinstance(tree, Number) or (isinstance(tree, maths.Power) and _begins_with_number(tree.base))
+
+
+def _is_word(tree: Maths) -> bool:
     """Whether a factor beside it could be taken for a part of it."""
     if isinstance(tree, Sign):
         base = names.name(tree.text)

@@ -85,7 +85,8 @@ def shapes(expression: Expression) -> Iterator[tuple[Sign, Node]]:
     nodes = {node.attrs["key"]: node for node in expression.scope.graph.params}
     for call in owning(expression.scope.module, expression.tree):
         path = expression.owned[call.function_start]
-        if call.function in ("linear", "embed") and f"{path}.weight" in nodes:
-            yield of_call(expression, call), nodes[f"{path}.weight"]
+        if call.function in ("linear", "embed"):
+            owned = (("weight", of_call), ("bias", bias))
+            yield from ((sign(expression, call), nodes[f"{path}.{key}"]) for key, sign in owned if f"{path}.{key}" in nodes)
         elif call.function in ("param", "buffer") and path in nodes:
             yield replace(parameter(expression, call), at=()), nodes[path]
