@@ -102,7 +102,7 @@ def planned(spec: Spec, options: Namespace | None = None) -> Plan:
 
 
 def show(options: Namespace) -> int:
-    """What a spec declares: its text with the dims set, its IR, or its head, dims and components."""
+    """What a spec declares: its text with the dims set, its equations, its IR, or its head, dims and components."""
     spec = specs.one(options)
     if options.until and not options.ir:
         raise UsageError("--until goes with --ir")
@@ -112,6 +112,15 @@ def show(options: Namespace) -> int:
         text = resolved(spec)
         if options.json:
             say.record(name=spec.name, resolved=text)
+        else:
+            print(text, end="")
+        return 0
+    if options.latex:
+        from ssir.latex import document
+
+        text = document(spec)
+        if options.json:
+            say.record(name=spec.name, latex=text)
         else:
             print(text, end="")
         return 0

@@ -8,16 +8,17 @@ from ssir.draw import maths
 from ssir.draw.maths import Maths, Negative, Number, Power, Product, Quotient, Root, Series, Sign, Sum
 from ssir.ir.graph import Type
 
-
 IDENTITY = Sign("I")
 
 
 def less(when: Maths, by: Maths) -> Maths:
     """t − 1 less 1 is t − 2."""
     terms = when.terms if isinstance(when, Sum) else (when,)
-    last = terms[-1]
-    if isinstance(by, Number) and isinstance(last, Negative) and isinstance(last.value, Number):
-        return Sum((*terms[:-1], Negative(Number(last.value.value + by.value))))
+    last = maths.negative(terms[-1])
+    if isinstance(by, Number) and isinstance(last, Number) and len(terms) > 1:
+        return Sum((*terms[:-1], Negative(Number(last.value + by.value))))
+    if isinstance(when, Number) and isinstance(by, Number):
+        return Number(when.value - by.value)
     return when if by == Number(0) else Sum((*terms, Negative(by)))
 
 

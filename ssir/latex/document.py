@@ -11,8 +11,9 @@ from ssir.latex import names, typeset
 from ssir.latex.display import display
 from ssir.latex.equations import equations
 from ssir.latex.expressions import Expression, value
+from ssir.latex.glossary import signs
 from ssir.latex.names import prose
-from ssir.latex.scope import Scope, signs
+from ssir.latex.scope import Scope
 from ssir.latex.table import table
 from ssir.latex.weights import shapes
 from ssir.spec.load import Spec
@@ -46,7 +47,12 @@ def body(spec: Spec) -> str:
     file = spec.module.file
     source = [rf"\texttt{{{prose(spec.name)}}}", *([prose(file.paper.rstrip("."))] if file.paper else [])]
     idea = f" {prose(file.idea[:1].upper() + file.idea[1:])}." if file.idea else ""
-    parts = [rf"\section*{{{prose(file.title or spec.name)}}}", f"{', '.join(source)}.{idea}", *_glossary(spec), *_sizes(spec)]
+    parts = [
+        rf"\section*{{{prose(file.title or spec.name)}}}",
+        f"{', '.join(source)}.{idea}",
+        *_glossary(spec),
+        *_sizes(spec),
+    ]
     for scope, title in _scopes(spec):
         parts += _component(scope, title)
     return "\n".join(parts) + "\n"
@@ -128,7 +134,9 @@ def _interface(scope: Scope) -> str:
 
 
 def _space(scope: Scope, name: str) -> str:
-    axes = [r"\cdots" if axis == REST else typeset.inline(Sign(scope.sign(axis))) for axis in scope.definition.axes(name)]
+    axes = [
+        r"\cdots" if axis == REST else typeset.inline(Sign(scope.sign(axis))) for axis in scope.definition.axes(name)
+    ]
     numbers = r"\mathbb{N}" if scope.definition.is_token(name) else r"\mathbb{R}"
     return rf" \in {numbers}" + (f"^{{{_times(axes)}}}" if axes else "")
 
@@ -140,7 +148,8 @@ def _times(axes: list[str]) -> str:
 def _legend(scope: Scope) -> list[str]:
     """The indices, and the shapes of the parameters."""
     runs = [
-        rf"${letter.text}$ counts along ${typeset.inline(scope.axes([axis]))}$" for axis, letter in scope.letters.items()
+        rf"${letter.text}$ counts along ${typeset.inline(scope.axes([axis]))}$"
+        for axis, letter in scope.letters.items()
     ]
     alike: dict[str, dict[str, None]] = {}
     for path in scope.paths:

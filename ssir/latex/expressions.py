@@ -82,13 +82,19 @@ class Expression:
             case "**":
                 return power(left, right)
         kinds = (self.type(tree.left), self.type(tree.right))
-        if kinds[0] is not None and kinds[1] is not None and kinds[0].axes and not kinds[1].axes and isinstance(right, _SCALES):
+        if (
+            kinds[0] is not None
+            and kinds[1] is not None
+            and kinds[0].axes
+            and not kinds[1].axes
+            and isinstance(right, _SCALES)
+        ):
             left, right = right, left
         return times(left, between(*kinds, where.index), right)
 
     def _is_static(self, tree: syntax.Expr) -> bool:
         """Whether this is arithmetic of numbers that are known beforehand."""
-        known = {name: 1.0 for name in (*self.scope.module.file.dims, *self.scope.module.constants)}
+        known = dict.fromkeys((*self.scope.module.file.dims, *self.scope.module.constants), 1.0)
         values = {*self.scope.nodes, *self.scope.definition.input}
         return static.is_static(tree, known) and not syntax.names(tree) & values
 
@@ -182,7 +188,11 @@ class Expression:
             kept |= where.index.keys() - set(dropped)
         values += list(self._set(by_name, {*module.file.dims, *module.file.constants} - set(definition.input)))
         kind = self.scope.type_at(self.path) if call is self.tree else None
-        at = tuple(where.index[axis] for axis in (kind.names if kind else ()) if axis in where.index and axis not in kept)
+        free = [axis for axis in (kind.names if kind else ()) if axis in where.index and axis not in kept]
+        at: tuple[Maths, ...] = tuple(where.index[axis] for axis in free)
+        if not values:
+            at = (where.when, *at) if self.scope.makes_varying(self.owned[call.function_start]) else at
+            return Sign(call.function, at)
         found = Apply(call.function, tuple(values))
         return At(found, at) if at else found
 

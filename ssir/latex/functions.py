@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssir.draw import maths
-from ssir.draw.maths import Apply, At, Cases, Decorated, Entry, Inner, Listed, Maths, Number, Power, Quotient, Root, Series, Sign, Sum
+from ssir.draw.maths import (
+    Apply,
+    At,
+    Cases,
+    Decorated,
+    Entry,
+    Inner,
+    Listed,
+    Maths,
+    Number,
+    Power,
+    Quotient,
+    Root,
+    Series,
+    Sign,
+    Sum,
+)
 from ssir.draw.words import FUNCTIONS
 from ssir.functions.kinds import Later, Nested
 from ssir.ir.graph import Node, Type
 from ssir.latex import weights
 from ssir.latex.arithmetic import IDENTITY, applied, between, over, times
-from ssir.latex.scope import NOW, Where, axes_in
+from ssir.latex.called import Called
+from ssir.latex.scope import NOW, Where
 from ssir.registry import registry
 from ssir.spec import expr as syntax
 from ssir.spec.arguments import signature
@@ -23,34 +40,6 @@ if TYPE_CHECKING:
 
 _I = Sign("i")
 _NORMS = {"rms_norm": "RMSNorm", "layer_norm": "LayerNorm", "group_norm": "GroupNorm", "l2_norm": "L2Norm"}
-
-
-@dataclass(frozen=True)
-class Called:
-    """A call in an expression, its arguments by name, and where it is read."""
-
-    expression: Expression
-    call: syntax.Call
-    given: Mapping[str, syntax.Expr]
-    where: Where
-
-    def of(self, argument: str, where: Where | None = None) -> Maths:
-        return self.expression.of(self.given[argument], where or self.where)
-
-    def axes(self, argument: str) -> tuple[str, ...]:
-        """The axes that an argument names."""
-        return axes_in(self.given.get(argument))
-
-    def axis(self, argument: str) -> str:
-        return self.axes(argument)[0]
-
-    @property
-    def letters(self) -> Mapping[str, Sign]:
-        return self.expression.scope.letters
-
-    def places(self, argument: str) -> tuple[Maths, ...]:
-        """The indices, here, of the axes that an argument names."""
-        return tuple(self.where.index[axis] for axis in self.axes(argument) if axis in self.where.index)
 
 
 def call(expression: Expression, tree: syntax.Call, where: Where) -> Maths:
@@ -190,7 +179,11 @@ def _cumulated(one: Called) -> Maths:
     index = one.expression.scope.spare()
     value = one.of("x", replace(one.where, when=index))
     series = Series("max" if one.call.function == "cummax" else "sum", index, Number(0), one.where.when, value)
-    return times(Quotient(Number(1), Sum((one.where.when, Number(1)))), "⊙", series) if one.call.function == "cummean" else series
+    return (
+        times(Quotient(Number(1), Sum((one.where.when, Number(1)))), "⊙", series)
+        if one.call.function == "cummean"
+        else series
+    )
 
 
 # Shapes.

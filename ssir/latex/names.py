@@ -35,7 +35,15 @@ _ESCAPES = {
     "×": r"$\times$",
     "−": "$-$",
 } | {sign: f"\\{sign}" for sign in "{}$&#_%"}
-_TEXT_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
+_TEXT_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0308": '"',
+    "\u0327": "c",
+    "\u030c": "v",
+}
 _FUNCTIONS = frozenset({"log", "exp", "max", "min", "sin", "cos", "tan"})
 _NARROW, _WIDE = frozenset("iljtfrI'"), frozenset("mwMW")
 
@@ -43,6 +51,10 @@ _NARROW, _WIDE = frozenset("iljtfrI'"), frozenset("mwMW")
 def name(text: str) -> tuple[str, str, int] | None:
     """A name as a letter or a word, its subscript, and its primes; None if that cannot be written."""
     primes = len(text) - len(text.rstrip("'′"))
+    if not re.fullmatch(r"[\w'′\u0300-\u036f…∞]+", text):
+        return None
+    if text.startswith("_") or "__" in text or text.endswith("_"):
+        return _word(text), "", 0
     base, _, sub = greek(text.rstrip("'′")).partition("_")
     numbered = re.fullmatch(r"(.\W*)(\d+)", unicodedata.normalize("NFD", base))
     if numbered and not sub:

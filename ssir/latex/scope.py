@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,19 +11,15 @@ import networkx as nx
 from ssir.analysis.facts import facts
 from ssir.draw.maths import Listed, Maths, Sign
 from ssir.ir.graph import Node, Type
-from ssir.latex import names
 from ssir.latex.arithmetic import less
 from ssir.spec import expr as syntax
 from ssir.spec.calls import Path
 from ssir.spec.elaborate import alone
 from ssir.spec.module import Module
-from ssir.spec.paths import given_name, owning
 from ssir.spec.schema import State
 
 NOW = Sign("t")
 _LETTERS = "jikmnlpqrs"
-_RESERVED = frozenset("ABCDhtWbI")
-_OF_TIME = re.compile(r"(.+?)(_[tnkjil]+|\([a-z]\))?")
 _ALONG = frozenset({"dot", "sum", "mean", "max", "min", "softmax"})
 
 
@@ -61,54 +56,19 @@ class Equation:
     note: Maths | None = None
 
 
-def signs(module: Module) -> dict[str, str]:
-    """The paper's signs for names of a spec, by its glossary, as far as they can be told from the names of other things.
-
-    An index of time in a sign (x_n, α_t) is left out: equations have their own.
-    """
-    file = module.file
-    nodes = {name.strip() for one in file.components.values() for key in one.graph for name in key.split(",")}
-    nodes |= {name for one in file.components.values() for name in one.input} | set(_given(module))
-    taken = nodes | _RESERVED
-    found: dict[str, str] = {}
-    for sign, meaning in file.glossary.items():
-        words = meaning.split()
-        if not all(word in nodes or word in file.dims or word in file.constants for word in words):
-            continue
-        for word in words:
-            timely = _OF_TIME.fullmatch(sign) if word in nodes and len(words) == 1 else None
-            own = timely.group(1) if timely else sign
-            own = own if len(words) == 1 else own.partition("_")[0] + _suffix(word)
-            if names.name(own) is not None and (own == word or own not in taken):
-                found[word] = own
-                taken.add(own)
-    return found
-
-
-def _suffix(word: str) -> str:
-    """mu_k of μ is μ_k, c1 of C is C_1."""
-    base, _, sub = word.partition("_")
-    digits = base[len(base.rstrip("0123456789")) :]
-    return f"_{sub or digits}" if sub or digits else f"_{word}"
-
-
-def _given(module: Module) -> Iterator[str]:
-    """The names that calls are given with `name=`."""
-    for path in module.expressions():
-        for call in owning(module, module.expression(path)):
-            name = given_name(module, call)
-            if isinstance(name, syntax.Name):
-                yield name.id
-
-
 class Scope:
     """A component of a spec. Raises SpecError if it is wrong."""
 
     def __init__(self, module: Module, name: str, overrides: Mapping[str, float], given: Mapping[str, str]) -> None:
-        self.module, self.name, self.signs = module, name, given
+        self.module, self.name = module, name
         self.definition = module.component(name)
         self.graph, self.nodes = alone(module, name, overrides)
         self.states = [key for key, body in self.definition.graph.items() if isinstance(body, State)]
+        held = {
+            key for key in self.states if self._is_read(key) and given.get(key, "").isupper() and len(given[key]) == 1
+        }
+        self.held = {key: given[key] for key in held}
+        self.signs = {key: sign for key, sign in given.items() if key not in held}
         self.systems = [key for key in self.states if not self.is_register(key)]
         self.used = {one for path in self.paths for one in syntax.names(module.expression(path))}
 
@@ -143,10 +103,14 @@ class Scope:
 
     def varies_at(self, path: Path) -> bool:
         """Whether the expression at a path does: a value that it names, or something that it makes."""
-        at = path_of(path)
-        made = any(name == at or name.startswith((f"{at}/", f"{at}.")) for name in self._varying)
         used = syntax.names(self.module.expression(path))
-        return made or any(one in ("position", "start") or self.varies(one) for one in used)
+        return self.makes_varying(path_of(path)) or any(
+            one in ("position", "start") or self.varies(one) for one in used
+        )
+
+    def makes_varying(self, at: str) -> bool:
+        """Whether something that belongs at a path of the graph changes from step to step."""
+        return any(name == at or name.startswith((f"{at}/", f"{at}.")) for name in self._varying)
 
     def type_at(self, path: Path) -> Type | None:
         """The type of what the expression at a path gives; None for what is sampled."""
@@ -199,9 +163,13 @@ class Scope:
         return found[0] if len(found) == 1 else Listed(found, "", ",")
 
     def memory(self, state: str) -> Sign:
-        """What a state holds: h, or the paper's sign for the state, if that is a capital."""
-        sign = self.signs.get(state, "")
-        return Sign(sign) if len(sign) == 1 and sign.isupper() else Sign("h", up=self.whose(state, "h"))
+        """What a state holds: h, or the paper's sign for the state, if that is a capital; what is read of it keeps its name then."""
+        return Sign(self.held[state]) if state in self.held else Sign("h", up=self.whose(state, "h"))
+
+    def _is_read(self, state: str) -> bool:
+        """Whether what a state gives is something else than what it holds."""
+        body = self.definition.graph[state]
+        return isinstance(body, State) and (body.C is not None or body.D is not None or body.read == "before")
 
     # Indices.
 
@@ -256,7 +224,9 @@ class Scope:
                     for value in [*args, *(value for key, value, _, _ in kwargs if key not in _OF_A_PARAMETER)]:
                         yield from self._indexed(value, operator)
 
-    def _of_call(self, function: str, args: tuple[syntax.Expr, ...], by_name: Mapping[str, syntax.Expr]) -> Iterator[str]:
+    def _of_call(
+        self, function: str, args: tuple[syntax.Expr, ...], by_name: Mapping[str, syntax.Expr]
+    ) -> Iterator[str]:
         match function:
             case "shift" | "arange":
                 yield from _names(args[:1])
@@ -287,4 +257,3 @@ def _names(trees: object) -> Iterator[str]:
 def axes_in(tree: syntax.Expr | None) -> tuple[str, ...]:
     """The axes that an argument names."""
     return tuple(_names([tree]))
-

@@ -31,7 +31,9 @@ def equations(scope: Scope, key: str, body: Stack) -> Iterator[Equation]:
         first = value(scope, names[0], scope.here)
         return tuple(replace(first, text=scope.sign(name), up=layer) for name in through)
 
-    for sign, start in zip(at(Number(0)), [given("input"), *(given("carry", name) for name in body.carry)], strict=True):
+    for sign, start in zip(
+        at(Number(0)), [given("input"), *(given("carry", name) for name in body.carry)], strict=True
+    ):
         yield Equation(sign, start)
     layers = _times(scope, path, body)
     pattern = [_kind(scope, (*path, "stack", i)) for i in range(len(body.stack))]

@@ -44,12 +44,18 @@ class _State:
         assert node is not None and node.op == "state"
         self.node: Node = node
         self.known: Facts = facts(scope.graph, node)
-        self.where = scope.here
+        # What a matrix acts on is a whole: along its axes nothing has an index.
+        self.where = (
+            scope.here
+            if self.known.diagonal
+            else scope.here.without(*node.type.names, *(axis.name for axis in self.known.axes))
+        )
         self.found: list[Equation] = []
 
     def equations(self) -> list[Equation]:
         slots = self.known.slots
         if slots is not None and self.scope.is_register(self.key):
+            self.where = self.scope.here
             self._register(slots.name, slots.size)
         else:
             self._system()
@@ -75,8 +81,9 @@ class _State:
         sign = self._sign(role, where)
         if role == "input" or tree == sign or (not apart and (acts or _is_plain(text.tree, tree))):
             return tree
-        again = text.operator(text.tree, self.where) if acts else text.maths(self.where)
-        self.found.append(Equation(self._sign(role, self.where), again))
+        here = self.scope.here
+        again = text.operator(text.tree, here) if acts else text.maths(here)
+        self.found.append(Equation(self._sign(role, here), again))
         return sign
 
     def _sign(self, role: str, where: Where) -> Sign:
@@ -96,7 +103,11 @@ class _State:
             return b
         x, kinds = self._of("input", where), (self._type("B"), self._type("input"))
         held = {axis.name for axis in self.known.axes}
-        used_up = [axis for axis in (kinds[0].names if kinds[0] else ()) if kinds[1] and axis in kinds[1].names and axis not in held]
+        used_up = [
+            axis
+            for axis in (kinds[0].names if kinds[0] else ())
+            if kinds[1] and axis in kinds[1].names and axis not in held
+        ]
         return Inner(b, x, self.scope.axes(used_up)) if used_up else times(b, between(*kinds), x)
 
     def _fed(self, read: Maths) -> Maths:
@@ -141,12 +152,9 @@ class _State:
             first = replace(shown, at=(Number(-1), *places))
             self._then(first, Expression(self.scope, self._path("initial")).maths(self.where))
         if not bare:
-            self._then(self._readout(), self._fed(self._read(last if body.read == "before" else now)))
-
-    def _readout(self) -> Sign:
-        """What a state is read as: by the spec's name, if the paper's sign is that of the memory."""
-        here = value(self.scope, self.key, self.where)
-        return here if self.scope.memory(self.key).text == "h" else replace(here, text=self.key)
+            self._then(
+                value(self.scope, self.key, self.where), self._fed(self._read(last if body.read == "before" else now))
+            )
 
     def _then(self, left: Maths, right: Maths) -> None:
         self.found.append(Equation(left, right))
@@ -195,6 +203,7 @@ class _State:
         diagonal = self.known.diagonal
         one: Maths = _ONE if diagonal else IDENTITY
         step = times(dt, "⊙" if diagonal and (kind is None or kind.axes) else "", a)
+        grown: Maths
         entering: Maths
         match how.method:
             case "euler":

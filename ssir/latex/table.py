@@ -40,9 +40,10 @@ def table(scope: Scope) -> list[str]:
 
 
 def _state(scope: Scope, graph: Graph, node: Node, first: bool) -> Iterator[str]:
-    called = state_box.called(Signals(graph, scope.signs), node)
+    called = scope.held.get(node.name) or state_box.called(Signals(graph, scope.signs), node)
     sign = f"${typeset.inline(Sign(called))}$" if names.name(called) is not None else prose(called)
-    axes = ", ".join(typeset.inline(Sign(scope.sign(name))) for name, _ in node.attrs["axes"])
+    named = [name for name, _ in node.attrs["axes"] if name.rstrip("_") in scope.module.file.dims]
+    axes = ", ".join(typeset.inline(scope.axes([name])) for name in named)
     yield r"\midrule" if first else r"\addlinespace"
     steps = state_box.delayed_by(graph, node)
     if steps is not None:
@@ -50,7 +51,7 @@ def _state(scope: Scope, graph: Graph, node: Node, first: bool) -> Iterator[str]
         yield rf"\raggedright {sign} $[{axes}]$ & & & a delay of {late} & constant \\"
         return
     known = equations.system(graph, node, "", scope.signs)
-    for i, one in enumerate(known.coefficients.values()):
+    for i, (_, one) in enumerate(sorted(known.coefficients.items())):
         head = rf"\raggedright {sign} $[{axes}]$" if not i else ""
         yield f"{head} & {_row(one, _formula(scope, node, one))}"
 

@@ -1,22 +1,21 @@
 """Trees of mathematics as LaTeX, with what is too long for a line broken where a person would break it.
 
-Widths are estimated, in points, at the size that the document has. A line is broken as far out as it can be: between the terms of a sum
-before its factors, and before what stands in brackets.
+Widths are estimated, in points, at the size that the document has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 from ssir.draw import maths
 from ssir.draw.maths import ATOM, POWER, PRODUCT, SUM, Maths, Number, Sign
 from ssir.draw.words import COMPARISONS
 from ssir.latex import names
+from ssir.latex.lines import Atom, breakable, broken, joined, marked, total
 
 _SCRIPT = 0.75
 _BINARY, _RELATION = 12.5, 14.0
-_WIDEST_FRACTION = 150.0
+_WIDEST_FRACTION, _WIDEST_CASES = 150.0, 400.0
 _JUXTAPOSED = PRODUCT + 0.5
 _OPERATORS = {"⊙": r"\odot", "⊗": r"\otimes", "·": r"\cdot", "mod": r"\bmod"}
 _RELATIONS = {"<": "<", "≤": r"\le", ">": ">", "≥": r"\ge", "=": "=", "≠": r"\ne"}
@@ -38,65 +37,18 @@ _BRACKETS = {
 _SERIES = {"sum": r"\sum", "max": r"\max"}
 
 
-@dataclass(frozen=True)
-class Atom:
-    """A piece that stays in one line. ``depth``: how far in a line may be broken before it, None if it may not."""
-
-    latex: str
-    width: float
-    depth: float | None = None
-    tall: int = 0
-
-
 def width(tree: Maths) -> float:
-    return _total(_Printer().atoms(tree))
+    return total(_Printer().atoms(tree))
 
 
 def inline(tree: Maths) -> str:
     """As it stands in running text."""
-    return _joined(_Printer(small=True).atoms(tree))
+    return joined(_Printer(small=True).atoms(tree))
 
 
 def lines(tree: Maths, first: float, others: float) -> list[str]:
     """The lines of an expression, the first as wide as this at most, the others as that; a piece that no break makes fit sticks out."""
-    atoms = _Printer().atoms(tree)
-    for depth in sorted({atom.depth for atom in atoms[1:] if atom.depth is not None}, reverse=False):
-        if _fits(found := _broken(atoms, first, others, depth), first, others):
-            return [_joined(line) for line in found]
-    deepest = max((atom.depth for atom in atoms[1:] if atom.depth is not None), default=0.0)
-    return [_joined(line) for line in _broken(atoms, first, others, deepest)]
-
-
-def _total(atoms: Iterable[Atom]) -> float:
-    return sum(atom.width for atom in atoms)
-
-
-def _joined(atoms: Iterable[Atom]) -> str:
-    return " ".join(atom.latex for atom in atoms)
-
-
-def _fits(found: Sequence[Sequence[Atom]], first: float, others: float) -> bool:
-    return all(_total(line) <= (others if i else first) for i, line in enumerate(found))
-
-
-def _broken(atoms: Sequence[Atom], first: float, others: float, depth: float) -> list[list[Atom]]:
-    """Lines as full as they can be; of the places where one can end, in its further half, the outermost, and of those the last."""
-    found: list[list[Atom]] = []
-    rest = list(atoms)
-    room = first
-    while _total(rest) > room:
-        so_far, fitting = 0.0, []
-        for i, atom in enumerate(rest):
-            if i and atom.depth is not None and atom.depth <= depth and (so_far <= room or not fitting):
-                fitting.append((atom.depth, i, so_far))
-            so_far += atom.width
-        if not fitting:
-            break
-        late = [one for one in fitting if one[2] > room / 3] or fitting
-        _, at, _ = min(late, key=lambda one: (one[0], -one[1]))
-        found.append(rest[:at])
-        rest, room = rest[at:], others
-    return [*found, rest]
+    return [joined(line) for line in broken(_Printer().atoms(tree), first, others)]
 
 
 class _Printer:
@@ -120,7 +72,7 @@ class _Printer:
     def _one(self, tree: Maths) -> Atom:
         """A tree in one piece."""
         atoms = self.atoms(tree)
-        return Atom(_joined(atoms), _total(atoms), None, max(atom.tall for atom in atoms))
+        return Atom(joined(atoms), total(atoms), None, max(atom.tall for atom in atoms))
 
     def atoms(self, tree: Maths) -> list[Atom]:
         match tree:
@@ -137,7 +89,7 @@ class _Printer:
             case maths.Quotient(above, below):
                 return self._quotient(above, below)
             case maths.Power(base, exponent):
-                return _marked(self._in(base, ATOM), "^", self._script()._one(exponent))
+                return marked(self._in(base, ATOM), "^", self._script()._one(exponent))
             case maths.Root(value):
                 inner = self._one(value)
                 return [Atom(rf"\sqrt{{{inner.latex}}}", inner.width + 9 * self.scale, None, inner.tall)]
@@ -149,17 +101,16 @@ class _Printer:
             case maths.Cases():
                 return self._cases(tree)
             case maths.Entry(value, index, stop):
-                inner = self._inner()
-                upto = [self._atom("{:}", 3), *inner.atoms(stop)] if stop is not None else []
-                return [*self._in(value, ATOM), *self._bracketed("[]", [*inner.atoms(index), *upto])]
+                within = self._inner()
+                upto = [self._atom("{:}", 3), *within.atoms(stop)] if stop is not None else []
+                return [*self._in(value, ATOM), *self._bracketed("[]", [*within.atoms(index), *upto])]
             case maths.At(value, at):
-                return _marked(self._in(value, ATOM), "_", self._scripts(at))
+                return marked(self._in(value, ATOM), "_", self._scripts(at))
             case maths.Series():
                 return self._series(tree)
             case maths.Inner(left, right, along):
-                inner, under = self._inner(), self._script()._one(along)
-                both = [*inner.atoms(left), self._atom(",", 5), *_breakable(inner.atoms(right), self.depth * 3 + 2)]
-                return _marked(self._bracketed("<>", both), "_", under)
+                both = self._bracketed("<>", self._list((left, right)))
+                return marked(both, "_", self._script()._one(along))
             case maths.Decorated(how, value):
                 return self._decorated(how, value)
             case maths.Listed(values, brackets, between):
@@ -185,7 +136,7 @@ class _Printer:
         return self._atom(text, 5.2 * len(text))
 
     def _sign(self, sign: Sign) -> Atom:
-        base, sub, primes = names.name(sign.text) or names.name(f"x{len(sign.text)}") or ("x", "", 0)
+        base, sub, primes = names.name(sign.text) or (rf"\text{{{names.prose(sign.text)}}}", "", 0)
         across = names.width(base)
         below = self._scripts((*sign.of, *sign.at))
         subscript = ",".join(filter(None, (sub, below.latex)))
@@ -201,7 +152,7 @@ class _Printer:
     def _scripts(self, trees: Sequence[Maths]) -> Atom:
         small = self._script()
         parts = [small._one(tree) for tree in trees]
-        return Atom(",".join(one.latex for one in parts), _total(parts) + 2.5 * max(0, len(parts) - 1))
+        return Atom(",".join(one.latex for one in parts), total(parts) + 2.5 * max(0, len(parts) - 1))
 
     # What holds together: brackets as tall as what is in them.
 
@@ -223,7 +174,7 @@ class _Printer:
             case maths.At() | maths.Entry():
                 return ATOM
             case maths.Cases():
-                return ATOM if self.small else SUM
+                return SUM
         return maths.tightness(tree)
 
     def _bracketed(self, kind: str, atoms: list[Atom]) -> list[Atom]:
@@ -269,7 +220,7 @@ class _Printer:
         return wide <= _WIDEST_FRACTION
 
     def wide(self, tree: Maths) -> float:
-        return _total(self.atoms(tree))
+        return total(self.atoms(tree))
 
     def _quotient(self, above: Maths, below: Maths) -> list[Atom]:
         if self._is_fraction(above, below):
@@ -280,11 +231,10 @@ class _Printer:
         return [*self._in(above, _JUXTAPOSED), slash, *self._in(below, POWER)]
 
     def _apply(self, tree: maths.Apply) -> list[Atom]:
-        inner = self._inner()
         called = _KNOWN.get(tree.function) or (tree.function if len(tree.function) == 1 else _operator(tree.function))
         head = self._atom(called, 6 if len(tree.function) == 1 else names.width(tree.function) + 2)
         if tree.along is not None:
-            (head,) = _marked([head], "_", self._script()._one(tree.along))
+            (head,) = marked([head], "_", self._script()._one(tree.along))
         return [head, *self._bracketed("()", self._list(tree.values))]
 
     def _list(self, values: Sequence[Maths], between: str = ",", inner: _Printer | None = None) -> list[Atom]:
@@ -292,27 +242,29 @@ class _Printer:
         atoms: list[Atom] = []
         for i, value in enumerate(values):
             one = inner.atoms(value)
-            atoms += one if not i else _breakable(one, self.depth * 3 + 2)
+            atoms += one if not i else breakable(one, self.depth * 3 + 2)
             if i < len(values) - 1:
                 atoms.append(self._atom(between, 5))
         return atoms
 
     def _cases(self, tree: maths.Cases) -> list[Atom]:
         if self.small:
-            return self.atoms(maths.Apply("where", (tree.condition, tree.then, tree.other)))
+            words = self._breaks(0, r"\text{ if }", 14), self._breaks(0, r"\text{ else }", 22)
+            then, other = self._in(tree.then, PRODUCT), self._in(tree.other, PRODUCT)
+            return [*then, words[0], *self.atoms(tree.condition), words[1], *other]
         rows: list[tuple[Atom, Atom | None]] = []
-        other: Maths = tree
+        rest: Maths = tree
         flat = _Printer(True, self.scale)
-        while isinstance(other, maths.Cases):
-            rows.append((flat._one(other.then), flat._one(other.condition)))
-            other = other.other
-        rows.append((flat._one(other), None))
+        while isinstance(rest, maths.Cases):
+            rows.append((flat._one(rest.then), flat._one(rest.condition)))
+            rest = rest.other
+        rows.append((flat._one(rest), None))
         body = r" \\ ".join(
             f"{value.latex} & " + (rf"\text{{if }} {condition.latex}" if condition else r"\text{else}")
             for value, condition in rows
         )
         across = max(value.width for value, _ in rows) + max(one.width for _, one in rows if one) + 40
-        if across > 420:
+        if across > _WIDEST_CASES:
             return _Printer(True, self.scale, self.depth).atoms(tree)
         return [Atom(rf"\begin{{cases}} {body} \end{{cases}}", across, None, 2)]
 
@@ -335,23 +287,9 @@ class _Printer:
             return self._bracketed(how, self._inner().atoms(value))
         if how == "bar":
             inner = self._one(value)
-            return [replace(inner, latex=rf"\overline{{{inner.latex}}}", depth=None)]
+            return [Atom(rf"\overline{{{inner.latex}}}", inner.width, None, inner.tall)]
         mark = {"transpose": r"\top", "inverse": "-1"}[how]
-        return _marked(self._in(value, ATOM), "^", self._atom(mark, 7))
-
-
-def _marked(atoms: list[Atom], place: str, mark: Atom) -> list[Atom]:
-    """With a script at the end; what has one there already is put in braces."""
-    last = atoms[-1]
-    taken = place in last.latex or (place == "^" and "'" in last.latex)
-    latex = f"{{{last.latex}}}" if taken else last.latex
-    return [*atoms[:-1], replace(last, latex=f"{latex}{place}{{{mark.latex}}}", width=last.width + mark.width)]
-
-
-def _breakable(atoms: list[Atom], depth: float) -> list[Atom]:
-    """The same, with a line's end allowed before it."""
-    first = atoms[0]
-    return [replace(first, depth=depth if first.depth is None else min(depth, first.depth)), *atoms[1:]]
+        return marked(self._in(value, ATOM), "^", self._atom(mark, 7))
 
 
 def _operator(function: str) -> str:
@@ -372,5 +310,3 @@ def _is_word(tree: Maths) -> bool:
         base = names.name(tree.text)
         return base is not None and base[0].startswith(r"\mathrm") and not tree.at
     return False
-
-

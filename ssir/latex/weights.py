@@ -62,7 +62,11 @@ def _weight(expression: Expression, call: syntax.Call, letter: str) -> Sign:
     parts = expression.at.split(".")
     if len(parts) == _ROLES and parts[0] in scope.states and scope.whose(parts[0], parts[1]) is None:
         parts = parts[1:]
-    alike = [one for one in owning(scope.module, expression.tree) if one.function == call.function and not _given(one, "name")]
+    alike = [
+        one
+        for one in owning(scope.module, expression.tree)
+        if one.function == call.function and not _given(one, "name")
+    ]
     number = (Number(alike.index(call) + 1),) if len(alike) > 1 else ()
     return Sign(letter, of=(*(Sign(scope.sign(part)) for part in parts), *number))
 
@@ -87,6 +91,8 @@ def shapes(expression: Expression) -> Iterator[tuple[Sign, Node]]:
         path = expression.owned[call.function_start]
         if call.function in ("linear", "embed"):
             owned = (("weight", of_call), ("bias", bias))
-            yield from ((sign(expression, call), nodes[f"{path}.{key}"]) for key, sign in owned if f"{path}.{key}" in nodes)
+            yield from (
+                (sign(expression, call), nodes[f"{path}.{key}"]) for key, sign in owned if f"{path}.{key}" in nodes
+            )
         elif call.function in ("param", "buffer") and path in nodes:
             yield replace(parameter(expression, call), at=()), nodes[path]
