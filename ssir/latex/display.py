@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ssir.latex import typeset
 from ssir.latex.scope import Equation
 
-WIDTH = 483.0  # points: \textwidth
+_WIDTH = 483.0  # \textwidth in points
 _SLACK = 0.94
 _NUMBER = 34.0
 _INDENT = 20.0
@@ -16,21 +16,24 @@ _RELATION = 14.0
 
 def display(found: Sequence[Equation], numbered: bool = True) -> str:
     """An align of all of them; long ones go on in further lines."""
-    room = WIDTH * _SLACK - _NUMBER
-    widest = min(max(typeset.width(one.left) for one in found), room / 3)
-    rows = [row for one in found for row in _rows(one, room, widest, numbered)]
+    room = _WIDTH * _SLACK - _NUMBER
+    sides = [typeset.width(one.left) for one in found]
+    left = max((side for side in sides if side <= room / 3), default=0.0)
+    rows = [row for one in found for row in _rows(one, room - left, left, numbered)]
     kind = "align" if numbered else "align*"
     return f"\\begin{{{kind}}}\n" + " \\\\\n".join(rows) + f"\n\\end{{{kind}}}"
 
 
 def _rows(one: Equation, room: float, widest: float, numbered: bool) -> list[str]:
-    left, *more = typeset.lines(one.left, room, room)
-    across = room - widest - _RELATION
-    sticks_out = max(0.0, typeset.width(one.left) - widest)
-    found = typeset.lines(one.right, across - sticks_out, across - _INDENT)
+    """The lines of an equation; a left side that would push all others to the right has one of its own."""
+    across = room - _RELATION
+    left = " ".join(typeset.lines(one.left, across, across))
+    apart = typeset.width(one.left) > widest
+    found = typeset.lines(one.right, across - _INDENT if apart else across, across - _INDENT)
     if one.note is not None:
-        note = typeset.lines(one.note, room, room)[0]
-        fits = len(found) == 1 and typeset.width(one.right) + sticks_out + typeset.width(one.note) + 20 < across
+        note = typeset.lines(one.note, across, across)[0]
+        fits = len(found) == 1 and typeset.width(one.right) + typeset.width(one.note) + 2 * _INDENT < across
         found = [f"{found[0]}, \\quad {note}"] if fits else [*found[:-1], f"{found[-1]},", note]
-    rows = [" ".join((left, *more)) + f" &= {found[0]}", *(rf"&\quad {line}" for line in found[1:])]
+    head = [f"& {left}", f"&\\quad = {found[0]}"] if apart else [f"{left} &= {found[0]}"]
+    rows = [*head, *(f"&\\quad {line}" for line in found[1:])]
     return [f"{row} \\notag" if numbered and i < len(rows) - 1 else row for i, row in enumerate(rows)]

@@ -19,12 +19,12 @@ _VARIANTS = {"ϕ": r"\phi", "ε": r"\varepsilon", "ϵ": r"\epsilon", "ϑ": r"\va
 _SYMBOLS = {"ℓ": r"\ell", "∞": r"\infty", "π": r"\pi", "…": r"\ldots"}
 _LIKE_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True))
 _ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
+    "\\": r"$\backslash$",
+    "~": r"$\sim$",
+    "^": r"$\wedge$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"$\vert$",
     "–": "--",
     "—": "---",
     "‘": "`",

@@ -202,7 +202,8 @@ class _State:
         b = self._of("B", self.where, apart=True) if self.body.B is not None else None
         diagonal = self.known.diagonal
         one: Maths = _ONE if diagonal else IDENTITY
-        step = times(dt, "⊙" if diagonal and (kind is None or kind.axes) else "", a)
+        scaled = "⊙" if diagonal and (kind is None or kind.axes) else ""
+        step = times(dt, scaled, a)
         grown: Maths
         entering: Maths
         match how.method:
@@ -220,7 +221,7 @@ class _State:
                 entering = Quotient(change, a) if diagonal else applied(Decorated("inverse", a), change)
         self._then(self._barred("A"), grown)
         if b is not None:
-            self._then(self._barred("B"), times(entering, "⊙" if diagonal else "", b))
+            self._then(self._barred("B"), times(entering, "⊙" if diagonal and entering != dt else scaled, b))
 
 
 def _apart(kind: Type | None, axis: str) -> set[str]:
