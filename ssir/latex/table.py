@@ -29,7 +29,7 @@ def table(scope: Scope) -> list[str]:
         return []
     return [
         r"\begin{center}\small\setlength{\tabcolsep}{4pt}",
-        r"\begin{tabular}{@{}p{31mm}clp{45mm}l@{}}",
+        r"\begin{tabular}{@{}p{29mm}clp{49mm}l@{}}",
         r"\toprule",
         r"state & & & structure & depends on \\",
         *rows,

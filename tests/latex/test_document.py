@@ -249,3 +249,9 @@ def test_sizes_that_are_set_are_told(capsys: Captured) -> None:
 def test_a_wrong_spec_is_told_as_ever() -> None:
     with pytest.raises(SpecError, match="nothing here is called `v`"):
         document(component("y: u + v", "{u: [n]}", "{n: 4}"))
+
+
+def test_the_documentation_shows_what_is_printed() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "latex.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```tex\n(.*?)```", page, re.DOTALL)
+    assert shown in document(load("mamba.mixer"))
