@@ -255,6 +255,13 @@ def _polar(one: Called) -> Maths:
     return times(one.of("r"), "", Power(Sign("e"), times(_I, "", one.of("angle"))))
 
 
+def _clamp(one: Called) -> Maths:
+    value = one.of("a")
+    if "low" in one.given:
+        value = Apply("max", (value, one.of("low")))
+    return Apply("min", (value, one.of("high"))) if "high" in one.given else value
+
+
 def _expm1(one: Called) -> Maths:
     return maths.difference(Apply("exp", (_through(one),)), Number(1))
 
@@ -301,6 +308,7 @@ _SAID: dict[str, Callable[[Called], Maths]] = {
     "array": _array,
     "where": _where,
     "rotate": _rotate,
+    "clamp": _clamp,
     "complex": _complex,
     "polar": _polar,
     "eye": _eye,

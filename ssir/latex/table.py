@@ -16,7 +16,7 @@ from ssir.latex.scope import Scope
 from ssir.latex.states import role
 from ssir.spec.schema import State
 
-_WIDEST = 145.0
+_WIDEST = 150.0
 _SHIFT = "shift"
 
 
@@ -43,16 +43,16 @@ def _state(scope: Scope, graph: Graph, node: Node, first: bool) -> Iterator[str]
     called = scope.held.get(node.name) or state_box.called(Signals(graph, scope.signs), node)
     sign = f"${typeset.inline(Sign(called))}$" if names.name(called) is not None else prose(called)
     named = [name for name, _ in node.attrs["axes"] if name.rstrip("_") in scope.module.file.dims]
-    axes = ", ".join(typeset.inline(scope.axes([name])) for name in named)
+    axes = ", ".join(f"${typeset.inline(scope.axes([name]))}$" for name in named)
     yield r"\midrule" if first else r"\addlinespace"
     steps = state_box.delayed_by(graph, node)
     if steps is not None:
         late = "one step" if steps == 1 else f"{steps} steps"
-        yield rf"\raggedright {sign} $[{axes}]$ & & & a delay of {late} & constant \\"
+        yield rf"\raggedright {sign} [{axes}] & & & a delay of {late} & constant \\"
         return
     known = equations.system(graph, node, "", scope.signs)
     for i, (_, one) in enumerate(sorted(known.coefficients.items())):
-        head = rf"\raggedright {sign} $[{axes}]$" if not i else ""
+        head = rf"\raggedright {sign} [{axes}]" if not i else ""
         yield f"{head} & {_row(one, _formula(scope, node, one))}"
 
 
@@ -69,6 +69,6 @@ def _formula(scope: Scope, node: Node, one: Coefficient) -> Maths | None:
 
 def _row(one: Coefficient, formula: Maths | None) -> str:
     *structure, dependence = one.words.split(" · ")
-    fits = formula is not None and typeset.width(formula) < _WIDEST and not one.words.startswith(_SHIFT)
+    fits = formula is not None and typeset.width(formula, small=True) < _WIDEST and not one.words.startswith(_SHIFT)
     said = f"${typeset.inline(formula)}$" if formula is not None and fits else ""
     return rf"${one.letter}$ & {said} & \raggedright {prose(', '.join(structure))} & {prose(dependence)} \\"

@@ -37,8 +37,9 @@ _BRACKETS = {
 _SERIES = {"sum": r"\sum", "max": r"\max"}
 
 
-def width(tree: Maths) -> float:
-    return total(_Printer().atoms(tree))
+def width(tree: Maths, small: bool = False) -> float:
+    """How wide it is in a display, or ``small``, in running text."""
+    return total(_Printer(small).atoms(tree))
 
 
 def inline(tree: Maths) -> str:

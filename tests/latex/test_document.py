@@ -153,6 +153,12 @@ def test_a_sequence_that_is_there_as_a_whole_has_no_time_and_its_slots_have_an_i
     ]
 
 
+def test_bounds_are_told() -> None:
+    assert equations("y: clamp(u, low=-1, high=2) + clamp(u, low=0)") == [
+        r"y_{t} &= \min ( \max ( u_{t} , -1 ) , 2 ) + \max ( u_{t} , 0 )"
+    ]
+
+
 def test_conditions_are_cases() -> None:
     assert equations("y: where(position > 3, u, 0)") == [
         r"y_{t} &= \begin{cases} u_{t} & \text{if } t > 3 \\ 0 & \text{else} \end{cases}"
