@@ -165,7 +165,7 @@ class _Printer:
     def _tightness(self, tree: Maths) -> float:
         match tree:
             case maths.Product(signs=signs):
-                return PRODUCT if any(signs) else _JUXTAPOSED
+                return SUM if "mod" in signs else PRODUCT if any(signs) else _JUXTAPOSED
             case maths.Quotient(above, below):
                 return POWER if self._is_fraction(above, below) else PRODUCT
             case maths.Root():

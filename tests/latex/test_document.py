@@ -153,6 +153,29 @@ def test_a_sequence_that_is_there_as_a_whole_has_no_time_and_its_slots_have_an_i
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("u - (v - u)", "u_{t} - ( v_{t} - u_{t} )"),
+        ("-(u - v)", "v_{t} - u_{t}"),
+        ("u * (u + v)", r"u_{t} \odot ( u_{t} + v_{t} )"),
+        ("u * -v", r"- u_{t} \odot v_{t}"),
+        ("(u % 2) * v", r"( u_{t} \bmod 2 ) \odot v_{t}"),
+        ("u ** 2 / n ** 0.5", r"\frac{u_{t}^{2}}{\sqrt{n}}"),
+        ("u * n ** -0.5", r"\frac{u_{t}}{\sqrt{n}}"),
+        ("(-u) ** 2", "( - u_{t} )^{2}"),
+        ("(u / v) ** 2", r"\Bigl( \frac{u_{t}}{v_{t}} \Bigr)^{2}"),
+        ("2 ** u", "2^{u_{t}}"),
+        ("1 - exp(u + 1e-5)", r"1 - \exp ( u_{t} + 10^{-5} )"),
+        ("3 * 2 ** n * u", r"3 \cdot 2^{n} \, u_{t}"),
+        ("sum(u, over=n) * v", r"\Bigl( \sum_{n} u_{t} \Bigr) \, v_{t}"),
+        ("u * dot(u, v, over=n)", r"u_{t} \, \langle u_{t} , v_{t} \rangle_{n}"),
+    ],
+)
+def test_brackets_stand_where_they_are_needed_and_nowhere_else(written: str, printed: str) -> None:
+    assert equations(f"y: {written}", "{u: [n], v: [n]}") == [f"y_{{t}} &= {printed}"]
+
+
 def test_bounds_are_told() -> None:
     assert equations("y: clamp(u, low=-1, high=2) + clamp(u, low=0)") == [
         r"y_{t} &= \min ( \max ( u_{t} , -1 ) , 2 ) + \max ( u_{t} , 0 )"
