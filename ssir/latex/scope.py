@@ -102,7 +102,10 @@ class Scope:
         return self.nodes.get(name, name) in self._varying
 
     def varies_at(self, path: Path) -> bool:
-        """Whether the expression at a path does: a value that it names, or something that it makes."""
+        """Whether the expression at a path does; of what is sampled, a value that it names, or something that it makes."""
+        operand = self._operand(path)
+        if operand is not None:
+            return operand in self._varying
         used = syntax.names(self.module.expression(path))
         return self.makes_varying(path_of(path)) or any(
             one in ("position", "start") or self.varies(one) for one in used
@@ -114,13 +117,18 @@ class Scope:
 
     def type_at(self, path: Path) -> Type | None:
         """The type of what the expression at a path gives; None for what is sampled."""
-        key, role = str(path[3]).split(",")[0].strip(), str(path[4]) if len(path) > _NODE else ""
-        body, node = self.definition.graph.get(str(path[3])), self.node(key)
-        if not isinstance(body, State) or node is None:
-            return node.type if node and not role else None
-        operand = node.role("x" if role == "input" else role)
-        sampled = body.discretize is not None and role in ("A", "B")
-        return self.graph[operand].type if operand is not None and not sampled else None
+        operand = self._operand(path)
+        if operand is not None:
+            return self.graph[operand].type
+        return self.type(str(path[3]).split(",")[0].strip()) if len(path) == _NODE else None
+
+    def _operand(self, path: Path) -> str | None:
+        """The node of a role of a state, as the spec writes it: none of what is sampled, nor of a step."""
+        if len(path) != _NODE + 1:
+            return None
+        body, node, role = self.definition.graph.get(str(path[3])), self.node(str(path[3])), str(path[4])
+        sampled = not isinstance(body, State) or (body.discretize is not None and role in ("A", "B"))
+        return None if sampled or node is None else node.role("x" if role == "input" else role)
 
     @cached_property
     def _types(self) -> dict[tuple[int, int, int], Type]:

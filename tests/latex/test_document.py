@@ -76,6 +76,14 @@ def test_a_state_that_is_read_by_a_sum_is_h_and_its_coefficients_stand_before_it
     ]
 
 
+def test_an_axis_that_is_called_like_a_value_makes_nothing_change_with_time() -> None:
+    found = equations("m: 2 * u\ny: {state: [n, m], A: 'exp(-exp(param([m]) * 3 + 1))', input: m}")
+    assert found[1:] == [
+        r"A &= \exp ( - \exp ( 3 \, w_{A} + 1 ) )",
+        r"y_{t} &= A \odot y_{t - 1} + m_{t}",
+    ]
+
+
 def test_two_states_are_told_apart() -> None:
     one = "{state: [n, m], B: 'linear(u, m)', input: u, C: 'linear(u, m)'}"
     found = "\n".join(equations(f"a: {one}\nb: {one}\ny: a + b"))
