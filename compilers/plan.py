@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,14 @@ class Plan:
 
     def __deepcopy__(self, memo: object) -> Plan:
         return self  # nothing in it changes
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """In a notebook: its table."""
+        from ssir.notebook import of_plan
+
+        return of_plan(self, include, exclude)
 
     def record(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -69,6 +69,15 @@ class Model(Body):
         raise NotImplementedError
 
     # What it is.
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """In a notebook: the picture of its spec, and the modules that it is made of."""
+        kinds = {"image/svg+xml", "text/html"}
+        wanted = kinds if include is None else {kind for kind in kinds if kind in include}
+        shown = self.spec._repr_mimebundle_(wanted, exclude) if self.spec is not None else {}
+        return {**shown, "text/plain": repr(self)}
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -158,9 +158,9 @@ def compile_spec(options: Namespace) -> int:
             plan=model.plan.record(),
         )
         return 0
-    from ssir.cli.reading import tell_plan
+    from ssir import plan_table
 
-    tell_plan(model.plan)
+    plan_table.tell(model.plan, say.console())
     if out is not None:
         say.console(stderr=True).print(f"wrote {out}", soft_wrap=True)
     return 0

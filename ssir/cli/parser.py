@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     form = show.add_mutually_exclusive_group()
     form.add_argument("--resolved", action="store_true", help="print the spec as YAML with its dims set")
     form.add_argument("--ir", action="store_true", help="print the IR as text")
+    form.add_argument("--latex", action="store_true", help="print its equations as a LaTeX document")
     form.add_argument("--parameters", action="store_true", help="list the parameters, and what makes each")
     show.add_argument("--until", metavar="PASS", help="with --ir: the last pass to run, or `none`")
 

@@ -102,7 +102,7 @@ def planned(spec: Spec, options: Namespace | None = None) -> Plan:
 
 
 def show(options: Namespace) -> int:
-    """What a spec declares: its text with the dims set, its IR, or its head, dims and components."""
+    """What a spec declares: its text with the dims set, its equations, its IR, or its head, dims and components."""
     spec = specs.one(options)
     if options.until and not options.ir:
         raise UsageError("--until goes with --ir")
@@ -112,6 +112,15 @@ def show(options: Namespace) -> int:
         text = resolved(spec)
         if options.json:
             say.record(name=spec.name, resolved=text)
+        else:
+            print(text, end="")
+        return 0
+    if options.latex:
+        from ssir.latex import document
+
+        text = document(spec)
+        if options.json:
+            say.record(name=spec.name, latex=text)
         else:
             print(text, end="")
         return 0
@@ -306,6 +315,8 @@ def _check(options: Namespace) -> int:
 
 def show_plan(options: Namespace) -> int:
     """For each state: what was inferred, the form chosen, why, and what it costs."""
+    from ssir import plan_table
+
     spec = specs.one(options)
     if options.tune is not None:
         _tune(spec, options)
@@ -320,7 +331,7 @@ def show_plan(options: Namespace) -> int:
     if options.json:
         say.record(name=spec.name, **plan.record())
         return 0
-    tell_plan(plan)
+    plan_table.tell(plan, say.console())
     return 0
 
 
@@ -365,48 +376,6 @@ def _tune(spec: Spec, options: Namespace) -> None:
         console.print("expected: of the state alone, forwards; measured: of the model, forwards and backwards")
     else:
         console.print("every state has one form only: there is nothing to choose")
-
-
-def tell_plan(plan: Plan) -> None:
-    """Print a plan as a table, and its totals."""
-    console = say.console()
-    table = say.table("state", "A", "depends on", "form", "why", "memory", right=("memory",))
-    for entry in plan.entries:
-        one = entry.record()
-        name = f"{one['state']} ×{one['count']}" if one["count"] > 1 else one["state"]
-        form = one["form"] + "".join(f"\nor {other}" for other in one["also"])
-        table.add_row(
-            name,
-            one["structure"] + (", on a cycle" if one["on_cycle"] else ""),
-            _depends(one["depends_on"]),
-            form,
-            one["why"],
-            _held(one),
-        )
-    if plan.entries:
-        console.print(table)
-    else:
-        console.print("no state: nothing here remembers")
-    whole = plan.record()
-    console.print()
-    console.print(f"parameters   {say.quantity(whole['parameters'])}")
-    console.print(f"FLOPs/token  {say.quantity(whole['flops_per_token'])}")
-    console.print(
-        f"state        {say.memory(whole['state_bytes'], whole['bytes_per_token'])} a sequence, in {whole['dtype']}"
-    )
-
-
-def _depends(roles: dict[str, str]) -> str:
-    """A, B: input; D: constant"""
-    grouped: dict[str, list[str]] = {}
-    for role, dependence in roles.items():
-        grouped.setdefault(dependence, []).append(role)
-    return "\n".join(f"{', '.join(letters)}: {dependence}" for dependence, letters in grouped.items())
-
-
-def _held(one: dict[str, Any]) -> str:
-    each = say.size(one["bytes"]) + ("/token" if one["grows"] else "")
-    return f"{one['count']} × {each}" if one["count"] > 1 else each
 
 
 def plugins(options: Namespace) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA_VERSION = 1
-_WIDTH = 120
+WIDTH = 120
 
 
 def console(stderr: bool = False) -> Console:
@@ -21,7 +21,7 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else _WIDTH)
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDTH)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

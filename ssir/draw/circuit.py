@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ssir.draw import dot, measure
+from ssir.draw.maths import Maths
 from ssir.draw.picture import Shade
 from ssir.draw.words import subscript
 
@@ -19,10 +20,13 @@ _MOST_TAPS = 4
 
 @dataclass(frozen=True)
 class Coefficient:
+    """``words``: its structure or its axes, and what it depends on. ``tree``: its formula however long, None where that would say nothing."""
+
     letter: str
     formula: str
     words: str
     shade: Shade
+    tree: Maths | None = None
 
 
 @dataclass(frozen=True)

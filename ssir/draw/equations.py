@@ -8,6 +8,7 @@ from ssir.analysis.facts import Facts, facts
 from ssir.draw import state_box
 from ssir.draw.circuit import Coefficient, System
 from ssir.draw.formula import Formula
+from ssir.draw.maths import Maths, text
 from ssir.draw.picture import Shade
 from ssir.draw.signals import SHORT, Signals
 from ssir.draw.words import product
@@ -60,10 +61,10 @@ def _input(signals: Signals, x: str, used: dict[str, str]) -> str:
     name = signals.symbol(x)
     if name is None:
         deeper: dict[str, str] = {}
-        text = written(signals, x, deeper, opened=True)
-        if 0 < len(text) <= _SHORT:
+        formula = written(signals, x, deeper)
+        if 0 < len(formula) <= _SHORT:
             used |= deeper
-            return text
+            return formula
     used.setdefault(x, name or "x′")
     return used[x]
 
@@ -72,7 +73,8 @@ def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]
     name = known.node.role(role)
     assert name is not None
     graph, shade = signals.graph, state_box.shade(signals.graph, known, role)
-    formula = written(signals, name, used, opened=True)
+    tree = opened(signals, name, used)
+    formula = text(tree) if tree is not None else ""
     own = signals.symbol(graph[name].inputs[0] if graph[name].op == "op.diag" else name)
     if own and formula and own != formula and len(own) <= SHORT:
         formula = f"{own} = {formula}"
@@ -88,16 +90,22 @@ def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]
         gone = [axis for axis in known.contracted if axis.name in graph[name].type.names]
         if role == "C" and gone:
             said = f"sum over {product(gone)}"
-    return Coefficient(role, formula, " · ".join(filter(None, (said, state_box.words(shade)))), shade)
+    return Coefficient(role, formula, " · ".join(filter(None, (said, state_box.words(shade)))), shade, tree)
 
 
-def written(signals: Signals, name: str, used: dict[str, str], opened: bool = False) -> str:
-    """Mathematics down to the values that the spec names; they are noted in ``used``."""
+def written(signals: Signals, name: str, used: dict[str, str]) -> str:
+    """``opened`` as text; empty where it would say nothing."""
+    tree = opened(signals, name, used)
+    return text(tree) if tree is not None else ""
+
+
+def opened(signals: Signals, name: str, used: dict[str, str]) -> Maths | None:
+    """Mathematics down to the values that the spec names; they are noted in ``used``. None for a parameter that nothing names."""
     graph = signals.graph
     symbols: dict[str, str] = {}
     if graph[name].op == "op.diag":
         name = graph[name].inputs[0]
-    todo = list(graph[name].inputs) if opened and graph[name].op != "input" else [name]
+    todo = list(graph[name].inputs) if graph[name].op != "input" else [name]
     seen: set[str] = set()
     while todo:
         current = todo.pop()
@@ -109,9 +117,9 @@ def written(signals: Signals, name: str, used: dict[str, str], opened: bool = Fa
             symbols[current] = state_box.called(signals, graph[current])
         else:
             todo.extend(graph[current].inputs)
-    text = Formula(signals.names, symbols).of(name)
-    used |= {leaf: symbol for leaf, symbol in symbols.items() if symbol in text}
-    return "" if signals.names.nameless(name) else text
+    tree = Formula(signals.names, symbols).tree(name)
+    used |= {leaf: symbol for leaf, symbol in symbols.items() if symbol in text(tree)}
+    return None if signals.names.nameless(name) else tree
 
 
 def meanings(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
@@ -124,9 +132,9 @@ def meanings(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
         if signals.graph[name].op in ("input", "state") or name in lines:
             continue
         deeper: dict[str, str] = {}
-        text = written(signals, name, deeper, opened=True)
-        if text and text != symbol and len(text) <= _LONGEST_WHERE:
-            lines[name] = f"{symbol} = {text}"
+        formula = written(signals, name, deeper)
+        if formula and formula != symbol and len(formula) <= _LONGEST_WHERE:
+            lines[name] = f"{symbol} = {formula}"
             todo |= deeper
     return tuple(lines.values())
 

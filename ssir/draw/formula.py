@@ -1,16 +1,16 @@
-"""Values as short mathematics: 1 − exp(2·log_a), √(1 − a²), exp(−Δ·exp(A_log))."""
+"""Values of a graph as short mathematics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ssir.draw import maths
+from ssir.draw.maths import Apply, Cases, Compare, Entry, Maths, Number, Power, Quotient, Root, Sign, Sum
 from ssir.draw.names import Names
-from ssir.draw.words import COMPARISONS, SUBSCRIPTS, SUPERSCRIPTS, THROUGH, function, number
+from ssir.draw.words import COMPARISONS, THROUGH, function
 from ssir.ir.graph import Dependence, Node
 
 _NEGLIGIBLE = 1e-6
-# How tightly a formula holds together: a sum, a product, a power, an atom.
-_SUM, _PRODUCT, _POWER, _ATOM = range(4)
 
 
 class Formula:
@@ -20,16 +20,11 @@ class Formula:
         self.names, self.graph, self.symbols = names, names.graph, symbols
 
     def of(self, name: str) -> str:
-        return self._write(name)[0]
+        return maths.text(self.tree(name))
 
-    def _in(self, name: str, at_least: int) -> str:
-        text, tightness = self._write(name)
-        return text if tightness >= at_least else f"({text})"
-
-    def _write(self, name: str) -> tuple[str, int]:
+    def tree(self, name: str) -> Maths:
         if name in self.symbols:
-            text = self.symbols[name]
-            return text, _ATOM
+            return Sign(self.symbols[name])
         node = self.graph[name]
         if (
             node.op not in ("const", "input", "param")
@@ -38,107 +33,77 @@ class Formula:
         ):
             named = self.names.symbol(name)
             if named:
-                return named, _ATOM
+                return Sign(named)
         match node.op:
             case "const":
-                value = node.attrs["value"]
-                return number(value), _ATOM if value >= 0 else _SUM
+                return Number(node.attrs["value"])
             case "param" | "input" | "array" | "state":
-                return self.names.symbol(name) or "w", _ATOM
+                return Sign(self.names.symbol(name) or "w")
             case "position" | "start" | "layer":
-                return node.op, _ATOM
+                return Sign(node.op)
             case "arange":
-                return node.attrs["axis"], _ATOM
+                return Sign(node.attrs["axis"])
             case "op.diag":
-                return self._write(node.inputs[0])
+                return self.tree(node.inputs[0])
             case "select":
                 return self._entry(node)
             case op if op in THROUGH:
-                return self._write(node.inputs[0])
+                return self.tree(node.inputs[0])
         return self._arithmetic(node)
 
-    def _arithmetic(self, node: Node) -> tuple[str, int]:
+    def _arithmetic(self, node: Node) -> Maths:
+        inputs = node.inputs
         match node.op.removeprefix("op."):
             case "add":
-                return " + ".join(self._in(name, _SUM) for name in node.inputs), _SUM
+                return Sum(tuple(map(self.tree, inputs)))
             case "sub":
-                return f"{self._in(node.inputs[0], _SUM)} − {self._in(node.inputs[1], _PRODUCT)}", _SUM
+                return maths.difference(*map(self.tree, inputs))
             case "mul":
-                return self._product(node)
+                return maths.product(map(self.tree, inputs))
             case "div":
-                return f"{self._in(node.inputs[0], _PRODUCT)} / {self._in(node.inputs[1], _POWER)}", _PRODUCT
-            case "neg" if self._opens(node.inputs[0]) and self.graph[node.inputs[0]].op == "expm1":
-                return f"1 − exp({self.of(self.graph[node.inputs[0]].inputs[0])})", _SUM
+                return Quotient(*map(self.tree, inputs))
+            case "neg" if inputs[0] not in self.symbols and self.graph[inputs[0]].op == "expm1":
+                return maths.difference(Number(1), self._exp(self.graph[inputs[0]]))
             case "expm1":
-                return f"exp({self.of(node.inputs[0])}) − 1", _SUM
-            case "maximum" if self._negligible(node.inputs[1]):
-                return self._write(node.inputs[0])
+                return maths.difference(self._exp(node), Number(1))
+            case "maximum" if self._negligible(inputs[1]):
+                return self.tree(inputs[0])
             case "neg":
-                return f"−{self._in(node.inputs[0], _PRODUCT)}", _PRODUCT
+                return maths.negative(self.tree(inputs[0]))
             case "square":
-                return f"{self._in(node.inputs[0], _ATOM)}²", _POWER
+                return Power(self.tree(inputs[0]), Number(2))
             case "sqrt":
-                return f"√{self._in(node.inputs[0], _ATOM)}", _POWER
+                return Root(self.tree(inputs[0]))
             case "reciprocal":
-                return f"1 / {self._in(node.inputs[0], _POWER)}", _PRODUCT
+                return Quotient(Number(1), self.tree(inputs[0]))
             case "pow":
-                return self._power(node)
+                return Power(*map(self.tree, inputs))
             case "where":
-                return self._where(node)
+                return Cases(*map(self.tree, inputs))
             case "outer":
-                a, b = (self._in(name, _POWER) for name in node.inputs)
-                return f"{a}⊗{b}", _PRODUCT
+                return maths.Product(tuple(map(self.tree, inputs)), ("⊗",))
             case op if op in COMPARISONS:
-                return f"{self._in(node.inputs[0], _SUM)} {COMPARISONS[op]} {self._in(node.inputs[1], _SUM)}", _SUM
+                return Compare(op, *map(self.tree, inputs))
         return self._call(node)
 
-    def _opens(self, name: str) -> bool:
-        return name not in self.symbols
+    def _exp(self, node: Node) -> Maths:
+        return Apply("exp", (self.tree(node.inputs[0]),))
 
     def _negligible(self, name: str) -> bool:
         """A bound that only keeps numbers from overflowing says nothing."""
         node = self.graph[name]
         return node.op == "const" and 0 < node.attrs["value"] <= _NEGLIGIBLE
 
-    def _product(self, node: Node) -> tuple[str, int]:
-        """Signs go to the front: Δ·(−a) is written −Δ·a; x·x is written x²."""
-        sign, parts = "", list(node.inputs)
-        for i, name in enumerate(parts):
-            if name not in self.symbols and self.graph[name].op == "neg":
-                sign, parts[i] = "" if sign else "−", self.graph[name].inputs[0]
-        texts = [self._in(name, _PRODUCT) for name in parts]
-        if texts[0].startswith("(−") and texts[0][2:-1].replace(".", "").isdigit():
-            sign, texts[0] = "" if sign else "−", texts[0][2:-1]
-        if len(parts) == 2 and parts[0] == parts[1]:
-            return f"{sign}{self._in(parts[0], _ATOM)}²", _PRODUCT if sign else _POWER
-        return sign + "·".join(texts), _PRODUCT
-
-    def _power(self, node: Node) -> tuple[str, int]:
-        base, exponent = self._in(node.inputs[0], _ATOM), self.graph[node.inputs[1]]
-        if exponent.op == "const" and exponent.name not in self.symbols:
-            return base + number(exponent.attrs["value"]).replace("−", "-").translate(SUPERSCRIPTS), _POWER
-        return f"{base}^{self._in(exponent.name, _ATOM)}", _POWER
-
-    def _where(self, node: Node) -> tuple[str, int]:
-        condition, then, other = node.inputs
-        if self.graph[condition].op == "start":
-            return f"{self.of(other)}; {self.of(then)} at start", _SUM
-        return f"where({', '.join(map(self.of, node.inputs))})", _ATOM
-
-    def _entry(self, node: Node) -> tuple[str, int]:
+    def _entry(self, node: Node) -> Maths:
         """One entry of an axis; of a register, which slot is drawn elsewhere."""
         whole, index = (self.graph[name] for name in node.inputs)
         if index.op != "const" or whole.op == "state":
-            return self._write(whole.name)
-        return self._in(whole.name, _ATOM) + str(int(index.attrs["value"])).translate(SUBSCRIPTS), _ATOM
+            return self.tree(whole.name)
+        return Entry(self.tree(whole.name), Number(index.attrs["value"]))
 
-    def _call(self, node: Node) -> tuple[str, int]:
-        operands = (
-            [name for name in node.inputs if self.graph[name].op != "param"]
-            if node.op == "linear"
-            else list(node.inputs)
-        )
+    def _call(self, node: Node) -> Maths:
+        operands = [name for name in node.inputs if node.op != "linear" or self.graph[name].op != "param"]
         if node.op == "op.shift":
-            return f"shift({node.attrs['axis']})", _ATOM
-        name = {"op.rotate": "rotate", "op.dense": "", "dot": "dot"}.get(node.op, function(node.op))
-        return f"{name}({', '.join(map(self.of, operands))})" if name else self._write(operands[0])[0], _ATOM
+            return Apply("shift", (Sign(node.attrs["axis"]),))
+        name = {"op.rotate": "rotate", "op.dense": ""}.get(node.op, function(node.op))
+        return Apply(name, tuple(map(self.tree, operands))) if name else self.tree(operands[0])

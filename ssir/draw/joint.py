@@ -309,7 +309,7 @@ class _Writer:
         if own:
             self.used[name] = own
             return own
-        text = written(self.signals, name, {}, opened=True)
+        text = written(self.signals, name, {})
         if not 0 < len(text) <= _LONGEST:
             return "…"
         return f"({text})" if " " in text and not text.endswith(")") else text
@@ -341,7 +341,7 @@ class _Writer:
         while self.signals.symbol(leaf) is None and (inner := self._behind(leaf)):
             way = coupling.Way((leaf, *way.nodes), way.linear)
             leaf = inner
-        text = self.signals.symbol(leaf) or written(self.signals, leaf, {}, opened=True)
+        text = self.signals.symbol(leaf) or written(self.signals, leaf, {})
         return _Input(text if 0 < len(text) <= _LONGEST else "x", leaf, way)
 
     def _behind(self, name: str) -> str | None:
@@ -377,7 +377,7 @@ class _Writer:
         if own and len(own) <= _NAME:
             self.used[value] = own
             return own + index
-        text = written(self.signals, name, {}, opened=True)
+        text = written(self.signals, name, {})
         if text and not index and len(text) <= _NAME:
             return f"({text})" if " " in text else text
         return role + index

@@ -28,12 +28,13 @@ class Part:
 
 def canonical(spec: Spec) -> Graph:
     """The graph of a spec after all passes, without what only forms need."""
-    return _plain(passes.run(spec.graph))
+    return plain(passes.run(spec.graph))
 
 
-def _plain(graph: Graph) -> Graph:
+def plain(graph: Graph) -> Graph:
+    """A graph after all passes, without what only forms need."""
     nodes = [_without_log(node) if node.op == "state" else node for node in graph]
-    bodies = {name: _plain(body) for name, body in graph.bodies.items()}
+    bodies = {name: plain(body) for name, body in graph.bodies.items()}
     graph = replace(graph.with_nodes(nodes), bodies=bodies)
     wanted = _ancestors(graph, [name for _, name in graph.outputs])
     return graph.with_nodes(node for node in graph if node.name in wanted or node.op == "input")

@@ -8,10 +8,11 @@ from typing import Any
 from ssir.depth import TooDeep, deep
 from ssir.errors import Diagnostic, Report, Span, SpecError
 from ssir.ir.graph import Graph, Type
-from ssir.spec.attempts import Attempts
+from ssir.spec.attempts import Attempts, Elaborator
 from ssir.spec.calls import Path, fail, input_type
 from ssir.spec.instance import Instance
 from ssir.spec.module import Module, sized
+from ssir.spec.written import Values
 
 _OF_A_RING = ("SSIR016", "SSIR017")
 
@@ -28,6 +29,14 @@ def elaborate(module: Module, component: str, overrides: Mapping[str, float] | N
         if any(fault.code == "SSIR004" for fault in error.diagnostics):
             raise
         raise SpecError(_each_once([*error.diagnostics, *survey(module, overrides or {})])) from None
+
+
+def alone(module: Module, component: str, overrides: Mapping[str, float]) -> tuple[Graph, dict[str, str]]:
+    """The IR of a component by itself, needed or not all that is in it, and which node each name in it stands for. It may be one that reads
+    nothing. Raises SpecError."""
+    last: list[Instance] = []
+    graph = _elaborate(module, component, overrides, True, last)
+    return graph, {name: node.name for values in last[-1].done.values() for name, node in values.items()}
 
 
 def survey(module: Module, overrides: Mapping[str, float]) -> list[Diagnostic]:
@@ -64,7 +73,9 @@ def _each_once(faults: Sequence[Diagnostic]) -> list[Diagnostic]:
     return list(found.values())
 
 
-def _elaborate(module: Module, component: str, overrides: Mapping[str, float], gather: bool) -> Graph:
+def _elaborate(
+    module: Module, component: str, overrides: Mapping[str, float], gather: bool, made: list[Instance] | None = None
+) -> Graph:
     dims = sized(module, overrides)
     definition = module.component(component)
     inputs: list[tuple[str, Type, Span]] = []
@@ -74,12 +85,14 @@ def _elaborate(module: Module, component: str, overrides: Mapping[str, float], g
         with report.catching():
             inputs.append((name, input_type(module, dims, definition, name, path), module.document.span(path)))
     report.raise_if_any()
-    attempts = Attempts(
-        component,
-        inputs,
-        lambda graph, values: Instance(graph, module, component, dims, module.constants, values, "", None, ()),
-        gather,
-    )
+
+    def start(graph: Elaborator, values: Values) -> Instance:
+        instance = Instance(graph, module, component, dims, module.constants, values, "", None, ())
+        if made is not None:
+            made.append(instance)
+        return instance
+
+    attempts = Attempts(component, inputs, start, gather)
     try:
         with deep():
             graph = attempts.graph()

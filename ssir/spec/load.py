@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -27,6 +27,19 @@ class Spec:
 
     def __deepcopy__(self, memo: object) -> Spec:
         return self  # nothing in it changes
+
+    def __repr__(self) -> str:
+        changed = "".join(f", {dim}={value:g}" for dim, value in self.overrides.items())
+        title = self.module.file.title
+        return f"<spec {self.name}{changed}{f': {title}' if title else ''}>"
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """In a notebook: its picture and its equations."""
+        from ssir.notebook import of_spec
+
+        return of_spec(self, include, exclude)
 
     @property
     def name(self) -> str:

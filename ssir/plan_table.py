@@ -1,0 +1,85 @@
+"""A plan as a table: a row a state, and the totals."""
+
+from __future__ import annotations
+
+import html as escaping
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from ssir.cli import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ssir.compilers.plan import Plan
+
+_COLUMNS = ("state", "A", "depends on", "form", "why", "memory")
+_NO_STATE = "no state: nothing here remembers"
+
+
+def tell(plan: Plan, console: Console) -> None:
+    """Print it."""
+    table = say.table(*_COLUMNS, right=("memory",))
+    for entry in plan.entries:
+        table.add_row(*_row(entry.record()))
+    console.print(table if plan.entries else _NO_STATE)
+    console.print()
+    for name, value in _totals(plan).items():
+        console.print(f"{name:13}{value}")
+
+
+def text(plan: Plan) -> str:
+    """As ``tell`` prints it."""
+    from rich.console import Console
+
+    stream = StringIO()
+    tell(plan, Console(file=stream, highlight=False, markup=False, emoji=False, width=say.WIDTH))
+    return stream.getvalue().rstrip()
+
+
+def html(plan: Plan) -> str:
+    """As HTML."""
+    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    rows = "".join(f"<tr>{''.join(map(_cell, _row(entry.record())))}</tr>" for entry in plan.entries)
+    totals = "<br>".join(f"{name}: {escaping.escape(value)}" for name, value in _totals(plan).items())
+    table = (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if plan.entries else f"<p>{_NO_STATE}</p>"
+    )
+    return f"{table}<p>{totals}</p>"
+
+
+def _cell(words: str) -> str:
+    return f'<td style="text-align: left">{escaping.escape(words).replace(chr(10), "<br>")}</td>'
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{one['state']} ×{one['count']}" if one["count"] > 1 else one["state"],
+        one["structure"] + (", on a cycle" if one["on_cycle"] else ""),
+        _depends(one["depends_on"]),
+        one["form"] + "".join(f"\nor {other}" for other in one["also"]),
+        one["why"],
+        _held(one),
+    )
+
+
+def _totals(plan: Plan) -> dict[str, str]:
+    memory = say.memory(plan.state_bytes, plan.growth)
+    return {
+        "parameters": say.quantity(plan.parameters),
+        "FLOPs/token": say.quantity(plan.flops),
+        "state": f"{memory} a sequence, in {plan.at.dtype}",
+    }
+
+
+def _depends(roles: dict[str, str]) -> str:
+    """A, B: input; D: constant"""
+    grouped: dict[str, list[str]] = {}
+    for role, dependence in roles.items():
+        grouped.setdefault(dependence, []).append(role)
+    return "\n".join(f"{', '.join(letters)}: {dependence}" for dependence, letters in grouped.items())
+
+
+def _held(one: dict[str, Any]) -> str:
+    each = say.size(one["bytes"]) + ("/token" if one["grows"] else "")
+    return f"{one['count']} × {each}" if one["count"] > 1 else each
