@@ -27,7 +27,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class System:
-    """What a diagram of a state says. ``slots``: of a shift register, None where they grow; ``taps``: the words for its C."""
+    """What a diagram of a state says; ``stands`` are the nodes of the graph that it stands for. ``slots``: of a shift register, None where they grow; ``taps``: the words for its C."""
 
     title: str
     equation: str
@@ -40,6 +40,8 @@ class System:
     slots: int | None = None
     maximum: bool = False
     where: tuple[str, ...] = ()
+    node: str = ""
+    stands: frozenset[str] = frozenset()
 
     @property
     def shades(self) -> set[Shade]:

@@ -8,54 +8,82 @@ from ssir.draw.names import Names
 from ssir.draw.words import COMPARISONS, SUBSCRIPTS, SUPERSCRIPTS, THROUGH, function, number
 from ssir.ir.graph import Dependence, Node
 
-_NEGLIGIBLE = 1e-6
 # How tightly a formula holds together: a sum, a product, a power, an atom.
 _SUM, _PRODUCT, _POWER, _ATOM = range(4)
 
 
 class Formula:
-    """Writes a value as short mathematics. ``symbols`` name the nodes that are not to be opened."""
+    """Writes a value as short mathematics. ``symbols`` name the nodes that are not to be opened.
+
+    It keeps account of what it has written: ``spelled`` are the nodes that stand in it as mathematics, ``called`` those that stand in it
+    by a name.
+    """
 
     def __init__(self, names: Names, symbols: Mapping[str, str]) -> None:
         self.names, self.graph, self.symbols = names, names.graph, symbols
+        self.spelled: set[str] = set()
+        self.called: dict[str, str] = {}
 
     def of(self, name: str) -> str:
         return self._write(name)[0]
+
+    def meaning(self, name: str) -> str:
+        """What a value that has a name is made of."""
+        return self._open(self.graph[name])[0]
 
     def _in(self, name: str, at_least: int) -> str:
         text, tightness = self._write(name)
         return text if tightness >= at_least else f"({text})"
 
     def _write(self, name: str) -> tuple[str, int]:
-        if name in self.symbols:
-            text = self.symbols[name]
-            return text, _ATOM
         node = self.graph[name]
-        if (
-            node.op not in ("const", "input", "param")
-            and node.type.dependence <= Dependence.POSITION
-            and not node.type.operator
-        ):
-            named = self.names.symbol(name)
-            if named:
-                return named, _ATOM
+        still = node.type.dependence <= Dependence.POSITION and not node.type.operator
+        symbol = self.symbols.get(name)
+        if symbol is None and still and node.op != "const":
+            symbol = self.names.symbol(name)
+        if symbol is None and node.op in ("param", "input", "state"):
+            symbol = self.names.symbol(name) or self.names.letter(name)
+        if symbol is None:
+            return self._open(node)
+        self.called[name] = symbol
+        return symbol, _ATOM
+
+    def _open(self, node: Node) -> tuple[str, int]:
+        self.spelled.add(node.name)
         match node.op:
             case "const":
                 value = node.attrs["value"]
                 return number(value), _ATOM if value >= 0 else _SUM
-            case "param" | "input" | "array" | "state":
-                return self.names.symbol(name) or "w", _ATOM
             case "position" | "start" | "layer":
                 return node.op, _ATOM
             case "arange":
                 return node.attrs["axis"], _ATOM
             case "op.diag":
                 return self._write(node.inputs[0])
-            case "select":
-                return self._entry(node)
+            case "select" | "slice":
+                return f"{self._in(node.inputs[0], _ATOM)}{self.entry(node)}", _ATOM
             case op if op in THROUGH:
                 return self._write(node.inputs[0])
         return self._arithmetic(node)
+
+    def entry(self, node: Node) -> str:
+        """What is taken of an axis, behind the name of the whole: ₀, [layer], [0:4]."""
+        if node.op == "slice":
+            return f"[{node.attrs['start']}:{node.attrs['stop']}]"
+        index = self.index(node)
+        return index.translate(SUBSCRIPTS) if index.isdigit() else f"[{index}]"
+
+    def index(self, node: Node) -> str:
+        """Which entry is selected."""
+        index = self.graph[node.inputs[1]]
+        if index.op != "const":
+            return self.of(index.name)
+        self.spelled.add(index.name)
+        return str(int(index.attrs["value"]))
+
+    def factor(self, name: str) -> str:
+        """A value as something that is multiplied or added."""
+        return self._in(name, _PRODUCT)
 
     def _arithmetic(self, node: Node) -> tuple[str, int]:
         match node.op.removeprefix("op."):
@@ -68,11 +96,10 @@ class Formula:
             case "div":
                 return f"{self._in(node.inputs[0], _PRODUCT)} / {self._in(node.inputs[1], _POWER)}", _PRODUCT
             case "neg" if self._opens(node.inputs[0]) and self.graph[node.inputs[0]].op == "expm1":
+                self.spelled.add(node.inputs[0])
                 return f"1 − exp({self.of(self.graph[node.inputs[0]].inputs[0])})", _SUM
             case "expm1":
                 return f"exp({self.of(node.inputs[0])}) − 1", _SUM
-            case "maximum" if self._negligible(node.inputs[1]):
-                return self._write(node.inputs[0])
             case "neg":
                 return f"−{self._in(node.inputs[0], _PRODUCT)}", _PRODUCT
             case "square":
@@ -95,50 +122,38 @@ class Formula:
     def _opens(self, name: str) -> bool:
         return name not in self.symbols
 
-    def _negligible(self, name: str) -> bool:
-        """A bound that only keeps numbers from overflowing says nothing."""
-        node = self.graph[name]
-        return node.op == "const" and 0 < node.attrs["value"] <= _NEGLIGIBLE
-
     def _product(self, node: Node) -> tuple[str, int]:
         """Signs go to the front: Δ·(−a) is written −Δ·a; x·x is written x²."""
         sign, parts = "", list(node.inputs)
         for i, name in enumerate(parts):
-            if name not in self.symbols and self.graph[name].op == "neg":
+            if name not in self.symbols and self.graph[name].op == "neg" and not self.names.known(name):
+                self.spelled.add(name)
                 sign, parts[i] = "" if sign else "−", self.graph[name].inputs[0]
         texts = [self._in(name, _PRODUCT) for name in parts]
         if texts[0].startswith("(−") and texts[0][2:-1].replace(".", "").isdigit():
             sign, texts[0] = "" if sign else "−", texts[0][2:-1]
         if len(parts) == 2 and parts[0] == parts[1]:
             return f"{sign}{self._in(parts[0], _ATOM)}²", _PRODUCT if sign else _POWER
-        return sign + "·".join(texts), _PRODUCT
+        return sign + "·".join("(·)" if text == "·" else text for text in texts), _PRODUCT
 
     def _power(self, node: Node) -> tuple[str, int]:
         base, exponent = self._in(node.inputs[0], _ATOM), self.graph[node.inputs[1]]
         if exponent.op == "const" and exponent.name not in self.symbols:
+            self.spelled.add(exponent.name)
             return base + number(exponent.attrs["value"]).replace("−", "-").translate(SUPERSCRIPTS), _POWER
         return f"{base}^{self._in(exponent.name, _ATOM)}", _POWER
 
     def _where(self, node: Node) -> tuple[str, int]:
         condition, then, other = node.inputs
         if self.graph[condition].op == "start":
+            self.spelled.add(condition)
             return f"{self.of(other)}; {self.of(then)} at start", _SUM
         return f"where({', '.join(map(self.of, node.inputs))})", _ATOM
 
-    def _entry(self, node: Node) -> tuple[str, int]:
-        """One entry of an axis; of a register, which slot is drawn elsewhere."""
-        whole, index = (self.graph[name] for name in node.inputs)
-        if index.op != "const" or whole.op == "state":
-            return self._write(whole.name)
-        return self._in(whole.name, _ATOM) + str(int(index.attrs["value"])).translate(SUBSCRIPTS), _ATOM
-
     def _call(self, node: Node) -> tuple[str, int]:
-        operands = (
-            [name for name in node.inputs if self.graph[name].op != "param"]
-            if node.op == "linear"
-            else list(node.inputs)
-        )
+        operands, weights = self.names.operands(node)
+        self.spelled |= weights
         if node.op == "op.shift":
             return f"shift({node.attrs['axis']})", _ATOM
-        name = {"op.rotate": "rotate", "op.dense": "", "dot": "dot"}.get(node.op, function(node.op))
+        name = {"op.rotate": "rotate", "op.dense": ""}.get(node.op, function(node.op))
         return f"{name}({', '.join(map(self.of, operands))})" if name else self._write(operands[0])[0], _ATOM

@@ -50,7 +50,7 @@ def systems(spec: Spec) -> list[circuit.System]:
 
 def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
     found: dict[str, circuit.System] = {}
-    for part in shown.mixers(spec, every=wanted is not None):
+    for part in shown.mixers(spec, every=True):
         for node in part.graph.states:
             if wanted in (None, node.name, leaf(node.name)):
                 key = f"{part.title} · {node.name}"

@@ -25,7 +25,7 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True) -
     if len(rows) > 1:
         body += _stacked(rows, column)
     if title:
-        label = dot.attributes(label=dot.heading(title, ""), labelloc="t", labeljust="l", penwidth=0)
+        label = dot.attributes(label=dot.heading(title), labelloc="t", labeljust="l", penwidth=0)
         body = ["subgraph cluster_all {", f"  graph {label};", *(f"  {line}" for line in body), "}"]
     return dot.document(
         body,
@@ -56,7 +56,7 @@ def _cluster(row: Row, index: int) -> list[str]:
     prefix = f"{index}."
     lines = [f"subgraph cluster_{index} {{"]
     lines.append(
-        f"  graph {dot.attributes(label=dot.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
+        f"  graph {dot.attributes(label=dot.heading(row.title, row.subtitle, *row.where), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
     )
     lines += [f"  {dot.box(prefix, box)}" for box in row.boxes.values()]
     lines += [f"  {dot.wire(prefix, wire, row)}" for wire in row.wires]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ssir import passes
@@ -35,7 +35,7 @@ def _plain(graph: Graph) -> Graph:
     nodes = [_without_log(node) if node.op == "state" else node for node in graph]
     bodies = {name: _plain(body) for name, body in graph.bodies.items()}
     graph = replace(graph.with_nodes(nodes), bodies=bodies)
-    wanted = _ancestors(graph, [name for _, name in graph.outputs])
+    wanted = ancestors(graph, [name for _, name in graph.outputs])
     return graph.with_nodes(node for node in graph if node.name in wanted or node.op == "input")
 
 
@@ -46,12 +46,13 @@ def _without_log(state: Node) -> Node:
     )
 
 
-def _ancestors(graph: Graph, names: list[str]) -> set[str]:
+def ancestors(graph: Graph, names: Iterable[str], within: Collection[str] | None = None) -> set[str]:
+    """Values and what they are made of; of signals only those ``within``, if that is given."""
     seen: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
-        if name not in seen:
+        if name not in seen and (within is None or name in within or graph[name].type.dependence < Dependence.INPUT):
             seen.add(name)
             todo.extend(graph[name].inputs)
     return seen
@@ -202,9 +203,8 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
     """A component call as a graph of its own: what comes from outside becomes an input, constants come along."""
     inside = {node.name for node in graph if node.name.startswith(f"{name}.")}
     labels = {node: label for label, node in graph.outputs}
-    used = [
-        n for n in graph.nodes if n in inside and (n in labels or any(user not in inside for user in graph.users[n]))
-    ]
+    seen = [n for n in graph.seen_outside(inside) if not graph[n].type.operator]
+    used = [n for n in seen if n in labels or graph[n].type.dependence >= Dependence.INPUT] or seen
     wanted: dict[str, Node] = {}
     todo = list(used)
     while todo:

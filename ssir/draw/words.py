@@ -47,7 +47,8 @@ def function(op: str) -> str:
 
 
 def number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+    whole = value == round(value) and abs(value) < 1e6
+    return f"{value:.0f}" if whole and value >= 0 else f"{value:.{6 if whole else 4}g}".replace("-", "−")
 
 
 def power(exponent: int) -> str:
