@@ -176,7 +176,8 @@ class Fold:
         elif node.op in ("component", "stack"):
             label, note = node.attrs.get("label", node.name), node.attrs.get("note", "")
             stands = one | node.attrs.get("stands", frozenset())
-            self.row.add(Box(node.name, Kind.COMPONENT, label, note, shade, stands=stands))
+            opens = node.attrs.get("opens", "")
+            self.row.add(Box(node.name, Kind.COMPONENT, label, note, shade, stands=stands, opens=opens))
             for value in dict.fromkeys(node.inputs):
                 self._wire(value, node.name)
         elif node.op == "linear":

@@ -107,7 +107,9 @@ class Sheet:
         colour: str,
         style: str = "solid",
         pen: float = 1.2,
+        role: str = "h",
     ) -> str:
+        """A box; its class in SVG says what role of the state it has."""
         height = 0.52
         drawn = "filled" if style in ("solid", "bold") else f"filled,{style}"
         values: dict[str, str | float] = {
@@ -117,6 +119,7 @@ class Sheet:
             "penwidth": pen,
             "width": f"{width:.3f}",
             "height": height,
+            "class": f"role-{role}",
         }
         return self.place(x, y, shape="box", margin="0.06,0.04", label=dot.markup(inner), **values)
 
@@ -137,7 +140,7 @@ def _width(c: Coefficient) -> float:
 
 def _coefficient(sheet: Sheet, x: float, y: float, c: Coefficient) -> str:
     fill, colour, style = dot.SHADES[c.shade]
-    return sheet.box(x, y, _width(c), _inner(c), fill, colour, style, 2.2 if style == "bold" else 1.2)
+    return sheet.box(x, y, _width(c), _inner(c), fill, colour, style, 2.2 if style == "bold" else 1.2, c.letter)
 
 
 def _memory(sheet: Sheet, x: float, y: float, lines: tuple[str, ...]) -> str:
@@ -241,7 +244,9 @@ def _port_width(port: tuple[str, str]) -> float:
 
 def _tap(sheet: Sheet, x: float, letter: str, c: Coefficient) -> str:
     fill, colour, style = dot.SHADES[c.shade]
-    return sheet.box(x, -_DOWN + 0.1, 0.5, dot.font(f"<b>{dot.text(letter)}</b>", 12), fill, colour, style)
+    return sheet.box(
+        x, -_DOWN + 0.1, 0.5, dot.font(f"<b>{dot.text(letter)}</b>", 12), fill, colour, style, role=c.letter
+    )
 
 
 def _register(sheet: Sheet, system: System) -> list[str]:

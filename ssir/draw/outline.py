@@ -29,36 +29,40 @@ def block_rows(spec: Spec) -> list[Row]:
     for body in shown.bodies(graph):
         if body not in found:
             found.append(body)
-    rows = [_row(body, f"{spec.name} · {body.name}", signs) for body in found]
-    return rows or [_row(graph, spec.name, signs)]
+    rows = [row(body, f"{spec.name} · {body.name}", signs) for body in found]
+    return rows or [row(graph, spec.name, signs)]
 
 
 def model_row(spec: Spec) -> Row:
     """The whole graph: its stack as the pattern that repeats."""
-    signs = shown.symbols(spec.module)
-    graph = shown.canonical(spec)
-    row = Row(spec.name)
+    return stacked_row(shown.canonical(spec), spec.name, shown.symbols(spec.module))
+
+
+def stacked_row(graph: Graph, title: str, signs: Mapping[str, str]) -> Row:
+    """A graph with its stacks as the patterns that repeat."""
+    drawn = Row(title)
     stacks = [node for node in graph if node.op == "stack"]
     if not stacks:
-        return _row(graph, spec.name, signs)
-    fold = Fold(_collapsed(graph), row, signs)
+        return row(graph, title, signs)
+    fold = Fold(_collapsed(graph), drawn, signs)
     fold.run()
     ends: dict[str, str] = {}
     for stack in stacks:
-        if stack.name in row.boxes:  # not inside a component, which is one box
-            ends[stack.name] = _unroll(row, graph, fold.graph[stack.name], fold.signals, ends)
-    finish(row)
-    return row
+        if stack.name in drawn.boxes:  # not inside a component, which is one box
+            ends[stack.name] = _unroll(drawn, graph, fold.graph[stack.name], fold.signals, ends)
+    finish(drawn)
+    return drawn
 
 
-def _row(graph: Graph, title: str, signs: Mapping[str, str]) -> Row:
-    row = Row(title)
+def row(graph: Graph, title: str, signs: Mapping[str, str]) -> Row:
+    """A graph with the components that it calls as boxes; one that calls none is one box itself."""
+    drawn = Row(title)
     collapsed = _collapsed(graph)
     if all(node.op != "component" for node in collapsed) and graph.states:
         collapsed = _whole(graph)
-    Fold(collapsed, row, signs).run()
-    finish(row)
-    return row
+    Fold(collapsed, drawn, signs).run()
+    finish(drawn)
+    return drawn
 
 
 def _summary(nodes: Sequence[Node]) -> str:
@@ -114,7 +118,10 @@ def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[s
         if node.name in live and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
     ]
     label, note = graph.calls[name.removesuffix("/call")], _summary(list(_layered(graph, members)))
-    values = attrs(label=label, note=note, stands=frozenset(shown.ancestors(graph, inside, inside | home.keys())))
+    opens = name.removesuffix("/call")
+    values = attrs(
+        label=label, note=note, opens=opens, stands=frozenset(shown.ancestors(graph, inside, inside | home.keys()))
+    )
     return Node(name, "component", tuple(dict.fromkeys(home.get(i, i) for i in given)), values, results[0].type)
 
 
@@ -187,7 +194,7 @@ def _runs(row: Row, graph: Graph, stack: Node, prefix: str, pattern: Sequence[st
         body = graph.bodies[name]
         label = body.name if count == 1 else f"{body.name} × {count}"
         note, stands = _summary(list(_layered(body, body))), frozenset({stack.name})
-        row.add(Box(f"{prefix}{i}", Kind.COMPONENT, label, note, stands=stands))
+        row.add(Box(f"{prefix}{i}", Kind.COMPONENT, label, note, stands=stands, opens=f"{name}/"))
         keys[f"{prefix}{i}"] = name
     return keys
 

@@ -44,7 +44,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Box:
-    """``stands`` are the nodes of the graph that it stands for. ``note`` stands under the label in small letters, ``name = `` before it.
+    """``stands`` are the nodes of the graph that it stands for; ``opens`` is the call that a component is, or with a / behind it the
+    body of a layer. ``note`` stands under the label in small letters, ``name = `` before it.
     ``widths`` are the least widths of a memory's two columns, in points, where memories stand under one another. A memory has cells, and its size in words."""
 
     key: str
@@ -58,6 +59,7 @@ class Box:
     size_differs: bool | None = None
     widths: tuple[float, float] | None = None
     stands: frozenset[str] = frozenset()
+    opens: str = ""
 
     @property
     def wired(self) -> bool:

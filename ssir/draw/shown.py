@@ -169,7 +169,7 @@ def _mixers(graph: Graph, called: Called, title: str, path: str) -> Iterator[tup
         for name in dict.fromkeys(stack.attrs["pattern"]):
             yield from _mixers(graph.bodies[name], called, graph.bodies[name].name, "")
     scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name) for state in _mixing(graph)))))
-    if scopes and (stacks or _wraps(graph)):
+    if scopes and (stacks or wraps(graph)):
         for name in scopes:
             said = title if title and len(scopes) == 1 else graph.calls[name]
             yield from _mixers(extract(graph, name, called), called, said, f"{path}.{name}" if path else name)
@@ -177,7 +177,7 @@ def _mixers(graph: Graph, called: Called, title: str, path: str) -> Iterator[tup
         yield graph, title, path
 
 
-def _wraps(graph: Graph) -> bool:
+def wraps(graph: Graph) -> bool:
     """Whether a graph only adds the outputs of components to its input, or is a whole model over tokens."""
     if any(node.type.dtype == "int" for node in graph.inputs):
         return True
@@ -201,6 +201,11 @@ def _wraps(graph: Graph) -> bool:
 
 def extract(graph: Graph, name: str, called: Called) -> Graph:
     """A component call as a graph of its own: what comes from outside becomes an input, constants come along."""
+    return traced(graph, name, called)[0]
+
+
+def traced(graph: Graph, name: str, called: Called) -> tuple[Graph, dict[str, str]]:
+    """A component call as a graph of its own, and what its nodes are called in the whole."""
     inside = {node.name for node in graph if node.name.startswith(f"{name}.")}
     labels = {node: label for label, node in graph.outputs}
     seen = [n for n in graph.seen_outside(inside) if not graph[n].type.operator]
@@ -223,7 +228,8 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
     ]
     calls = {path.removeprefix(f"{name}."): one for path, one in graph.calls.items() if path.startswith(f"{name}.")}
     outputs = tuple((short[n], short[n]) for n in used)
-    return Graph(graph.calls[name], {node.name: node for node in nodes}, outputs, calls=calls)
+    cut = Graph(graph.calls[name], {node.name: node for node in nodes}, outputs, bodies=graph.bodies, calls=calls)
+    return cut, {said: whole for whole, said in short.items()}
 
 
 def _takes(declared: frozenset[str], axes: frozenset[str]) -> bool:
