@@ -62,7 +62,7 @@ def meanings(signals: Signals, told: Told) -> tuple[str, ...]:
     """What the names in formulas stand for, and the names in what those stand for. Their nodes are then spelled out too."""
     lines = [part for line in told.lines for part in wrapped(line)]
     kinds: dict[str, list[str]] = {"input": [], "memory": [], "learned": [], "kept": []}
-    todo, seen = dict(told.called), set(told.spelled)
+    todo, seen = dict(told.called), set[str]()
     while todo:
         name = next(iter(todo))
         symbol = todo.pop(name)

@@ -3,6 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
 const STILL = 5;        // pixels that a pointer may move in a click
+const LARGEST = 1.8;    // pixels that a point of a picture has on the screen at first
 const PAUSE = 400;      // milliseconds after unfolding in which a second click is part of the first
 
 /* An element with properties and children; text is always text. */
@@ -94,8 +95,9 @@ class Pane {
     }, i === 0 ? this.spec.name : one.title.split(" · ").pop()))));
     this.up.disabled = this.view.parent === null;
     if (this.svg) {
-      const box = this.svg.viewBox.baseVal;
-      this.home = [box.x, box.y, box.width, box.height];
+      const { x, y, width, height } = this.svg.viewBox.baseVal, least = this.canvas.clientWidth / LARGEST;
+      this.home = width < least ? [x - (least - width) / 2, y, least, height] : [x, y, width, height];
+      this.set(...this.home);
       this.svg.removeAttribute("width");
       this.svg.removeAttribute("height");
       this.svg.setAttribute("role", "group");
@@ -117,7 +119,7 @@ class Pane {
     group.append(halo);
     if (shape.opens === null) return;
     const mark = document.createElementNS("http://www.w3.org/2000/svg", "text");
-    for (const [key, value] of Object.entries({ x: size.x + size.width - 3, y: size.y + 9, class: "unfolds", "aria-hidden": "true" })) mark.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ x: size.x + size.width - 8, y: size.y + 11, class: "unfolds", "aria-hidden": "true" })) mark.setAttribute(key, value);
     mark.textContent = "⊞";
     group.append(mark);
   }
@@ -363,7 +365,7 @@ class Pane {
       const total = spec.total[what], own = nodes === null ? total : spec.sum(nodes, what), share = total ? own / total : 0;
       const bar = el("span", {});
       bar.style.width = `${100 * Math.min(share, 1)}%`;
-      const said = nodes === null ? [] : [el("td", { class: "number" }, el("span", { class: "bartrack", "aria-hidden": "true" }, bar), percent(share))];
+      const said = nodes === null ? [] : [el("td", { class: "number" }, el("span", { class: "bartrack", "aria-hidden": "true" }, bar), el("span", { class: "share" }, percent(share)))];
       return el("tr", {}, el("th", { scope: "row" }, words), el("td", { class: "number" }, number(own)), ...said);
     });
     return el("table", {}, ...rows);

@@ -73,11 +73,12 @@ def _inside(view: View, drawable: bool) -> str:
     if not drawable:
         told = f"Nothing on the machine that wrote this page can draw it: {render.ADVICE}."
         return f"<p>{html.escape(told)}</p><pre>{html.escape(view.source)}</pre>"
-    return _marked(render.render(view.source, "svg"))
+    return _marked(render.render(view.source, "svg"), view.level == "state")
 
 
-def _marked(svg: bytes) -> str:
-    """An SVG whose boxes and wires say what they are: data-key, or data-tail and data-head. Graphviz's own marks go."""
+def _marked(svg: bytes, by_role: bool) -> str:
+    """An SVG whose boxes and wires say what they are: data-key, or data-tail and data-head; boxes ``by_role`` in a state say that.
+    Graphviz's own marks go."""
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(svg)
     for group in root.iter(f"{{{_SVG}}}g"):
@@ -88,12 +89,15 @@ def _marked(svg: bytes) -> str:
             continue
         said = title.text or ""
         group.remove(title)
-        if kind == "edge":
+        if by_role:
+            if role:
+                group.set("data-key", role)
+        elif kind == "edge":
             tail, _, head = said.partition("->")
             group.set("data-tail", _key(tail))
             group.set("data-head", _key(head))
-        elif kind == "node" and (role or not said.startswith("row ")):
-            group.set("data-key", role or _key(said))
+        elif kind == "node":
+            group.set("data-key", _key(said))
     return ElementTree.tostring(root, encoding="unicode")
 
 

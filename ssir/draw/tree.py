@@ -81,7 +81,8 @@ class Tree:
         shapes: dict[str, Shape] = {}
         nodes = {place.whole(name) for box in row.boxes.values() for name in box.stands if name in place.names}
         for key, box in row.boxes.items():
-            stands = frozenset(place.whole(name) for name in box.stands if name in place.names)
+            parts = box.stands.union(*(wire.stands for wire in row.wires if wire.tail == key))
+            stands = frozenset(place.whole(name) for name in parts if name in place.names)
             node = place.whole(key) if key in place.names else None
             opens = None
             if box.opens:
@@ -161,6 +162,7 @@ class Tree:
         roles = dict(zip(node.attrs["roles"], node.inputs, strict=True))
         shapes = {role: Shape(place.whole(name), frozenset({place.whole(name)})) for role, name in roles.items()}
         shapes["h"] = Shape(place.whole(node.name), frozenset({place.whole(node.name)}))
+        shapes.setdefault("A", shapes["h"])  # an A that is left out is drawn as 1
         stands = frozenset(place.whole(name) for name in said.stands)
         key = f"{place.key}#{node.name}"
         return View(key, said.title, "state", place.key, states.picture([said], None), shapes, stands, node=node.name)

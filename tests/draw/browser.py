@@ -12,7 +12,14 @@ from typing import Any
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
-_FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"]
+_FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--hide-scrollbars",
+]
 
 
 class Browser:
@@ -23,9 +30,18 @@ class Browser:
         hear, answer = os.pipe()
         listen, speak = os.pipe()
         command = f'exec "$0" "$@" 3<&{hear} 4>&{speak}'
-        flags = [*_FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "--window-size=1440,860", "about:blank"]
+        flags = [
+            *_FLAGS,
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "--window-size=1440,860",
+            "about:blank",
+        ]
         self.process = subprocess.Popen(
-            ["bash", "-c", command, PROGRAM, *flags], pass_fds=(hear, speak), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["bash", "-c", command, PROGRAM, *flags],
+            pass_fds=(hear, speak),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(hear)
         os.close(speak)
