@@ -459,6 +459,10 @@ byId("help").addEventListener("click", () => {
   byId("help").setAttribute("aria-expanded", String(open));
 });
 byId("link").addEventListener("click", () => byId("link").setAttribute("aria-pressed", String(!linked())));
+byId("turn").addEventListener("click", () => {
+  const beside = byId("panes").classList.toggle("beside");
+  byId("turn").setAttribute("aria-pressed", String(beside));
+});
 document.addEventListener("keydown", event => {
   if (event.target === byId("query") || event.defaultPrevented) return;
   if (event.key === "/") { event.preventDefault(); byId("query").focus(); byId("query").select(); return; }
@@ -469,5 +473,5 @@ document.addEventListener("keydown", event => {
 
 for (const [i, record] of DATA.entries()) panes.push(new Pane(new Spec(record, i)));
 byId("panes").append(...panes.map(pane => pane.root));
-byId("link").hidden = panes.length < 2;
+byId("link").hidden = byId("turn").hidden = panes.length < 2;
 for (const pane of [...panes].reverse()) pane.show(pane.spec.start);

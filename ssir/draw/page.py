@@ -81,6 +81,9 @@ def _marked(svg: bytes, by_role: bool) -> str:
     Graphviz's own marks go."""
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(svg)
+    for paper in root.iter(f"{{{_SVG}}}polygon"):
+        if paper.get("fill") == "white":
+            paper.set("fill", "none")  # the page has a colour of its own
     for group in root.iter(f"{{{_SVG}}}g"):
         group.attrib.pop("id", None)
         kind, _, role = group.attrib.get("class", "").partition(" role-")

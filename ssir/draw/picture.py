@@ -121,3 +121,8 @@ class Row:
 
     def add(self, box: Box) -> None:
         self.boxes[box.key] = box
+
+
+def sized(row: Row) -> str:
+    """The axes that a row speaks of, with their sizes: model 768, slot ∞."""
+    return ", ".join(f"{name} {'∞' if size is None else size}" for name, size in row.axes.items())

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ssir.draw import outline, pictures, shown, states
+from ssir.analysis import coupling
+from ssir.draw import joint, outline, pictures, shown, states
 from ssir.draw.boxes import Fold
 from ssir.draw.equations import system
 from ssir.draw.path import finish
-from ssir.draw.picture import Kind, Row
+from ssir.draw.picture import Kind, Row, sized
 from ssir.ir.graph import Graph, Node
 from ssir.spec.load import Spec
 
@@ -103,7 +104,7 @@ class Tree:
             shapes[key] = Shape(node, stands, opens)
         nodes |= {place.whole(name) for name in row.stands if name in place.names}
         wanted = shown.ancestors(place.graph, [name for _, name in place.graph.outputs])
-        row.title = place.title
+        row.subtitle = sized(row)
         source = pictures.rows_picture([row], None, False)
         yield View(
             place.key,
@@ -134,7 +135,10 @@ class Tree:
         elif not calls:
             calls = {name for node in graph if (name := shown.scope(graph, node.name))}
         if calls:
-            return outline.row(graph, place.title, self._signs), "block"
+            row = outline.row(graph, place.title, self._signs)
+            if any(box.opens for box in row.boxes.values()):
+                return row, "block"
+            row = Row(place.title)
         Fold(graph, row, self._signs).run()
         finish(row)
         return row, "mixer"
@@ -162,10 +166,14 @@ class Tree:
         roles = dict(zip(node.attrs["roles"], node.inputs, strict=True))
         shapes = {role: Shape(place.whole(name), frozenset({place.whole(name)})) for role, name in roles.items()}
         shapes["h"] = Shape(place.whole(node.name), frozenset({place.whole(node.name)}))
+        groups = zip(coupling.coupled(place.graph), joint.joints(place.graph, place.title, self._signs), strict=True)
+        together = [one for group, one in groups if node in group]
         shapes.setdefault("A", shapes["h"])  # an A that is left out is drawn as 1
         stands = frozenset(place.whole(name) for name in said.stands)
         key = f"{place.key}#{node.name}"
-        return View(key, said.title, "state", place.key, states.picture([said], None), shapes, stands, node=node.name)
+        return View(
+            key, said.title, "state", place.key, states.picture([said, *together], None), shapes, stands, node=node.name
+        )
 
 
 def missing(tree: Tree) -> set[str]:

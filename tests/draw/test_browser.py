@@ -192,6 +192,11 @@ def test_linked_panes_move_and_unfold_together_and_mark_what_is_alike(
     reader.click_on("s", 1)
     assert reader.marked("like") == ["h"]
     assert "of like structure" in reader.facts() and "griffin: mixed.recurrent.h" in reader.facts()
+    top = "panes.map(pane => pane.root.getBoundingClientRect().top)"
+    assert reader.run(f"new Set({top}).size") == 2
+    reader.run("document.getElementById('turn').click()")
+    assert reader.run(f"new Set({top}).size") == 1
+    reader.run("panes[1].canvas.focus()")
     before, other = reader.box(1), reader.box(0)
     reader.key("+")
     assert reader.box(0)[2] / other[2] == pytest.approx(reader.box(1)[2] / before[2])

@@ -54,6 +54,8 @@ def test_every_box_has_facts_and_every_fact_a_box(name: str) -> None:
             assert {*shape["stands"], *filter(None, [shape["node"]])} <= nodes.keys()
             assert shape["opens"] is None or views[shape["opens"]]["level"] in ("model", "block", "mixer", "state")
             shown |= {*shape["stands"], *filter(None, [shape["node"]])}
+    diagrams = {view["shapes"]["h"]["node"] for view in record["views"] if view["level"] == "state"}
+    assert diagrams == {key for key, node in nodes.items() if node["op"] == "state"}
     signals = {key for key, node in nodes.items() if node["dependence"] in ("input", "state") and node["op"] != "stack"}
     operators = {key for key in signals if nodes[key]["op"].startswith("op.")}
     assert signals - operators - shown == set()
