@@ -11,7 +11,8 @@ from ssir.draw import shown
 from ssir.draw.boxes import Fold
 from ssir.draw.path import finish
 from ssir.draw.picture import Box, Group, Kind, Row, Wire
-from ssir.draw.signals import Signals, signals
+from ssir.draw.signals import Signals
+from ssir.draw.values import live
 from ssir.draw.words import product
 from ssir.ir.graph import Graph, Node, attrs, owners
 from ssir.spec.load import Spec
@@ -95,27 +96,27 @@ def _collapsed(graph: Graph) -> Graph:
             name = users.pop() if len(users) == 1 else None
         if name is not None:
             members.setdefault(name, []).append(node)
-    live = signals(graph)
-    home = {node.name: f"{name}/call" for name, nodes in members.items() for node in nodes if node.name in live}
+    signals = live(graph)
+    home = {node.name: f"{name}/call" for name, nodes in members.items() for node in nodes if node.name in signals}
     nodes: dict[str, Node] = {}
     for node in graph:
         name = home.get(node.name)
         if name is None:
             nodes[node.name] = node.with_(inputs=tuple(home.get(i, i) for i in node.inputs))
         elif name not in nodes:
-            nodes[name] = _component(graph, name, members[name.removesuffix("/call")], home, live)
+            nodes[name] = _component(graph, name, members[name.removesuffix("/call")], home, signals)
     outputs = tuple((label, home.get(name, name)) for label, name in graph.outputs)
     return replace(graph.with_nodes(nodes.values()), outputs=outputs)
 
 
-def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[str, str], live: set[str]) -> Node:
+def _component(graph: Graph, name: str, members: Sequence[Node], home: Mapping[str, str], signals: set[str]) -> Node:
     inside = {node.name for node in members}
-    given = [i for node in members for i in node.inputs if i not in inside and (i in live or _is_given(graph, i))]
+    given = [i for node in members for i in node.inputs if i not in inside and (i in signals or _is_given(graph, i))]
     outputs = {output for _, output in graph.outputs}
     results = [
         node
         for node in members
-        if node.name in live and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
+        if node.name in signals and (node.name in outputs or any(user not in inside for user in graph.users[node.name]))
     ]
     label, note = graph.calls[name.removesuffix("/call")], _summary(list(_layered(graph, members)))
     opens = name.removesuffix("/call")

@@ -17,6 +17,7 @@ from ssir.draw.words import leaf
 from ssir.spec.load import Spec
 
 _SVG = "http://www.w3.org/2000/svg"
+_SCRIPTS = ("page.spec.js", "page.pane.js", "page.js")  # one program, in this order
 _PORT = re.compile(r"(:[^:]*)+$")
 
 
@@ -38,7 +39,7 @@ def page(specs: Sequence[Spec], title: str, level: str | None = None, state: str
     parts = {
         "title": html.escape(title),
         "style": _file("page.css"),
-        "script": _file("page.js"),
+        "script": "\n".join(map(_file, _SCRIPTS)),
         "views": "\n".join(views),
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }

@@ -6,7 +6,8 @@ from ssir.analysis.facts import Facts, facts
 from ssir.draw.formula import Formula
 from ssir.draw.meanings import Told, written
 from ssir.draw.picture import Box, Cell, Kind, Shade
-from ssir.draw.signals import LONGEST, Signals, called, delayed_by
+from ssir.draw.signals import LONGEST, Signals, called
+from ssir.draw.values import delayed_by
 from ssir.draw.words import is_fixed, power, product, sizes
 from ssir.ir.graph import Axis, Dependence, Graph, Node
 
