@@ -101,7 +101,7 @@ class Pane {
     for (const pane of panes) pane.svg?.querySelectorAll(".like, .picked").forEach(group => group.classList.remove("like", ...(pane === this ? ["picked"] : [])));
     for (const group of this.groups(key)) group.classList.add("picked");
     active = this;
-    const shape = key === null ? null : this.view.shapes[key];
+    const shape = this.view.shapes[key] ?? null;
     this.tell(shape);
     const state = this.spec.state(shape);
     if (state !== null) for (const other of panes) if (other !== this) other.liken(this.spec.nodes[state].state.kind);
@@ -109,6 +109,7 @@ class Pane {
 
   liken(kind) {
     for (const [key, shape] of Object.entries(this.view.shapes)) {
+      if (key.startsWith("out ")) continue;
       const inside = shape.node !== null && this.spec.nodes[shape.node]?.state ? [shape.node] : shape.opens === null ? [] : shape.stands;
       if (inside.some(name => this.spec.nodes[name]?.state?.kind === kind)) for (const group of this.groups(key)) group.classList.add("like");
     }

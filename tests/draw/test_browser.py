@@ -157,6 +157,14 @@ def test_hovering_shows_what_a_box_reads_and_what_reads_it(chromium: browser.Bro
     reader.done()
 
 
+def test_a_number_where_a_line_goes_on_is_no_box(chromium: browser.Browser, tmp_path: Path) -> None:
+    reader = Reader(chromium, tmp_path, "griffin")
+    reader.run("panes[0].go('x[recurrence]/mixed.recurrent')")
+    reader.click_on("to ①", times=2)
+    assert reader.marked("picked") == ["to ①"] and "the whole model" in reader.facts()
+    reader.done()
+
+
 def test_search_finds_by_name_operation_and_axis_through_the_levels(chromium: browser.Browser, tmp_path: Path) -> None:
     reader = Reader(chromium, tmp_path, "griffin")
     for words, name in (
