@@ -230,37 +230,30 @@ def count_parameters(graph: Graph) -> int:
 
 def flops_per_token(graph: Graph) -> float:
     """Floating-point operations of a forward pass per token, memories at the cost of a step."""
-    total = 0.0
-    for node in graph:
-        operands = graph.operands(node)
-        if node.type.dependence is Dependence.CONSTANT:
-            continue
-        match node.op:
-            case "linear":
-                total += (
-                    2.0
-                    * operands[1].type.numel()
-                    * max(
-                        node.type.numel() / max(_size(node, node.attrs["per"]) * _size(node, node.attrs["out"]), 1), 1
-                    )
-                )
-            case "dot":
-                total += (
-                    2.0
-                    * max(o.type.numel() for o in operands)
-                    * max(node.type.numel() / max(o.type.numel() for o in operands), 1)
-                )
-            case "stack":
-                total += sum(flops_per_token(graph.bodies[body]) for body in node.attrs["pattern"])
-            case "state":
-                total += 6.0 * facts(graph, node).entries
-            case "embed" | "input" | "param" | "const" | "rename" | "split" | "merge":
-                pass
-            case _:
-                plugin = None if node.op in TABLE else registry.get("op", node.op)
-                count = getattr(plugin, "flops", None)
-                total += count(graph, node) if count else node.type.numel()
-    return total
+    return sum(flops(graph, node) for node in graph)
+
+
+def flops(graph: Graph, node: Node) -> float:
+    """What one node of a graph has of them."""
+    operands = graph.operands(node)
+    if node.type.dependence is Dependence.CONSTANT:
+        return 0.0
+    match node.op:
+        case "linear":
+            inner = _size(node, node.attrs["per"]) * _size(node, node.attrs["out"])
+            return 2.0 * operands[1].type.numel() * max(node.type.numel() / max(inner, 1), 1)
+        case "dot":
+            widest = max(operand.type.numel() for operand in operands)
+            return 2.0 * widest * max(node.type.numel() / widest, 1)
+        case "stack":
+            return sum(flops_per_token(graph.bodies[body]) for body in node.attrs["pattern"])
+        case "state":
+            return 6.0 * facts(graph, node).entries
+        case "embed" | "input" | "param" | "const" | "rename" | "split" | "merge":
+            return 0.0
+    plugin = None if node.op in TABLE else registry.get("op", node.op)
+    count = getattr(plugin, "flops", None)
+    return float(count(graph, node) if count else node.type.numel())
 
 
 def _size(node: Node, axes: tuple[str, ...]) -> int:

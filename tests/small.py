@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ssir.ir.answers import answers
 from ssir.ir.graph import Graph
 from ssir.spec.load import Spec, load, loads
 
@@ -171,6 +172,11 @@ def at(graph: Graph, xs: list[Tensor], steps: int | slice) -> list[Tensor]:
 def first(y: Tensor | dict[str, Tensor]) -> Tensor:
     """The first output of a model."""
     return next(iter(y.values())) if isinstance(y, dict) else y
+
+
+def last(graph: Graph, y: Tensor) -> Tensor:
+    """The first output of a model at the last step, [batch, *axes]: that of a sequence, or an answer."""
+    return y if graph.outputs[0][1] in answers(graph) else y[:, -1]
 
 
 def component(graph: str, inputs: str, dims: str, output: str = "y") -> Spec:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("ssir", "compilers", "plugins", "zoo")
-SUFFIXES = {".py", ".yaml", ".c", ".h", ".typed"}
+SUFFIXES = {".py", ".yaml", ".c", ".h", ".typed", ".html", ".css", ".js"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:

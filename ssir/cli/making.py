@@ -105,9 +105,8 @@ def draw(options: Namespace) -> int:
     from ssir.draw import draw as picture
 
     chosen = specs.several(options, options.specs)
-    level: Any = options.level or ("state" if options.state else "mixer")
     out = None if options.output in (None, "-") else Path(options.output)
-    text = picture(chosen, out, level, options.state)
+    text = picture(chosen, out, options.level, options.state)
     if out is None:
         print(text)
     else:

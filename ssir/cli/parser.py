@@ -152,7 +152,10 @@ def parser() -> argparse.ArgumentParser:
     draw = commands.add("draw", "making:draw", "draw specs as block diagrams, several side by side", dims=True)
     draw.add_argument("specs", metavar="SPEC", nargs="+")
     draw.add_argument(
-        "-o", "--output", metavar="FILE", help="an .svg, .png, .pdf, .dot or .html file; - is stdout (DOT by default)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="an .svg, .png, .pdf or .dot file, or .html: a page to explore; - is stdout (DOT by default)",
     )
     draw.add_argument("--level", choices=["model", "block", "mixer", "state"], help="how much to show")
     draw.add_argument("--state", metavar="NAME", help="the state to line up, or to draw alone")
@@ -160,9 +163,7 @@ def parser() -> argparse.ArgumentParser:
     diff = commands.add("diff", "reading:diff", "tell what differs between two specs", json=True, dims=True)
     diff.add_argument("a", metavar="SPEC")
     diff.add_argument("b", metavar="SPEC")
-    diff.add_argument(
-        "-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf, .dot or .html file"
-    )
+    diff.add_argument("-o", "--output", metavar="FILE", help="write the picture too: an .svg, .png, .pdf or .dot file")
 
     analyze = commands.add(
         "analyze",

@@ -31,12 +31,15 @@ class Diff:
         """The picture as DOT, written to ``out`` too, as its suffix says. Raises UsageError; EnvironmentLacks where nothing can render."""
         from ssir.diff.picture import picture
         from ssir.draw import render
+        from ssir.errors import UsageError
 
-        if out is not None:
-            render.kind_of(Path(out))
+        if out is not None and render.kind_of(Path(out)) == "html":
+            raise UsageError(
+                "what differs is drawn as .svg, .png, .pdf or .dot; `ssir draw A B -o x.html` has both to explore"
+            )
         source = picture(self.comparison)
         if out is not None:
-            render.write(source, Path(out), f"{self.comparison.a.name}, {self.comparison.b.name}")
+            render.write(source, Path(out))
         return source
 
     def __str__(self) -> str:

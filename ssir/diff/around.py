@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ssir.analysis.facts import facts
-from ssir.draw.signals import Signals, is_filter
-from ssir.draw.state_box import delayed_by
+from ssir.draw.signals import Signals
+from ssir.draw.values import delayed_by, is_filter
 from ssir.draw.words import function, product
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops.elementwise import UNARY

@@ -15,8 +15,7 @@ from functools import cached_property
 from itertools import permutations
 from math import isclose
 
-from ssir.draw.signals import is_filter
-from ssir.draw.state_box import delayed_by
+from ssir.draw.values import delayed_by, is_filter
 from ssir.draw.words import THROUGH
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import is_elementwise

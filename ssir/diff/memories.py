@@ -14,8 +14,8 @@ from ssir.diff import law
 from ssir.draw.circuit import System
 from ssir.draw.equations import system
 from ssir.draw.shown import Part
-from ssir.draw.signals import Signals, is_filter
-from ssir.draw.state_box import delayed_by
+from ssir.draw.signals import Signals
+from ssir.draw.values import delayed_by, is_filter
 from ssir.ir.graph import Graph, Node
 
 COUNTING = ("memory", "cache")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import networkx as nx
 
@@ -152,10 +153,15 @@ def _around(pair: tuple[str, str], ends: list[tuple[Ends, Ends]], score: Mapping
 def _forwards(a: Row, b: Row, pairs: Pairs) -> bool:
     """Whether the two rows as one still run from left to right."""
     graph: nx.DiGraph[str] = nx.DiGraph()
-    names = (lambda key: f"a {key}", _second(pairs))
+    names = (_first, _second(pairs))
     for row, name in zip((a, b), names, strict=True):
         graph.add_edges_from((name(wire.tail), name(wire.head)) for wire in row.wires if not wire.back)
     return bool(nx.is_directed_acyclic_graph(graph))
+
+
+def _first(key: str) -> str:
+    """What a box of the first row is called among those of both."""
+    return f"a {key}"
 
 
 def _second(pairs: Pairs) -> Callable[[str], str]:
@@ -179,15 +185,16 @@ def joined(a: Row, b: Row, pairs: Pairs, equal: Callable[[str, str], Equal]) -> 
         if key not in pairs.values():
             row.add(_box(box, second(key), 1, None))
     wires: dict[tuple[str, str, str], JoinedWire] = {}
-    for side, one, name in ((0, a, lambda key: f"a {key}"), (1, b, second)):
+    for side, one, name in ((0, a, _first), (1, b, second)):
         for wire in one.wires:
             tail, head = name(wire.tail), name(wire.head)
             cell = wire.cell or ("x" if row.boxes[head].wired else "")
             at = (tail, head, cell)
             if at in wires:
-                wires[at] = replace(wires[at], side=None, main=wires[at].main or wire.main)
+                way = " / ".join(dict.fromkeys(filter(None, (wires[at].way, wire.way))))
+                wires[at] = replace(wires[at], side=None, way=way, main=wires[at].main or wire.main)
             else:
-                wires[at] = JoinedWire(tail, head, cell, wire.label, wire.sign, wire.main, wire.back, side)
+                wires[at] = JoinedWire(**_values(wire) | {"tail": tail, "head": head, "cell": cell, "side": side})
     row.wires = list(wires.values())
     row.aligned = f"a {a.aligned}" if a.aligned else None
     return row
@@ -198,8 +205,12 @@ def alone(row: Row, side: int) -> Row:
     found = Row(row.title, row.subtitle, aligned=row.aligned)
     for key, box in row.boxes.items():
         found.add(_box(box, key, side, None))
-    found.wires = [JoinedWire(**{f.name: getattr(wire, f.name) for f in fields(Wire)}, side=side) for wire in row.wires]
+    found.wires = [JoinedWire(**_values(wire), side=side) for wire in row.wires]
     return found
+
+
+def _values(wire: Wire) -> dict[str, Any]:
+    return {field.name: getattr(wire, field.name) for field in fields(Wire)}
 
 
 def _box(box: Box, key: str, side: int | None, other: Box | None, equal: Equal = _NOTHING) -> Joined:

@@ -208,11 +208,13 @@ class Notation:
             entries.append(_swatch(CHANGED, f"changed: above {self.names[0]}, below {self.names[1]}"))
         return dot.swatches(entries)
 
-    def heading(self, title: str, subtitle: str) -> Markup:
-        """The names of the two in their colours; under them what makes one state the other."""
+    def heading(self, title: str, *below: str) -> Markup:
+        """The names of the two in their colours; under them what makes one state the other, and what is meant by names."""
         words = [font(f"<b>{text(one)}</b>", 16, self._colour(one)) for one in title.split(_AND)]
         rows = [font(" and ", NORMAL, BOTH.words).join(words)]
-        rows += [font(text(line), NORMAL + 1) for part in subtitle.split("\n") for line in textwrap.wrap(part, _LINE)]
+        rows += [
+            font(text(line), NORMAL + 1) for part in "\n".join(below).split("\n") for line in textwrap.wrap(part, _LINE)
+        ]
         cells = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
         return markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{cells}</table>')
 

@@ -31,7 +31,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class System:
-    """What a diagram of a state says. ``slots``: of a shift register, None where they grow; ``taps``: the words for its C."""
+    """What a diagram of a state says; ``stands`` are the nodes of the graph that it stands for. ``slots``: of a shift register, None where they grow; ``taps``: the words for its C."""
 
     title: str
     equation: str
@@ -44,6 +44,8 @@ class System:
     slots: int | None = None
     maximum: bool = False
     where: tuple[str, ...] = ()
+    node: str = ""
+    stands: frozenset[str] = frozenset()
 
     @property
     def shades(self) -> set[Shade]:
@@ -109,7 +111,9 @@ class Sheet:
         colour: str,
         style: str = "solid",
         pen: float = 1.2,
+        role: str = "h",
     ) -> str:
+        """A box; its class in SVG says what role of the state it has."""
         height = 0.52
         drawn = "filled" if style in ("solid", "bold") else f"filled,{style}"
         values: dict[str, str | float] = {
@@ -119,6 +123,7 @@ class Sheet:
             "penwidth": pen,
             "width": f"{width:.3f}",
             "height": height,
+            "class": f"role-{role}",
         }
         return self.place(x, y, shape="box", margin="0.06,0.04", label=dot.markup(inner), **values)
 
@@ -139,7 +144,7 @@ def _width(c: Coefficient) -> float:
 
 def _coefficient(sheet: Sheet, x: float, y: float, c: Coefficient) -> str:
     fill, colour, style = dot.SHADES[c.shade]
-    return sheet.box(x, y, _width(c), _inner(c), fill, colour, style, 2.2 if style == "bold" else 1.2)
+    return sheet.box(x, y, _width(c), _inner(c), fill, colour, style, 2.2 if style == "bold" else 1.2, c.letter)
 
 
 def _memory(sheet: Sheet, x: float, y: float, lines: tuple[str, ...]) -> str:
@@ -243,7 +248,9 @@ def _port_width(port: tuple[str, str]) -> float:
 
 def _tap(sheet: Sheet, x: float, letter: str, c: Coefficient) -> str:
     fill, colour, style = dot.SHADES[c.shade]
-    return sheet.box(x, -_DOWN + 0.1, 0.5, dot.font(f"<b>{dot.text(letter)}</b>", 12), fill, colour, style)
+    return sheet.box(
+        x, -_DOWN + 0.1, 0.5, dot.font(f"<b>{dot.text(letter)}</b>", 12), fill, colour, style, role=c.letter
+    )
 
 
 def _register(sheet: Sheet, system: System) -> list[str]:

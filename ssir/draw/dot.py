@@ -89,12 +89,12 @@ def edge(tail: str, head: str, **values: str | float) -> str:
     return f"{tail} -> {head} {attributes(**values)};"
 
 
-def heading(title: str, subtitle: str) -> Markup:
-    """A title with a smaller line under it, for the label of a cluster or a graph."""
+def heading(title: str, *below: str) -> Markup:
+    """A title with smaller lines under it, for the label of a cluster or a graph."""
     first = font(f"<b>{text(title)}</b>", 16)
     rows = f'<tr><td align="left">{first}</td></tr>'
-    if subtitle:
-        rows += f'<tr><td align="left">{font(text(subtitle), SMALL, GREY)}</td></tr>'
+    for line in filter(None, below):
+        rows += f'<tr><td align="left">{font(text(line), SMALL, GREY)}</td></tr>'
     return markup(f'<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>')
 
 
@@ -207,6 +207,18 @@ def box(prefix: str, item: Box) -> str:
                 margin="0.16,0.1",
                 label=markup(label),
             )
+        case Kind.CONSTANT:
+            fill, colour, style = SHADES[item.shade]
+            return node(
+                name,
+                shape="box",
+                style="filled" if style == "solid" else f"filled,{style}",
+                fillcolor=fill,
+                color=colour,
+                margin="0.07,0.03",
+                height=0.3,
+                label=markup(label),
+            )
         case Kind.FUNCTION:
             return node(
                 name,
@@ -228,10 +240,16 @@ def wire(prefix: str, item: Wire, row: Row, **more: str | float) -> str:
     if head.kind is Kind.MEMORY:
         end += f":{quoted(item.cell)}:w" if head.wired else ":h:w"
     values: dict[str, str | float] = {}
-    if item.label:
-        values["label"] = item.label
+    if said := item.said:
+        values["label"] = said
     if item.sign:
-        values |= {"headlabel": item.sign, "labeldistance": 1.4, "labelfontsize": NORMAL}
+        values |= {
+            "headlabel": item.sign,
+            "labeldistance": 1.7,
+            "labelangle": 38,
+            "labelfontsize": NORMAL,
+            "labelfontcolor": INK,
+        }
     if item.main:
         values |= {"penwidth": 2.2, "weight": 8, "color": INK}
     if item.back:
@@ -247,7 +265,7 @@ def legend(rows: Sequence[Row]) -> Markup:
     boxes = [item for row in rows for item in row.boxes.values()]
     kinds = {item.kind for item in boxes}
     shades = {cell.shade for item in boxes for cell in item.cells} | {
-        item.shade for item in boxes if item.shade is Shade.STATE
+        item.shade for item in boxes if item.shade is Shade.STATE or item.kind is Kind.CONSTANT
     }
     entries: list[str] = []
     if Kind.PROJECTION in kinds:

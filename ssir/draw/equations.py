@@ -7,36 +7,39 @@ from collections.abc import Mapping
 from ssir.analysis.facts import Facts, facts
 from ssir.draw import state_box
 from ssir.draw.circuit import Coefficient, System
-from ssir.draw.formula import Formula
-from ssir.draw.maths import Maths, text
+from ssir.draw.maths import text
+from ssir.draw.meanings import Told, meanings, tree, written
 from ssir.draw.picture import Shade
-from ssir.draw.signals import SHORT, Signals
+from ssir.draw.signals import SHORT, Signals, called
 from ssir.draw.words import product
 from ssir.ir.graph import Graph, Node
 
 _LONGEST = 44
 _SHORT = 16
-_MOST_WHERE = 6
-_LONGEST_WHERE = 90
 
 
 def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> System:
     """A state as its diagram says it."""
     signals = Signals(graph, signs)
-    title = f"{title} · {state_box.called(signals, node)}"
+    title = f"{title} · {called(signals, node)}"
     known = facts(graph, node)
-    used: dict[str, str] = {}
+    told = Told(spelled={node.name})
     coefficients: dict[str, Coefficient] = {}
-    for role in "ABCD":
-        if node.role(role) is not None:
-            coefficients[role] = _coefficient(signals, known, role, used)
+    for role in node.attrs["roles"]:
+        if role != "x":
+            coefficients[role] = _coefficient(signals, known, role, told)
     if node.role("A") is None:
         coefficients["A"] = Coefficient("A", "1", "identity · constant", Shade.FIXED)
     elif known.structure.kind == "zero":
         del coefficients["A"]
+    start = coefficients.pop("initial", None)
+    if start:
+        said = f"h[−1] = {start.formula}" if start.formula else "h[−1]"
+        told.lines.insert(0, f"{said}: {start.words}")
     x = node.role("x")
-    register = known.structure.kind == "shift" and "initial" not in node.attrs["roles"]
-    x_name = _input(signals, x, used) if x else "1"
+    register = known.structure.kind == "shift" and start is None
+    x_name = _input(signals, x, told) if x else "1"
+    lines = (*([node.attrs["sampled"]] if "sampled" in node.attrs else []), *meanings(signals, told))
     return System(
         title=title,
         equation=_equation(node, known),
@@ -48,7 +51,9 @@ def system(graph: Graph, node: Node, title: str, signs: Mapping[str, str]) -> Sy
         before=node.attrs["read"] == "before",
         register=register,
         slots=known.slots.size if known.slots else None,
-        where=(*([node.attrs["sampled"]] if "sampled" in node.attrs else []), *meanings(signals, used)),
+        where=lines,
+        node=node.name,
+        stands=frozenset(told.spelled),
     )
 
 
@@ -56,30 +61,34 @@ def _axes(node: Node) -> str:
     return f"[{product(node.type.axes)}]" if node.type.axes else ""
 
 
-def _input(signals: Signals, x: str, used: dict[str, str]) -> str:
+def _input(signals: Signals, x: str, told: Told) -> str:
     """What enters a state: its name, or it itself if that is short."""
     name = signals.symbol(x)
     if name is None:
-        deeper: dict[str, str] = {}
-        formula = written(signals, x, deeper)
-        if 0 < len(formula) <= _SHORT:
-            used |= deeper
-            return formula
-    used.setdefault(x, name or "x′")
-    return used[x]
+        deeper = Told()
+        said = written(signals, x, deeper, opened=True)
+        if 0 < len(said) <= _SHORT:
+            told.add(deeper)
+            return said
+        told.called.setdefault(x, "x′")
+        return told.called[x]
+    owner = signals.named(x)[1]
+    told.called.setdefault(owner, signals.symbol(owner) or name)
+    return name
 
 
-def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]) -> Coefficient:
+def _coefficient(signals: Signals, known: Facts, role: str, told: Told) -> Coefficient:
     name = known.node.role(role)
     assert name is not None
     graph, shade = signals.graph, state_box.shade(signals.graph, known, role)
-    tree = opened(signals, name, used)
-    formula = text(tree) if tree is not None else ""
+    value = tree(signals, name, told, opened=True)
+    formula = "" if value is None else text(value)
     own = signals.symbol(graph[name].inputs[0] if graph[name].op == "op.diag" else name)
     if own and formula and own != formula and len(own) <= SHORT:
         formula = f"{own} = {formula}"
     if len(formula) > _LONGEST:
-        formula = own or "…"
+        told.lines.append(f"{role if role != 'initial' else 'h[−1]'} = {formula}")
+        formula = own or ""
     axes = graph[name].type.axes
     if role == "A":
         said = str(known.structure)
@@ -90,53 +99,8 @@ def _coefficient(signals: Signals, known: Facts, role: str, used: dict[str, str]
         gone = [axis for axis in known.contracted if axis.name in graph[name].type.names]
         if role == "C" and gone:
             said = f"sum over {product(gone)}"
-    return Coefficient(role, formula, " · ".join(filter(None, (said, state_box.words(shade)))), shade, tree)
-
-
-def written(signals: Signals, name: str, used: dict[str, str]) -> str:
-    """``opened`` as text; empty where it would say nothing."""
-    tree = opened(signals, name, used)
-    return text(tree) if tree is not None else ""
-
-
-def opened(signals: Signals, name: str, used: dict[str, str]) -> Maths | None:
-    """Mathematics down to the values that the spec names; they are noted in ``used``. None for a parameter that nothing names."""
-    graph = signals.graph
-    symbols: dict[str, str] = {}
-    if graph[name].op == "op.diag":
-        name = graph[name].inputs[0]
-    todo = list(graph[name].inputs) if graph[name].op != "input" else [name]
-    seen: set[str] = set()
-    while todo:
-        current = todo.pop()
-        if current in seen or graph[current].op == "param":
-            continue
-        seen.add(current)
-        known = signals.names.known(current)
-        if current in signals.live and (known or graph[current].op in ("input", "state")):
-            symbols[current] = state_box.called(signals, graph[current])
-        else:
-            todo.extend(graph[current].inputs)
-    tree = Formula(signals.names, symbols).tree(name)
-    used |= {leaf: symbol for leaf, symbol in symbols.items() if symbol in text(tree)}
-    return None if signals.names.nameless(name) else tree
-
-
-def meanings(signals: Signals, used: dict[str, str]) -> tuple[str, ...]:
-    """What the names in the formulas stand for, and the names in those."""
-    lines: dict[str, str] = {}
-    todo = dict(used)
-    while todo and len(lines) < _MOST_WHERE:
-        name = next(iter(todo))
-        symbol = todo.pop(name)
-        if signals.graph[name].op in ("input", "state") or name in lines:
-            continue
-        deeper: dict[str, str] = {}
-        formula = written(signals, name, deeper)
-        if formula and formula != symbol and len(formula) <= _LONGEST_WHERE:
-            lines[name] = f"{symbol} = {formula}"
-            todo |= deeper
-    return tuple(lines.values())
+    words = " · ".join(filter(None, (said, state_box.words(shade))))
+    return Coefficient(role, formula, words, shade, value)
 
 
 def _equation(node: Node, known: Facts) -> str:

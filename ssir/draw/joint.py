@@ -10,10 +10,10 @@ from math import prod
 from ssir.analysis import coupling
 from ssir.analysis.facts import Facts, facts
 from ssir.draw import state_box
-from ssir.draw.equations import meanings, written
 from ssir.draw.formula import Formula
+from ssir.draw.meanings import Told, meanings, written
 from ssir.draw.picture import Shade
-from ssir.draw.signals import Signals
+from ssir.draw.signals import Signals, called
 from ssir.draw.words import THROUGH, function, is_fixed, product, subscript
 from ssir.ir.graph import Dependence, Graph, Node
 
@@ -98,7 +98,7 @@ class _Writer:
         self.signals = Signals(graph, signs)
         self.ways = coupling.entries(graph)
         self.states = [self._lines(node) for node in group]
-        self.used: dict[str, str] = {}
+        self.told = Told()
         self.at_once = self.bent = False
 
     def joint(self) -> Joint:
@@ -124,7 +124,7 @@ class _Writer:
 
     def _lines(self, node: Node) -> _Lines:
         known = facts(self.graph, node)
-        name = state_box.called(self.signals, node)
+        name = called(self.signals, node)
         shifted = [axis for axis in known.axes if self._pattern(known, (axis.name,)) == "below"]
         chosen = tuple(shifted[:1]) or known.expansion
         along = tuple(axis.name for axis in chosen)
@@ -266,7 +266,7 @@ class _Writer:
         self.bent = True
         entrance = coupling.entrance(target.node) or ""
         own = self.signals.symbol(entrance)
-        self.used[entrance] = own or f"x of {target.name}"
+        self.told.called[entrance] = own or f"x of {target.name}"
         return own or "x"
 
     def _made(
@@ -307,9 +307,9 @@ class _Writer:
     def _factor(self, name: str) -> str:
         own = self.signals.symbol(name)
         if own:
-            self.used[name] = own
+            self.told.called[name] = own
             return own
-        text = written(self.signals, name, {})
+        text = written(self.signals, name, Told(), opened=True)
         if not 0 < len(text) <= _LONGEST:
             return "…"
         return f"({text})" if " " in text and not text.endswith(")") else text
@@ -334,14 +334,14 @@ class _Writer:
             return None
         best = min(known, key=lambda one: (not one.way.linear, len(one.way.nodes)))
         if self.signals.symbol(best.leaf):
-            self.used[best.leaf] = best.name
+            self.told.called[best.leaf] = best.name
         return replace(best, more=any(one.way.linear and one.name != best.name for one in known))
 
     def _called(self, leaf: str, way: coupling.Way) -> _Input:
         while self.signals.symbol(leaf) is None and (inner := self._behind(leaf)):
             way = coupling.Way((leaf, *way.nodes), way.linear)
             leaf = inner
-        text = self.signals.symbol(leaf) or written(self.signals, leaf, {})
+        text = self.signals.symbol(leaf) or written(self.signals, leaf, Told(), opened=True)
         return _Input(text if 0 < len(text) <= _LONGEST else "x", leaf, way)
 
     def _behind(self, name: str) -> str | None:
@@ -375,9 +375,9 @@ class _Writer:
             return number
         own = None if self.graph[value].type.operator else self.signals.symbol(value)
         if own and len(own) <= _NAME:
-            self.used[value] = own
+            self.told.called[value] = own
             return own + index
-        text = written(self.signals, name, {})
+        text = written(self.signals, name, Told(), opened=True)
         if text and not index and len(text) <= _NAME:
             return f"({text})" if " " in text else text
         return role + index
@@ -409,7 +409,7 @@ class _Writer:
             yield "′ reads the state of this step, H[t]; without it, that of the step before"
         if self.bent:
             yield "(·): a function; each column shows what it gives to the argument"
-        yield from meanings(self.signals, self.used)
+        yield from meanings(self.signals, self.told)
 
 
 def _later(*shades: Shade) -> Shade:

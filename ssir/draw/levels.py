@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ssir.draw import circuit, joint, outline, path, pictures, shown, states
 from ssir.draw.boxes import Fold
 from ssir.draw.equations import system as described
-from ssir.draw.picture import Row
+from ssir.draw.picture import Row, sized
 from ssir.draw.words import leaf
 from ssir.errors import UsageError, nearest
 from ssir.spec.load import Spec
@@ -38,8 +38,7 @@ def picture(specs: Sequence[Spec], level: str, state: str | None, title: str | N
 def _told(spec: Spec, rows: list[Row]) -> list[Row]:
     """The rows, under each title what the spec is called in full, and the sizes of the axes in the picture."""
     for row in rows:
-        sizes = ", ".join(f"{name} {'∞' if size is None else size}" for name, size in row.axes.items())
-        row.subtitle = ":  ".join(filter(None, (spec.module.file.title, sizes)))
+        row.subtitle = ":  ".join(filter(None, (spec.module.file.title, sized(row))))
     return rows
 
 
@@ -50,7 +49,7 @@ def systems(spec: Spec) -> list[circuit.System]:
 
 def _systems(spec: Spec, wanted: str | None) -> list[circuit.System]:
     found: dict[str, circuit.System] = {}
-    for part in shown.mixers(spec, every=wanted is not None):
+    for part in shown.mixers(spec, every=True):
         for node in part.graph.states:
             if wanted in (None, node.name, leaf(node.name)):
                 key = f"{part.title} · {node.name}"

@@ -172,6 +172,7 @@ Maths = (
 # How tightly a formula holds together: a sum, a product, a power, an atom.
 SUM, PRODUCT, POWER, ATOM = range(4)
 START = Sign("start")
+_HOLE = Sign("·")
 
 
 def tightness(tree: Maths) -> int:
@@ -224,35 +225,41 @@ def text(tree: Maths) -> str:
         case Sign(name):
             return name
         case Sum(terms):
-            parts = [_in(terms[0], SUM)]
+            parts = [within(terms[0], SUM)]
             for term in terms[1:]:
-                parts.append(f" − {_in(term.value, PRODUCT)}" if isinstance(term, Negative) else f" + {_in(term, SUM)}")
+                parts.append(
+                    f" − {within(term.value, PRODUCT)}" if isinstance(term, Negative) else f" + {within(term, SUM)}"
+                )
             return "".join(parts)
         case Negative(value):
-            return f"−{_in(value, PRODUCT)}"
+            return f"−{within(value, PRODUCT)}"
         case Product(factors, signs):
-            texts = [_in(factor, POWER if "⊗" in signs else PRODUCT) for factor in factors]
+            tight = POWER if "⊗" in signs else PRODUCT
+            texts = ["(·)" if factor == _HOLE else within(factor, tight) for factor in factors]
             return texts[0] + "".join(sign + one for sign, one in zip(signs, texts[1:], strict=True))
         case Quotient(above, below):
-            return f"{_in(above, PRODUCT)} / {_in(below, POWER)}"
+            return f"{within(above, PRODUCT)} / {within(below, POWER)}"
         case Power(base, Number(value)):
-            return _in(base, ATOM) + number(value).replace("−", "-").translate(SUPERSCRIPTS)
+            return within(base, ATOM) + number(value).replace("−", "-").translate(SUPERSCRIPTS)
         case Power(base, exponent):
-            return f"{_in(base, ATOM)}^{_in(exponent, ATOM)}"
+            return f"{within(base, ATOM)}^{within(exponent, ATOM)}"
         case Root(value):
-            return f"√{_in(value, ATOM)}"
+            return f"√{within(value, ATOM)}"
         case Compare(op, left, right):
-            return f"{_in(left, SUM)} {COMPARISONS[op]} {_in(right, SUM)}"
+            return f"{within(left, SUM)} {COMPARISONS[op]} {within(right, SUM)}"
         case Cases(condition, then, other):
             if condition == START:
                 return f"{text(other)}; {text(then)} at start"
             return f"where({text(condition)}, {text(then)}, {text(other)})"
-        case Entry(value, Number(index)):
-            return _in(value, ATOM) + str(int(index)).translate(SUBSCRIPTS)
+        case Entry(value, Number(index), None):
+            return within(value, ATOM) + str(int(index)).translate(SUBSCRIPTS)
+        case Entry(value, index, stop):
+            return f"{within(value, ATOM)}[{text(index)}{'' if stop is None else f':{text(stop)}'}]"
         case Apply(function, values):
             return f"{function}({', '.join(map(text, values))})"
     raise AssertionError(f"no graph is said as {type(tree).__name__}")
 
 
-def _in(tree: Maths, at_least: int) -> str:
+def within(tree: Maths, at_least: int) -> str:
+    """``text``, in brackets if it holds together less tightly."""
     return text(tree) if tightness(tree) >= at_least else f"({text(tree)})"

@@ -57,9 +57,9 @@ def _columns(item: Row, depth: dict[str, int]) -> list[float]:
         width[at] = max(width[at], box(item.boxes[key]))
     label = [0.0] * len(width)
     for wire in item.wires:
-        if wire.label and not wire.back:
+        if wire.said and not wire.back:
             at = depth[wire.tail]
-            label[at] = max(label[at], text(wire.label, SMALL))
+            label[at] = max(label[at], text(wire.said, SMALL))
     return [w + after + _GAP for w, after in zip(width, label, strict=True)]
 
 
@@ -91,7 +91,14 @@ def _cost(item: Row, depth: dict[str, int], columns: Sequence[float], at: int) -
 def _cut(item: Row, left: set[str]) -> tuple[Row, Row]:
     rows = (
         replace(item, boxes={k: b for k, b in item.boxes.items() if k in left}, wires=[]),
-        replace(item, title="", subtitle="", boxes={k: b for k, b in item.boxes.items() if k not in left}, wires=[]),
+        replace(
+            item,
+            title="",
+            subtitle="",
+            where=(),
+            boxes={k: b for k, b in item.boxes.items() if k not in left},
+            wires=[],
+        ),
     )
     marks: dict[str, str] = {}
     for wire in item.wires:

@@ -6,10 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from ssir.draw.words import greek, leaf
+from ssir.draw.words import SUBSCRIPTS, greek, leaf
 from ssir.ir.graph import Graph, Node
+from ssir.ir.ops.sums import NORM
 
 _NUMBERED = re.compile(r"^(.+?)_(\d+)$")
+# Functions that own weights: their name says that they have some.
+_WEIGHED = frozenset({"linear", "embed", *NORM})
+_RESHAPES = frozenset({"op.diag", "rename", "split", "merge", "expand", "slice"})
 _ROLES = frozenset({"A", "B", "C", "D", "initial", "input", "dt", "weight", "bias"})
 
 
@@ -22,6 +26,7 @@ class Names:
     def __init__(self, graph: Graph, signs: Mapping[str, str]) -> None:
         self.graph = graph
         self.signs = signs
+        self._letters: dict[str, str] = {}
         own = {node.name: given for node in graph if (given := self._given(node))}
         leaves = Counter(own.values())
         self._known = {
@@ -49,14 +54,26 @@ class Names:
             return node.name
         return symbol
 
+    def letter(self, name: str) -> str:
+        """What a value without a name is called in formulas: w, w₂, w₃."""
+        n = len(self._letters) + 1
+        return self._letters.setdefault(name, "w" + (str(n).translate(SUBSCRIPTS) if n > 1 else ""))
+
+    def operands(self, node: Node) -> tuple[list[str], set[str]]:
+        """What a function is applied to, and the weights that it owns, with all that only changes their shape."""
+        weights = {i: of for i in node.inputs[1:] if node.op in _WEIGHED and (of := self.parameter(i))}
+        return [i for i in node.inputs if i not in weights], {name for of in weights.values() for name in of}
+
+    def parameter(self, name: str) -> set[str]:
+        """The parameter that a value is, and what changes its shape; nothing if it is something else."""
+        way = [name]
+        while self.graph[way[-1]].op in _RESHAPES:
+            way.append(self.graph[way[-1]].inputs[0])
+        return set(way) if self.graph[way[-1]].op == "param" else set()
+
     def nameless(self, name: str) -> bool:
         """Whether a value is a parameter that nothing names: a formula for it would say nothing."""
-        node = self.graph[name]
-        while node.op != "param":
-            if node.op not in ("op.diag", "rename", "split", "merge", "expand", "slice"):
-                return False
-            node = self.graph[node.inputs[0]]
-        return self.known(node.name) is None
+        return bool(way := self.parameter(name)) and all(self.known(part) is None for part in way)
 
     def _given(self, node: Node) -> str | None:
         if node.op == "component":

@@ -81,7 +81,11 @@ def _mark_main(row: Row) -> None:
     at, seen = outs[0], set()
     while at not in seen:
         seen.add(at)
-        coming = [(i, wire) for i, wire in enumerate(row.wires) if wire.head == at and not wire.back]
+        coming = [
+            (i, wire)
+            for i, wire in enumerate(row.wires)
+            if wire.head == at and not wire.back and row.boxes[wire.tail].kind is not Kind.CONSTANT
+        ]
         if not coming:
             return
         i, wire = min(coming, key=lambda item: _preference(item[1], row, before, after, follow, source))

@@ -18,7 +18,7 @@ class Notation(Protocol):
 
     def wire(self, prefix: str, item: Wire, row: Row) -> str: ...
 
-    def heading(self, title: str, subtitle: str) -> dot.Markup: ...
+    def heading(self, title: str, *below: str) -> dot.Markup: ...
 
     def legend(self, rows: Sequence[Row]) -> dot.Markup: ...
 
@@ -38,7 +38,7 @@ def rows_picture(rows: Sequence[Row], title: str | None, aligned: bool = True, n
     if len(rows) > 1:
         body += _stacked(rows, column)
     if title:
-        label = dot.attributes(label=dot.heading(title, ""), labelloc="t", labeljust="l", penwidth=0)
+        label = dot.attributes(label=dot.heading(title), labelloc="t", labeljust="l", penwidth=0)
         body = ["subgraph cluster_all {", f"  graph {label};", *(f"  {line}" for line in body), "}"]
     return dot.document(
         body,
@@ -69,7 +69,7 @@ def _cluster(row: Row, index: int, notation: Notation) -> list[str]:
     prefix = f"{index}."
     lines = [f"subgraph cluster_{index} {{"]
     lines.append(
-        f"  graph {dot.attributes(label=notation.heading(row.title, row.subtitle), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
+        f"  graph {dot.attributes(label=notation.heading(row.title, row.subtitle, *row.where), labelloc='t', labeljust='l', penwidth=0, margin=10)};"
     )
     lines += [f"  {notation.box(prefix, box)}" for box in row.boxes.values()]
     lines += [f"  {notation.wire(prefix, wire, row)}" for wire in row.wires]

@@ -1,9 +1,8 @@
-"""From DOT to a file: by the ``dot`` program, else by the library that pygraphviz brings, else a page that holds the DOT."""
+"""From DOT to a file: by the ``dot`` program, else by the library that pygraphviz brings."""
 
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from ssir.files import replace
 from ssir.registry import registry
 
 SUFFIXES = {".svg": "svg", ".png": "png", ".pdf": "pdf", ".dot": "dot", ".gv": "dot", ".html": "html"}
-_ADVICE = "install Graphviz (apt install graphviz, brew install graphviz), or: pip install pygraphviz"
+ADVICE = "install Graphviz (apt install graphviz, brew install graphviz), or: pip install pygraphviz"
 _SECONDS = 120
 
 
@@ -31,15 +30,14 @@ def kind_of(out: Path) -> str:
     raise UsageError(f"`{out.name}` ends in no kind of picture; there are {', '.join(known)}")
 
 
-def write(source: str, out: Path, title: str) -> None:
-    """Write DOT as what the suffix says; the file appears whole or not at all. Raises UsageError and EnvironmentLacks."""
+def write(source: str, out: Path) -> None:
+    """Write DOT as what the suffix says, or a page as it is; the file appears whole or not at all. Raises UsageError and
+    EnvironmentLacks."""
     kind = kind_of(out)
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder `{out.parent}` to write `{out.name}` into")
-    if kind == "dot":
+    if kind in ("dot", "html"):
         content = source.encode()
-    elif kind == "html":
-        content = page(source, title).encode()
     elif renderer := registry.get("renderer", kind):
         content = renderer(source)
     else:
@@ -53,7 +51,7 @@ def render(source: str, kind: str) -> bytes:
         return _program(source, kind)
     if find_spec("pygraphviz"):
         return _library(source, kind)
-    raise EnvironmentLacks(f"nothing here can draw {kind}: {_ADVICE}; or write .dot or .html, which need neither")
+    raise EnvironmentLacks(f"nothing here can draw {kind}: {ADVICE}; or write .dot or .html, which need neither")
 
 
 def digest(source: str) -> str:
@@ -107,47 +105,3 @@ class _quiet_fontconfig:
     def __exit__(self, *_: object) -> None:
         os.dup2(self.saved, 2)
         os.close(self.saved)
-
-
-def page(source: str, title: str) -> str:
-    """One HTML file that needs nothing else: the picture with pan and zoom, or the DOT where nothing can render it."""
-    if can_render():
-        picture = render(source, "svg").decode()
-        content = f'<div id="view">{picture[picture.index("<svg") :]}</div>'
-        script = f"<script>{_PAN_AND_ZOOM}</script>"
-    else:
-        content = f"<p>Nothing on the machine that wrote this page can draw it: {html.escape(_ADVICE)}.</p><pre>{html.escape(source)}</pre>"
-        script = ""
-    return _PAGE.format(title=html.escape(title), style=_STYLE, content=content, script=script)
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
-<body>{content}{script}</body>
-</html>
-"""
-_STYLE = """
-body { margin: 0; font: 15px/1.5 Helvetica, Arial, sans-serif; background: #fff; }
-p, pre { margin: 1.5em; }
-#view { position: fixed; inset: 0; overflow: hidden; cursor: grab; touch-action: none; }
-#view svg { width: 100%; height: 100%; }
-"""
-# The view box moves, not the page: the picture stays sharp, and printing shows what is seen.
-_PAN_AND_ZOOM = """
-const svg = document.querySelector('#view svg'), box = svg.viewBox.baseVal, home = [box.x, box.y, box.width, box.height];
-let held = null;
-const set = (x, y, w, h) => { box.x = x; box.y = y; box.width = w; box.height = h; };
-const at = e => { const p = new DOMPoint(e.clientX, e.clientY).matrixTransform(svg.getScreenCTM().inverse()); return [p.x, p.y]; };
-svg.addEventListener('wheel', e => {
-  e.preventDefault();
-  const k = Math.exp(e.deltaY * 0.0015), [x, y] = at(e);
-  set(x - (x - box.x) * k, y - (y - box.y) * k, box.width * k, box.height * k);
-}, { passive: false });
-svg.addEventListener('pointerdown', e => { held = at(e); svg.setPointerCapture(e.pointerId); });
-svg.addEventListener('pointermove', e => {
-  if (held) { const [x, y] = at(e); set(box.x + held[0] - x, box.y + held[1] - y, box.width, box.height); }
-});
-svg.addEventListener('pointerup', () => { held = null; });
-svg.addEventListener('dblclick', () => set(...home));
-"""

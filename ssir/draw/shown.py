@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ssir import passes
@@ -36,7 +36,7 @@ def plain(graph: Graph) -> Graph:
     nodes = [_without_log(node) if node.op == "state" else node for node in graph]
     bodies = {name: plain(body) for name, body in graph.bodies.items()}
     graph = replace(graph.with_nodes(nodes), bodies=bodies)
-    wanted = _ancestors(graph, [name for _, name in graph.outputs])
+    wanted = ancestors(graph, [name for _, name in graph.outputs])
     return graph.with_nodes(node for node in graph if node.name in wanted or node.op == "input")
 
 
@@ -47,12 +47,13 @@ def _without_log(state: Node) -> Node:
     )
 
 
-def _ancestors(graph: Graph, names: list[str]) -> set[str]:
+def ancestors(graph: Graph, names: Iterable[str], within: Collection[str] | None = None) -> set[str]:
+    """Values and what they are made of; of signals only those ``within``, if that is given."""
     seen: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
-        if name not in seen:
+        if name not in seen and (within is None or name in within or graph[name].type.dependence < Dependence.INPUT):
             seen.add(name)
             todo.extend(graph[name].inputs)
     return seen
@@ -169,7 +170,7 @@ def _mixers(graph: Graph, called: Called, title: str, path: str) -> Iterator[tup
         for name in dict.fromkeys(stack.attrs["pattern"]):
             yield from _mixers(graph.bodies[name], called, graph.bodies[name].name, "")
     scopes = list(dict.fromkeys(filter(None, (scope(graph, state.name) for state in _mixing(graph)))))
-    if scopes and (stacks or _wraps(graph)):
+    if scopes and (stacks or wraps(graph)):
         for name in scopes:
             said = title if title and len(scopes) == 1 else graph.calls[name]
             yield from _mixers(extract(graph, name, called), called, said, f"{path}.{name}" if path else name)
@@ -177,7 +178,7 @@ def _mixers(graph: Graph, called: Called, title: str, path: str) -> Iterator[tup
         yield graph, title, path
 
 
-def _wraps(graph: Graph) -> bool:
+def wraps(graph: Graph) -> bool:
     """Whether a graph only adds the outputs of components to its input, or is a whole model over tokens."""
     if any(node.type.dtype == "int" for node in graph.inputs):
         return True
@@ -201,11 +202,15 @@ def _wraps(graph: Graph) -> bool:
 
 def extract(graph: Graph, name: str, called: Called) -> Graph:
     """A component call as a graph of its own: what comes from outside becomes an input, constants come along."""
+    return traced(graph, name, called)[0]
+
+
+def traced(graph: Graph, name: str, called: Called) -> tuple[Graph, dict[str, str]]:
+    """A component call as a graph of its own, and what its nodes are called in the whole."""
     inside = {node.name for node in graph if node.name.startswith(f"{name}.")}
     labels = {node: label for label, node in graph.outputs}
-    used = [
-        n for n in graph.nodes if n in inside and (n in labels or any(user not in inside for user in graph.users[n]))
-    ]
+    seen = [n for n in graph.seen_outside(inside) if not graph[n].type.operator]
+    used = [n for n in seen if n in labels or graph[n].type.dependence >= Dependence.INPUT] or seen
     wanted: dict[str, Node] = {}
     todo = list(used)
     while todo:
@@ -224,7 +229,8 @@ def extract(graph: Graph, name: str, called: Called) -> Graph:
     ]
     calls = {path.removeprefix(f"{name}."): one for path, one in graph.calls.items() if path.startswith(f"{name}.")}
     outputs = tuple((short[n], short[n]) for n in used)
-    return Graph(graph.calls[name], {node.name: node for node in nodes}, outputs, calls=calls)
+    cut = Graph(graph.calls[name], {node.name: node for node in nodes}, outputs, bodies=graph.bodies, calls=calls)
+    return cut, {said: whole for whole, said in short.items()}
 
 
 def _takes(declared: frozenset[str], axes: frozenset[str]) -> bool:

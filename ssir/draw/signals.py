@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ssir.draw.formula import Formula
 from ssir.draw.names import Names
-from ssir.draw.words import THROUGH
+from ssir.draw.values import delayed_by, is_filter, live
+from ssir.draw.words import THROUGH, leaf
 from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops import is_elementwise
 
@@ -19,22 +20,12 @@ _MOST_LEAVES = 3
 
 @dataclass(frozen=True)
 class Cone:
-    """An elementwise function of some signals: the nodes in it, the values that it reads, and it as a formula."""
+    """An elementwise function of some signals: the values that it reads, and it as a formula."""
 
-    nodes: frozenset[str]
     leaves: tuple[str, ...]
     formula: str
-
-
-def is_filter(graph: Graph, node: Node) -> bool:
-    """Whether a state is a shift register with constant taps."""
-    a, c = node.role("A"), node.role("C")
-    return (
-        a is not None
-        and c is not None
-        and graph[a].op == "op.shift"
-        and graph[c].type.dependence == Dependence.CONSTANT
-    )
+    written: Formula
+    single: bool
 
 
 class Signals:
@@ -44,22 +35,48 @@ class Signals:
         self.graph = graph
         self.names = Names(graph, signs)
         self.outputs = {name for _, name in graph.outputs}
-        self.live = {node.name for node in graph if self._lives(node)}
+        self.live = live(graph)
         self.users = {
             name: tuple(u for u in graph.users[name] if u in self.live or graph[u].type.operator)
             for name in graph.nodes
         }
-
-    def _lives(self, node: Node) -> bool:
-        if node.op == "state":
-            return True
-        return node.type.dependence >= Dependence.INPUT and not node.type.operator
 
     def source(self, name: str) -> str:
         """The signal behind a value: what changes only its shape, its scale or its bias is looked through."""
         while (inner := self.behind(self.graph[name])) is not None:
             name = inner
         return name
+
+    def way(self, name: str) -> list[str]:
+        """What is looked through from a value to its signal, the value first."""
+        way: list[str] = []
+        while (inner := self.behind(self.graph[name])) is not None:
+            way.append(name)
+            name = inner
+        return way
+
+    def said(self, name: str, formula: Formula) -> str:
+        """What a node that is looked through does besides changing axes, as the wire through it says it."""
+        node, inner = self.graph[name], self.behind(self.graph[name])
+        others = [other for other in node.inputs if other != inner]
+        match node.op:
+            case "detach":
+                return "no gradient"
+            case "part":
+                return leaf(node.attrs["label"])
+            case "slice":
+                return f"{node.attrs['axis']} {node.attrs['start']}…{node.attrs['stop'] - 1}"
+            case "select" if delayed_by(self.graph, self.graph[inner or ""]) is None:
+                return f"{node.attrs['axis']} = {formula.index(node)}"
+            case "select":
+                formula.spelled.add(node.inputs[1])
+            case "mul" | "div":
+                return f"{'×' if node.op == 'mul' else '÷'} {formula.factor(others[0])}"
+            case "add" | "sub" if self.graph[self.source(name)].op != "linear":
+                return f"{'+' if node.op == 'add' else '−'} {formula.factor(others[0])}"
+            case "add" | "sub":
+                formula.spelled |= self.names.parameter(others[0])
+        return ""
 
     def plain(self, name: str) -> str:
         """The signal behind a value, scaling not looked through: within a formula a factor matters."""
@@ -81,17 +98,18 @@ class Signals:
             return live[0]
         scaled = node.op == "mul" or (node.op == "div" and node.inputs[0] == live[0])
         if scaled and len(node.inputs) == 2 and all(self._is_number(other) for other in others):
-            return live[0]
+            op = self.graph[self.source(live[0])].op
+            return None if is_elementwise(op) and op not in CIRCLES else live[0]  # a function says its factor
         return live[0] if self._is_bias(node, live[0], others) else None
 
     def _is_number(self, node: Node) -> bool:
-        """Whether a value is one number for all entries and all steps, and not learned."""
-        return not node.type.axes and node.op != "param" and node.type.dependence == Dependence.CONSTANT
+        """Whether a value is one number for all entries and all steps."""
+        return not node.type.axes and node.type.dependence == Dependence.CONSTANT
 
     def _is_bias(self, node: Node, signal: str, others: list[Node]) -> bool:
-        """A constant added to what is linear is its bias."""
+        """A parameter added to what is linear is its bias."""
         fits = node.op == "add" or (node.op == "sub" and node.inputs[0] == signal)
-        if not fits or not others or any(other.type.dependence != Dependence.CONSTANT for other in others):
+        if not fits or not others or not all(self.names.parameter(other.name) for other in others):
             return False
         linear = self.graph[self.source(signal)]
         return len(self.users[signal]) == 1 and (
@@ -129,15 +147,28 @@ class Signals:
         return all(user in inside for user in self.users[name]) and name not in self.outputs
 
     def symbol(self, name: str) -> str | None:
-        """What a reader may call a value: the paper's sign, else the name in the spec, of it or of what it stands for."""
+        """What a reader may call a value: the paper's sign, else the name in the spec, of it or of what it stands for; an entry of
+        what has a name by that and the index."""
+        return self.named(name)[0]
+
+    def named(self, name: str) -> tuple[str | None, str]:
+        """What a reader may call a value, and the value that has that name: it, or what it is a view of."""
+        entries: list[str] = []
         while True:
             known = self.names.symbol(name)
             if known:
-                return known
-            inner = self.behind(self.graph[name])
-            if inner is None or self.graph[name].op in ("mul", "div"):
-                return None
+                return known + "".join(reversed(entries)), name
+            node = self.graph[name]
+            inner = self.behind(node)
+            if inner is None or node.op in ("mul", "div"):
+                return None, name
+            if node.op in ("select", "slice") and delayed_by(self.graph, self.graph[inner]) is None:
+                entries.append(Formula(self.names, {}).entry(node))
             name = inner
+
+    def tells(self, name: str) -> bool:
+        """Whether a box may say a name: its value is that of the box but for axes and a bias that the box says too."""
+        return not any(self.said(step, Formula(self.names, {})) for step in self.way(name))
 
     def joint(self, node: Node) -> list[Node]:
         """The linear maps whose sum this is, if it is nothing else: together they are one linear map."""
@@ -145,8 +176,8 @@ class Signals:
             return []
         parts: list[Node] = []
         for name in node.inputs:
-            inner = self.graph[self.plain(name)]
-            if not self.alone(inner.name):
+            inner = self.graph[self.source(name)]
+            if not self.alone(inner.name) or not self.tells(name):
                 return []
             found = [inner] if inner.op == "linear" else self.joint(inner)
             if not found:
@@ -164,15 +195,18 @@ class Signals:
             inside = {root}
             leaves = self.leaves(root, inside, deep)
             sources = tuple(dict.fromkeys(map(self.plain, leaves)))
-            formula = self.formula(root, leaves)
+            written = self.formula(leaves)
+            formula = written.meaning(root)
             if len(formula) <= LONGEST and self._is_formula(inside, leaves, sources):
-                return Cone(frozenset(inside), tuple(dict.fromkeys(leaves)), formula)
+                return Cone(tuple(dict.fromkeys(leaves)), formula, written, len(inside) == 1)
         return None
 
     def _is_formula(self, inside: set[str], leaves: list[str], sources: tuple[str, ...]) -> bool:
+        if len(set(leaves)) > 1 and not all(self.symbol(leaf) for leaf in leaves):
+            return False
         if len(sources) == 1:
             return self.graph[sources[0]].op != "component" or len(leaves) == 1
-        if len(sources) > _MOST_LEAVES or len(inside) < 2 or not all(self.symbol(leaf) for leaf in leaves):
+        if len(sources) > _MOST_LEAVES or len(inside) < 2:
             return False
         twice = len(leaves) > len(sources)
         weighted = any(i not in self.live and self.graph[i].type.axes for n in inside for i in self.graph[n].inputs)
@@ -216,14 +250,19 @@ class Signals:
             way.append(inner)
         return way
 
-    def formula(self, root: str, leaves: Collection[str]) -> str:
-        """A value as mathematics over its leaves; one without a name is a dot."""
-        if root in leaves:
-            return self.symbol(root) or self._small(root).strip("()")
-        return Formula(self.names, {leaf: self.symbol(leaf) or self._small(leaf) for leaf in leaves}).of(root)
+    def formula(self, leaves: Collection[str]) -> Formula:
+        """A writer of values as mathematics over these leaves; one without a name is a dot."""
+        return Formula(self.names, {leaf: self.symbol(leaf) or self._small(leaf) for leaf in leaves})
 
     def _small(self, leaf: str) -> str:
         """What stands for a value without a name: a dot, or a product of two names."""
         node = self.graph[leaf]
         names = [self.symbol(name) for name in node.inputs]
         return f"({'·'.join(filter(None, names))})" if node.op == "mul" and len(names) == 2 and all(names) else "·"
+
+
+def called(signals: Signals, node: Node) -> str:
+    """What a signal or a memory is called: by its own name; a memory without one, by that of what it remembers."""
+    own = signals.names.memory(node) if node.op == "state" else signals.symbol(node.name)
+    x = node.role("x") if node.op == "state" and own is None else None
+    return own or (signals.symbol(x) if x in signals.live and x else None) or "h"

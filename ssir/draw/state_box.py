@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from ssir.analysis.facts import Facts, facts
+from ssir.draw.formula import Formula
+from ssir.draw.meanings import Told, written
 from ssir.draw.picture import Box, Cell, Kind, Shade
-from ssir.draw.signals import LONGEST, Signals
+from ssir.draw.signals import LONGEST, Signals, called
+from ssir.draw.values import delayed_by
 from ssir.draw.words import is_fixed, power, product, sizes
 from ssir.ir.graph import Axis, Dependence, Graph, Node
 
 # A value, the cell that it enters, and the formula there, which may use its name.
 Feed = tuple[str, str, str]
-
-
-def is_delay(graph: Graph, node: Node) -> bool:
-    a = node.role("A")
-    if (
-        a is None
-        or node.attrs["read"] != "before"
-        or set(node.attrs["roles"]) - {"A", "x", "initial"}
-        or graph[a].op != "op.diag"
-    ):
-        return False
-    value = graph[graph[a].inputs[0]]
-    return value.op == "const" and value.attrs["value"] == 0
-
-
-def delayed_by(graph: Graph, node: Node) -> int | None:
-    """The number of steps of a delay; None for another memory."""
-    if is_delay(graph, node):
-        return 1
-    a = node.role("A")
-    plain = not set(node.attrs["roles"]) - {"A", "x", "initial"} and node.attrs["read"] == "before"
-    if not plain or a is None or graph[a].op != "op.shift":
-        return None
-    readers = [graph[user] for user in graph.users[node.name]]
-    if len(readers) == 1 and readers[0].op == "select" and graph[readers[0].inputs[1]].op == "const":
-        return int(graph[readers[0].inputs[1]].attrs["value"]) + 1
-    return None
 
 
 def shade(graph: Graph, known: Facts, role: str) -> Shade:
@@ -64,34 +40,38 @@ def size(axes: tuple[Axis, ...]) -> str:
     return f"{sizes(axes)} = {n:,}".replace(",", " ") if len(axes) > 1 else f"{n:,}".replace(",", " ")
 
 
-def called(signals: Signals, node: Node) -> str:
-    """What a signal or a memory is called: by its own name; a memory without one, by that of what it remembers."""
-    own = signals.names.memory(node) if node.op == "state" else signals.symbol(node.name)
-    x = node.role("x") if node.op == "state" and own is None else None
-    return own or (signals.symbol(x) if x in signals.live and x else None) or "h"
-
-
-def drawn(signals: Signals, node: Node) -> tuple[Box, list[Feed]]:
-    """The box of a state, and what feeds it: a value, the cell that it enters, and its name where the cell's formula uses it."""
+def drawn(signals: Signals, node: Node) -> tuple[Box, list[Feed], Told]:
+    """The box of a state, what feeds it (a value, the cell that it enters, the formula there, which may use its name), and what has
+    been written."""
     graph = signals.graph
     border = Shade.STATE if node.name in graph.cycle_of else Shade.INPUT
     axes = tuple(Axis(name, number) for name, number in node.attrs["axes"])
     x = node.role("x")
     steps = delayed_by(graph, node)
+    told = Told()
+    stands = {node.name}
     if steps is not None and x is not None:
         shown = axes if steps == 1 else tuple(a for a in axes if a.name in graph[x].type.names)
-        return Box(node.name, Kind.DELAY, f"z{power(-steps)}", f"[{product(shown)}]", border), [(x, "", "")]
+        start = node.role("initial")
+        first = f"\nat first {written(signals, start, told) or 'learned'}" if start else ""
+        a = node.role("A") or ""
+        stands |= {a, *graph[a].inputs}
+        note = f"[{product(shown)}]{first}"
+        return (
+            Box(node.name, Kind.DELAY, f"z{power(-steps)}", note, border, stands=frozenset(stands)),
+            [(x, "", "")],
+            told,
+        )
     known = facts(graph, node)
     cells: list[Cell] = []
     feeds: list[Feed] = []
     for role in node.attrs["roles"]:
-        if role == "x":
-            if x in signals.live:
-                feeds.append((x or "", "x", ""))
-            continue
-        cell, fed = coefficient(signals, known, role)
-        cells.append(cell)
-        feeds += fed
+        if role != "x":
+            cell, fed = coefficient(signals, known, role, told)
+            cells.append(cell)
+            feeds += fed
+        elif x is not None:
+            feeds.append((x, "x", ""))
     if node.role("A") is None:
         cells.insert(0, Cell("A", "1", ("identity", "constant"), Shade.FIXED))
     if any(cell for _, cell, _ in feeds if cell != "x") and x is not None:
@@ -101,27 +81,33 @@ def drawn(signals: Signals, node: Node) -> tuple[Box, list[Feed]]:
     note = f"[{product(axes)}]" + ("\nread before" if node.attrs["read"] == "before" else "")
     if node.attrs["algebra"] == "max_plus":
         note += "\nmax and +"
-    return Box(node.name, Kind.MEMORY, label, note, border, cells=tuple(cells), size=size(axes)), feeds
+    box = Box(
+        node.name, Kind.MEMORY, label, note, border, cells=tuple(cells), size=size(axes), stands=frozenset(stands)
+    )
+    return box, feeds, told
 
 
-def coefficient(signals: Signals, known: Facts, role: str) -> tuple[Cell, list[Feed]]:
+def coefficient(signals: Signals, known: Facts, role: str, told: Told) -> tuple[Cell, list[Feed]]:
     """The cell of a coefficient, and the signals that feed it."""
     name = known.node.role(role)
     assert name is not None
     colour = shade(signals.graph, known, role)
     said = (str(known.structure), words(colour)) if role == "A" else (words(colour),)
     letter = "h₀" if role == "initial" else role
-    leaves, formula = _opened(signals, name, role, known.node.name)
+    leaves, formula, writer = _opened(signals, name, role, known.node.name)
+    told.add(writer)
+    if len(formula) > LONGEST:
+        told.lines.append(f"{letter} of {called(signals, known.node)} = {formula}")
+        formula = ""
     if known.structure.kind == "shift" and role == "A":
         formula = ""
-    return Cell(letter, formula, said, colour), [(leaf, letter, formula) for leaf in leaves]
+    stands = frozenset(writer.spelled)
+    return Cell(letter, formula, said, colour, stands=stands), [(leaf, letter, formula) for leaf in leaves]
 
 
-def _opened(signals: Signals, name: str, role: str, state: str) -> tuple[list[str], str]:
-    """A coefficient as a formula, as deep as it stays short, and the values in it that are drawn as signals."""
+def _opened(signals: Signals, name: str, role: str, state: str) -> tuple[list[str], str, Formula]:
+    """A coefficient as a formula, as deep as it stays short, the values in it that are drawn as signals, and its writer."""
     graph = signals.graph
-    if role != "A" and name in signals.live:
-        name = signals.source(name)
     operators, values = _values(graph, name)
     for deep in (True, False):
         inside = {*operators, state}
@@ -130,13 +116,16 @@ def _opened(signals: Signals, name: str, role: str, state: str) -> tuple[list[st
             leaves += _leaves(signals, value, inside, deep)
         sources = set(map(signals.plain, leaves))
         functions = len(inside) - len(operators) - 1
-        formula = signals.formula(name, leaves)
+        writer = signals.formula(leaves)
+        formula = writer.of(name)
         if formula == "·" or signals.names.nameless(name):
             formula = ""
+            writer.called.clear()
+            writer.spelled |= signals.names.parameter(name)
         readable = role == "A" or len(sources) <= 1
         named = all(signals.symbol(leaf) for leaf in leaves)
         if not deep or (readable and len(formula) <= LONGEST and (named or (functions > 1 and len(sources) == 1))):
-            return list(dict.fromkeys(leaves)), formula if len(formula) <= LONGEST else ""
+            return list(dict.fromkeys(leaves)), formula, writer
     raise AssertionError("unreachable: a coefficient that is not opened is always short enough")
 
 

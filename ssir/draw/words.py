@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isinf
 
 from ssir.ir.graph import Axis, Graph
 
@@ -36,7 +37,6 @@ _LETTERS = "αβγδεζηθικλμνξοπρστυφχψω"
 _GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(
     zip(_NAMES.title().split(), _LETTERS.upper(), strict=True)
 )
-_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SUPERSCRIPTS = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -47,7 +47,10 @@ def function(op: str) -> str:
 
 
 def number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+    if isinf(value):
+        return "∞" if value > 0 else "−∞"
+    whole = value == round(value) and abs(value) < 1e6
+    return f"{value:.0f}" if whole and value >= 0 else f"{value:.{6 if whole else 4}g}".replace("-", "−")
 
 
 def power(exponent: int) -> str:
@@ -55,7 +58,7 @@ def power(exponent: int) -> str:
 
 
 def subscript(index: int) -> str:
-    return str(index).translate(_SUBSCRIPTS)
+    return str(index).translate(SUBSCRIPTS)
 
 
 def product(axes: Sequence[Axis] | Sequence[str]) -> str:

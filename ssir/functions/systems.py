@@ -190,7 +190,7 @@ def context(cx: Site, x: Node, slot: Axis) -> Node:
 def reverse(cx: Site, x: Node) -> Node:
     """x with its steps in the opposite order: at the first step of a document what it is at the last. Its graph has no step form.
 
-    Documents stay where they are, so that memories between two of these begin where they should: `reverse(lstm(reverse(u)))`.
+    Documents stay where they are, so that memories between two of these begin where they should: `reverse(component(reverse(u)))`.
     """
     if is_unknown(x):
         return x

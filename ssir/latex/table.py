@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ssir import passes
-from ssir.draw import equations, shown, state_box
+from ssir.draw import equations, shown, signals
 from ssir.draw.circuit import Coefficient
 from ssir.draw.maths import Maths, Number, Sign
-from ssir.draw.signals import Signals
+from ssir.draw.values import delayed_by
 from ssir.ir.graph import Graph, Node, parents
 from ssir.latex import names, typeset
 from ssir.latex.names import prose
@@ -40,12 +40,12 @@ def table(scope: Scope) -> list[str]:
 
 
 def _state(scope: Scope, graph: Graph, node: Node, first: bool) -> Iterator[str]:
-    called = scope.held.get(node.name) or state_box.called(Signals(graph, scope.signs), node)
+    called = scope.held.get(node.name) or signals.called(signals.Signals(graph, scope.signs), node)
     sign = f"${typeset.inline(Sign(called))}$" if names.name(called) is not None else prose(called)
     named = [name for name, _ in node.attrs["axes"] if name.rstrip("_") in scope.module.file.dims]
     axes = ", ".join(f"${typeset.inline(scope.axes([name]))}$" for name in named)
     yield r"\midrule" if first else r"\addlinespace"
-    steps = state_box.delayed_by(graph, node)
+    steps = delayed_by(graph, node)
     if steps is not None:
         late = "one step" if steps == 1 else f"{steps} steps"
         yield rf"\raggedright {sign} [{axes}] & & & a delay of {late} & constant \\"

@@ -182,8 +182,8 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
     page = _Page()
     page.feed(out.read_text(encoding="utf-8"))
     assert page.outside == []
-    assert page.tags.count("svg") == 1
-    assert page.tags.count("script") == 1
+    assert page.tags.count("svg") == page.tags.count("template") >= 2
+    assert page.tags.count("script") == 2
 
 
 def test_with_no_renderer_a_page_holds_the_dot_and_says_what_to_install(
@@ -195,7 +195,7 @@ def test_with_no_renderer_a_page_holds_the_dot_and_says_what_to_install(
     content = (tmp_path / "picture.html").read_text(encoding="utf-8")
     page = _Page()
     page.feed(content)
-    assert "script" not in page.tags and "digraph ssir" in content and "pip install pygraphviz" in content
+    assert "svg" not in page.tags and "digraph ssir" in content and "pip install pygraphviz" in content
     with pytest.raises(EnvironmentLacks, match=r"nothing here can draw png: install Graphviz"):
         draw(small(), tmp_path / "picture.png")
 
@@ -308,7 +308,7 @@ def test_a_picture_wider_than_a_page_goes_on_in_a_further_line() -> None:
     assert wide.count("①") >= 2 and "①" not in draw(load("mamba"))
 
 
-def test_scaling_by_the_position_is_drawn_and_by_a_number_is_looked_through() -> None:
+def test_scaling_by_the_position_is_drawn_and_by_a_number_stands_on_the_wire() -> None:
     source = """
 ssir: 1
 name: average
@@ -323,7 +323,8 @@ components:
 main: main
 """
     shown = texts(rendered(draw(loads(source), level="mixer")))
-    assert any("position + 1" in text for text in shown) and not any("0.5 " in text for text in shown)
+    assert any("position + 1" in text for text in shown)
+    assert any("0.5" in text for text in shown)
 
 
 def test_a_stack_inside_a_component_is_part_of_its_box() -> None:
