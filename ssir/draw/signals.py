@@ -62,10 +62,15 @@ class Signals:
         match node.op:
             case "detach":
                 return "no gradient"
+            case "final":
+                return "at the end"
             case "part":
                 return leaf(node.attrs["label"])
             case "slice":
                 return f"{node.attrs['axis']} {node.attrs['start']}…{node.attrs['stop'] - 1}"
+            case "select" if "told" in node.attrs:
+                formula.index(node)  # in other words
+                return str(node.attrs["told"])
             case "select" if delayed_by(self.graph, self.graph[inner or ""]) is None:
                 return f"{node.attrs['axis']} = {formula.index(node)}"
             case "select":

@@ -31,7 +31,7 @@ FUNCTIONS = {
     "matmul": "matrix ×",
 }
 COMPARISONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
-THROUGH = frozenset({"rename", "split", "merge", "expand", "slice", "detach", "part"})
+THROUGH = frozenset({"rename", "split", "merge", "expand", "slice", "detach", "final", "part"})
 _NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _LETTERS = "αβγδεζηθικλμνξοπρστυφχψω"
 _GREEK = dict(zip(_NAMES.split(), _LETTERS, strict=True)) | dict(

@@ -200,7 +200,7 @@ def reverse(cx: Site, x: Node) -> Node:
     first, last = (cx.emit(how, (index,), name, over=(slot.name,)) for how, name in (("min", "first"), ("max", "last")))
     ends = cx.emit("add", (first, last), "ends")
     mirrored = cx.emit("sub", (ends, cx.emit("position", (), "position")), "mirrored")
-    return cx.emit("select", (steps, mirrored), axis=slot.name)
+    return cx.emit("select", (steps, mirrored), axis=slot.name, told="backwards")
 
 
 def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:

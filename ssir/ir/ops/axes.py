@@ -144,7 +144,7 @@ OPS = (
     Op("concat", ("values*",), ("axis", "axes"), _concat, bounds=_together, whole="kept", gradient=_cut_apart),
     Op("pack", ("values*",), ("axis",), _pack, bounds=_together, whole="kept", gradient=_taken_apart),
     Op("slice", ("a",), ("axis", "start", "stop", "out"), _slice, bounds=_within, gradient=_padded, log=_through),
-    Op("select", ("a", "index"), ("axis",), _select, bounds=_within, gradient=_put_back),
+    Op("select", ("a", "index"), ("axis", "told?"), _select, bounds=_within, gradient=_put_back),
     Op(
         "expand",
         ("a",),
