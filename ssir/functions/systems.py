@@ -203,6 +203,9 @@ def reverse(cx: Site, x: Node) -> Node:
     return cx.emit("select", (steps, mirrored), axis=slot.name, told="backwards")
 
 
+METHODS = ("zoh", "bilinear", "euler")
+
+
 def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:
     """A and B sampled with step dt. zoh: exp(dt A), A^-1 (exp(dt A) - 1) B; bilinear: (1 - dt A / 2)^-1 (1 + dt A / 2),
     (1 - dt A / 2)^-1 dt B; euler: 1 + dt A, dt B."""

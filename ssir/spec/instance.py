@@ -10,7 +10,7 @@ from functools import partial
 
 from ssir.errors import Report, Span, SpecError, nearest
 from ssir.functions.operators import lifted
-from ssir.functions.systems import discretized, system
+from ssir.functions.systems import METHODS, discretized, system
 from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
 from ssir.ir.op import UNKNOWN
 from ssir.spec.attempts import Attempts, Elaborator
@@ -18,6 +18,7 @@ from ssir.spec.build import Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, unified
 from ssir.spec.module import Module
 from ssir.spec.paths import refuse_clashes
+from ssir.spec.sampling import sampled_by
 from ssir.spec.schema import Component, Discretize, Stack, State
 from ssir.spec.static import NUMBERS
 from ssir.spec.written import BUILT_IN, Text, Values
@@ -281,6 +282,11 @@ class Instance:
         dt = self._handed((*path, "discretize"), "dt", own)
         a = roles["A"]
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
+        if how.method not in METHODS:
+            b = roles["B"] if "B" in roles else site.number(1)
+            given = {"A": rate, "B": b, "dt": dt}
+            place = self.module.document.span((*path, "discretize", "method"))
+            return roles | sampled_by(self, how.method, given, f"{own}.discretize", place, site, spans)
         sampled_a, sampled_b = discretized(site, rate, roles.get("B"), how.method, dt, axes)
         return {**roles, "A": sampled_a, "B": sampled_b}
 

@@ -22,8 +22,8 @@ class Strict(BaseModel):
 class Discretize(Strict):
     """Reads A and B as continuous-time, and samples them with step ``dt``."""
 
-    method: Literal["zoh", "bilinear", "euler"] = Field(
-        description="zero-order hold, bilinear (Tustin), or forward Euler"
+    method: Name = Field(
+        description="zoh (zero-order hold), bilinear (Tustin), euler (forward), or a component {A, B, dt} -> {A, B}"
     )
     dt: Expression = Field(description="the step, over any axes of the state")
 

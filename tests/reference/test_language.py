@@ -418,6 +418,33 @@ def test_the_delta_rule_erases_what_a_key_stood_for() -> None:
 # Discretisation.
 
 
+HEUN = """
+heun:
+  input: {A: [...], B: [...], dt: [...]}
+  graph:
+    z: dt * A
+    a: 1 + z + z ** 2 / 2
+    b: dt * (1 + z / 2) * B
+  output: {A: a, B: b}
+"""
+
+
+@pytest.mark.parametrize("b", ["param([n], name=b)", "1"])
+def test_a_component_may_say_how_a_and_b_are_sampled(b: str) -> None:
+    one = spec(
+        f"""
+        dt: softplus(x)
+        y: {{state: [n], A: "-exp(param([n], name=p))", B: "{b}", input: x, discretize: {{method: heun, dt: dt}}}}
+        """,
+        HEUN,
+    )
+    w = filled(one)
+    dt, rate = torch.nn.functional.softplus(X), -w["p"].exp()
+    z = dt * rate
+    entering = dt * (1 + z / 2) * w.get("b", 1)
+    close(run(one, X, w)[0], recurrence(lambda h, t: (1 + z + z**2 / 2)[:, t] * h, entering * X))
+
+
 @pytest.mark.parametrize("method", ["zoh", "bilinear", "euler"])
 @pytest.mark.parametrize(
     "a", ["-0.7", "-exp(param([n], name=p))", "complex(-exp(param([n], name=p)), param([n], name=w))"]

@@ -48,6 +48,15 @@ SIZED = """\
     output: y
 """
 
+OWN = """\
+  own:
+    input: {A: [...], B: [...], dt: [...]}
+    graph:
+      a: 1 + dt * A
+      b: dt * B
+    output: {A: a, B: b}
+"""
+
 # What is wrong, in a graph of u[model]; and of each fault: code, what is underlined, what is said.
 WRONG: dict[str, tuple[str, list[str]]] = {
     "unknown name": (
@@ -620,7 +629,18 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "discretize method": (
         graph("y: {state: [model], A: -1, input: u, discretize: {method: zo, dt: 0.1}}"),
-        ["SSIR005 |zo| expected 'zoh', 'bilinear' or 'euler', found the text 'zo'"],
+        ["SSIR012 |zo| no method is called `zo`"],
+    ),
+    "discretize by what is no method": (
+        graph("y: {state: [model], A: -1, input: u, discretize: {method: sub, dt: 0.1}}", SIZED),
+        ["SSIR013 |sub| `sub` is no method of sampling"],
+    ),
+    "discretize an operator by a component": (
+        graph(
+            "y: {state: [n], A: 'dense(eye([n, n_]), over=n)', input: 'mean(u, over=model)', discretize: {method: own, dt: 0.1}}",
+            OWN,
+        ),
+        ["SSIR019 |dense(eye([n, n_]), over=n)| `own` is given the entries of A, and this is an operator"],
     ),
     "discretize shift": (
         graph("y: {state: [n, model], A: shift(n), input: u, discretize: {method: zoh, dt: 0.1}}"),
