@@ -97,7 +97,11 @@ class _State:
     def _entering(self, where: Where) -> Maths:
         """B x, by what their axes have in common."""
         if self.body.B is None:
-            return self._of("input", where) if self.body.input is not None else _ONE
+            alone = self._of("input", where) if self.body.input is not None else None
+            if self.body.discretize is None:
+                return alone or _ONE
+            sampled = self._barred("B")
+            return sampled if alone is None else times(sampled, "⊙" if self.known.diagonal else "", alone)
         b = self._barred("B") if self.body.discretize is not None else self._of("B", where)
         if self.body.input is None:
             return b
@@ -219,9 +223,13 @@ class _State:
                 grown = Apply("exp", (step,))
                 change = maths.difference(grown, one)
                 entering = Quotient(change, a) if diagonal else applied(Decorated("inverse", a), change)
+            case own:
+                for role in ("A", "B"):
+                    self._then(self._barred(role), Apply(own, (a, b or _ONE, dt), Sign(role)))
+                return
         self._then(self._barred("A"), grown)
-        if b is not None:
-            self._then(self._barred("B"), times(entering, "⊙" if diagonal and entering != dt else scaled, b))
+        sign = "⊙" if diagonal and entering != dt else scaled
+        self._then(self._barred("B"), entering if b is None else times(entering, sign, b))
 
 
 def _apart(kind: Type | None, axis: str) -> set[str]:

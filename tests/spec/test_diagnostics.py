@@ -640,7 +640,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "y: {state: [n], A: 'dense(eye([n, n_]), over=n)', input: 'mean(u, over=model)', discretize: {method: own, dt: 0.1}}",
             OWN,
         ),
-        ["SSIR019 |dense(eye([n, n_]), over=n)| `own` is given the entries of A, and this is an operator"],
+        ["SSIR019 |'dense(eye([n, n_]), over=n)'| `own` is given the entries of A, and this is an operator"],
     ),
     "discretize shift": (
         graph("y: {state: [n, model], A: shift(n), input: u, discretize: {method: zoh, dt: 0.1}}"),
