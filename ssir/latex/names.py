@@ -33,6 +33,9 @@ _ESCAPES = {
     "”": "''",
     "…": r"\dots{}",
     "×": r"$\times$",
+    "·": r"$\cdot$",
+    **{sign: f"$^{digit}$" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{sign: f"$_{digit}$" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     "−": "$-$",
 } | {sign: f"\\{sign}" for sign in "{}$&#_%"}
 _TEXT_ACCENTS = {

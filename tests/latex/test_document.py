@@ -246,6 +246,11 @@ def test_a_state_that_an_equation_makes_is_in_the_table() -> None:
     assert r"$A$ & $0.5$ & \raggedright scalar, 0.5 to 0.5 & constant \\" in text
 
 
+def test_small_digits_and_dots_of_a_glossary_are_mathematics() -> None:
+    text = document(load("vit"))
+    assert r"P$^2$$\cdot$C is \texttt{pixel}" in text and "U+" not in text
+
+
 def test_signs_of_latex_are_escaped_in_prose_and_in_names() -> None:
     text = document(loads(ODD))
     assert r"\section*{50\% \& more\_of $<$that$>$ \#1 \$x\$" in text
