@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -29,21 +30,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(options, "runs"):
         parser().print_help(sys.stderr)
         return 2
-    module, _, function = options.runs.partition(":")
     try:
-        code = int(getattr(import_module(f"ssir.cli.{module}"), function)(options))
-        sys.stdout.flush()
-        return code
+        return _run(options)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(options: Namespace) -> int:
+    """A command, and what went wrong in it told."""
+    module, _, function = options.runs.partition(":")
+    try:
+        code = int(getattr(import_module(f"ssir.cli.{module}"), function)(options))
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if getattr(options, "traceback", False):
             raise
-        return _told(error, getattr(options, "json", False))
+        code = _told(error, getattr(options, "json", False))
+    sys.stdout.flush()
+    return code
 
 
 def _told(error: Exception, json: bool) -> int:

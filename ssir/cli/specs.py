@@ -29,16 +29,23 @@ def several(options: Namespace, names: Sequence[str]) -> list[Spec]:
         return [load(names[0], options.size, **changes)]
     specs: list[Spec] = []
     settable: set[str] = set()
+    sizes: set[str] = set()
     for name in names:
         own = load(name).module.file
         has = {*own.dims, *own.constants}
         settable |= has
+        sizes |= own.sizes.keys()
         specs.append(
             load(
                 name,
                 options.size if options.size in own.sizes else None,
                 **{key: value for key, value in changes.items() if key in has},
             )
+        )
+    if options.size is not None and options.size not in sizes:
+        near = nearest(options.size, sizes)
+        raise UsageError(
+            f"none of these specs has a size `{options.size}`" + (f"; the nearest is `{near}`" if near else "")
         )
     for key in changes:
         if key not in settable:

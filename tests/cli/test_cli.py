@@ -171,6 +171,17 @@ def test_an_interrupt_and_a_fault_of_our_own_have_their_codes(
         main(["explain", "--traceback"])
 
 
+def test_a_size_that_none_of_several_specs_has_is_told(capsys: Captured) -> None:
+    assert main(["draw", "lstm", "gru", "--size", "smal"]) == 2
+    assert "none of these specs has a size `smal`; the nearest is `small`" in capsys.readouterr().err
+
+
+def test_an_error_into_a_closed_pipe_shows_no_traceback() -> None:
+    command = f"{sys.executable} -m ssir.cli show no_such_spec --json | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m ssir.cli explain | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
