@@ -11,6 +11,7 @@ from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import USUAL, Cost, Form, Match, Setting
 from ssir.compilers.loops.form import CompiledLoop, Newton
 from ssir.errors import UsageError, nearest
+from ssir.ir.answers import answers
 from ssir.ir.graph import Dependence, Graph, Node, owners
 from ssir.ir.ops import TABLE
 from ssir.registry import registry
@@ -61,13 +62,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """``chosen``: by graph (its path among bodies) and state, the form that computes it."""
+    """``chosen``: by graph (its path among bodies) and state, the form that computes it. ``has_step``: whether it can run a step at a time;
+    ``answers``: the outputs of which a sequence has one."""
 
     entries: tuple[Entry, ...]
     chosen: Mapping[tuple[str, str], Match] = field(default_factory=dict)
     parameters: int = 0
     flops: float = 0.0
     at: Setting = USUAL
+    has_step: bool = True
+    answers: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: object) -> Plan:
         return self  # nothing in it changes
@@ -90,6 +94,8 @@ class Plan:
             "steps": self.at.steps,
             "state_bytes": self.state_bytes,
             "bytes_per_token": self.growth,
+            "has_step": self.has_step,
+            "answers": list(self.answers),
             "states": [entry.record() for entry in self.entries],
         }
 
@@ -121,7 +127,9 @@ def plan(
             raise UsageError(f"there is no form `{name}`" + (f"; the nearest is `{near}`" if near else ""))
     chooser = _Chooser(forms, at, forced)
     entries = tuple(chooser.entries(graph, "", "", 1))
-    return Plan(entries, chooser.chosen, count_parameters(graph), flops_per_token(graph), at)
+    once = tuple(label for label, name in graph.outputs if name in answers(graph))
+    sizes = count_parameters(graph), flops_per_token(graph)
+    return Plan(entries, chooser.chosen, *sizes, at, graph.has_step, once)
 
 
 def all_forms() -> list[Form]:

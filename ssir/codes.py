@@ -242,7 +242,7 @@ CODES: dict[str, Code] = {
     ),
     "SSIR022": Code(
         "no step form",
-        "The graph reads the future, through `context`, so it can be run over whole sequences only. For decoding, "
+        "The graph reads the future, through `context` or `reverse`, so it can be run over whole sequences only. For decoding, "
         "read the past with `window`.",
         "y: mean(context(u, past), over=past)",
         "y: mean(window(u, past), over=past)",

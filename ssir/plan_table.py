@@ -65,11 +65,16 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 def _totals(plan: Plan) -> dict[str, str]:
     memory = say.memory(plan.state_bytes, plan.growth)
-    return {
+    found = {
         "parameters": say.quantity(plan.parameters),
         "FLOPs/token": say.quantity(plan.flops),
         "state": f"{memory} a sequence, in {plan.at.dtype}",
     }
+    if plan.answers:
+        found["answers"] = f"{', '.join(plan.answers)}: one for a sequence"
+    if not plan.has_step:
+        found["steps"] = "whole sequences only: the future is read (`ssir explain SSIR022`)"
+    return found
 
 
 def _depends(roles: dict[str, str]) -> str:

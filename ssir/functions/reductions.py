@@ -61,7 +61,7 @@ def _norm(
 def rms_norm(
     cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, init: Init = Init("ones")
 ) -> Node:
-    """weight * a / sqrt(mean(a^2) + eps) along the axes named (arXiv:1910.07467). init is that of the weight."""
+    """weight * a / sqrt(mean(a^2) + eps) along the axes named (arXiv:1910.07467). The weight has these axes alone; init is its."""
     return _norm(cx, "rms_norm", a, over, eps, over, scale, False, init)
 
 
@@ -74,7 +74,7 @@ def layer_norm(
     bias: bool = True,
     init: Init = Init("ones"),
 ) -> Node:
-    """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named (arXiv:1607.06450)."""
+    """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named, which alone weight and bias have (arXiv:1607.06450)."""
     return _norm(cx, "layer_norm", a, over, eps, over, scale, bias, init)
 
 

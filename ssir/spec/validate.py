@@ -195,6 +195,8 @@ def _tell_misfit(path: Path, on_key: bool, faults: list[_Fault], document: Docum
 def _advice(value: Any, wanted: list[str]) -> str | None:
     if isinstance(value, list) and "text" in wanted and "a list" not in wanted:
         return "an expression is one text; a list stands only inside a call"
+    if isinstance(value, str) and wanted == ["a list"] and value.isidentifier():
+        return f"write [{value}]"
     if isinstance(value, float) and "a whole number" in wanted:
         return "a size is whole; numbers that are not are declared under `constants`"
     if value is None:
