@@ -293,20 +293,16 @@ def _sizes(node: Node) -> list[int]:
 def _output(e: Emitter, node: Node) -> Code:
     """An output in full size, even if it does not vary, in the dtype of the data unless it is said to be wide. What only a whole sequence
     decides is the same on every step of it; within the model it is computed once."""
-    if e.mode == "sequence" and node.name in e.unit.answers:
-        value = called(e.function("operations", "answer"), e.tensor(node.name, node.type.names), TIME)
-        return operands.as_data(e, node.name, value) if _in_data(node) else value
-    still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step
-    if not e.is_constant(node.name) and not still:
+    once = e.mode == "sequence" and node.name in e.unit.answers
+    still = e.mode == "sequence" and not e.unit.where and not e.unit.source.has_step and not once
+    if e.is_constant(node.name) or still:
+        sizes = tuple(axis.size or -1 for axis in node.type.axes)
+        value = called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
+    else:
         value = e.tensor(node.name, node.type.names)
-        return operands.as_data(e, node.name, value) if _in_data(node) else value
-    sizes = tuple(axis.size or -1 for axis in node.type.axes)
-    return called(e.function("operations", "spread"), TIME, e.value(node.name), sizes, code("time.dtype"))
-
-
-def _in_data(output: Node) -> bool:
-    """Whether an output is handed out in the dtype of the data."""
-    return output.type.dtype == "real" and output.op != "float32"
+        given_back = node.type.dtype == "real" and node.op != "float32"
+        value = operands.as_data(e, node.name, value) if given_back else value
+    return called(e.function("operations", "answer"), value, TIME) if once else value
 
 
 def _stored(graph: Graph, node: Node) -> tuple[tuple[int | None, ...], str]:

@@ -19,6 +19,8 @@ GRAPHS = {
     "of what looked ahead": HEAD.replace("pool(h)", "pool(h * reverse(h))"),
     "the first, of what looked ahead": HEAD.replace("pool(h)", "pool(reverse(h), by=first)"),
     "of several": HEAD.replace("pool(h)", "concat([pool(h, by=max), pool(h)], both)"),
+    "of what never changes": "y: pool(param([classes], init=normal(1)), by=last) + pool(0 * sum(x, over=n), by=last)",
+    "of nothing but a parameter": "y: pool(param([classes], init=normal(1)), by=last)",
     "as it is so far": "h: {state: [n], A: 0.5, input: x}\ny: linear(h * pool(h), classes)",
     "in layers": "y: linear(pool({stack}), classes)",
 }
