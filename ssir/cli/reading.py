@@ -106,28 +106,10 @@ def show(options: Namespace) -> int:
     spec = specs.one(options)
     if options.until and not options.ir:
         raise UsageError("--until goes with --ir")
-    if options.resolved:
-        from ssir.spec.resolve import resolved
-
-        text = resolved(spec)
+    if options.resolved or options.latex or options.ir:
+        kind, text = _printed(spec, options)
         if options.json:
-            say.record(name=spec.name, resolved=text)
-        else:
-            print(text, end="")
-        return 0
-    if options.latex:
-        from ssir.latex import document
-
-        text = document(spec)
-        if options.json:
-            say.record(name=spec.name, latex=text)
-        else:
-            print(text, end="")
-        return 0
-    if options.ir:
-        text = _ir(spec, options.until)
-        if options.json:
-            say.record(name=spec.name, ir=text)
+            say.record(name=spec.name, **{kind: text})
         else:
             print(text, end="")
         return 0
@@ -144,6 +126,19 @@ def show(options: Namespace) -> int:
         return 0
     _tell(found)
     return 0
+
+
+def _printed(spec: Spec, options: Namespace) -> tuple[str, str]:
+    """The spec as the text that is asked for, and what that is called."""
+    if options.resolved:
+        from ssir.spec.resolve import resolved
+
+        return "resolved", resolved(spec)
+    if options.latex:
+        from ssir.latex import document
+
+        return "latex", document(spec)
+    return "ir", _ir(spec, options.until)
 
 
 def _ir(spec: Spec, until: str | None) -> str:
