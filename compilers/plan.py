@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssir.analysis.facts import Facts, facts, is_complex
@@ -61,9 +61,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What is trained with dropout: the graph after the passes, and its plan."""
+
+    graph: Graph
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class Plan:
     """``chosen``: by graph (its path among bodies) and state, the form that computes it. ``has_step``: whether it can run a step at a time;
-    ``answers``: the outputs of which a sequence has one."""
+    ``answers``: the outputs of which a sequence has one; ``trained``: what is trained, where it is another graph."""
 
     entries: tuple[Entry, ...]
     chosen: Mapping[tuple[str, str], Match] = field(default_factory=dict)
@@ -72,6 +80,7 @@ class Plan:
     at: Setting = USUAL
     has_step: bool = True
     answers: tuple[str, ...] = ()
+    trained: Trained | None = None
 
     def __deepcopy__(self, memo: object) -> Plan:
         return self  # nothing in it changes
@@ -96,8 +105,18 @@ class Plan:
             "bytes_per_token": self.growth,
             "has_step": self.has_step,
             "answers": list(self.answers),
+            "training": self.training,
             "states": [entry.record() for entry in self.entries],
         }
+
+    @property
+    def training(self) -> dict[str, str] | None:
+        """Where dropout makes what is trained another graph: the states that another form computes then, and which."""
+        if self.trained is None:
+            return None
+        forms = {entry.path: entry.match.form.name for entry in self.entries}
+        then = {entry.path: entry.match.form.name for entry in self.trained.plan.entries}
+        return {path: form for path, form in then.items() if forms.get(path) != form}
 
     @property
     def state_bytes(self) -> int:
@@ -114,10 +133,12 @@ def plan(
     graph: Graph,
     at: Setting = USUAL,
     forced: Mapping[str, str] | None = None,
+    trained: Graph | None = None,
 ) -> Plan:
     """Choose a form for every state of a graph that the passes have run over, for a setting.
 
-    forced: state path to form name. Raises UsageError if a forced form does not exist or does not match.
+    forced: state path to form name. trained: the graph as it is while training, where that is another; what is forced holds for it where it
+    fits. Raises UsageError if a forced form does not exist or does not match.
     """
     forms = all_forms()
     forced = dict(forced or {})
@@ -129,7 +150,11 @@ def plan(
     entries = tuple(chooser.entries(graph, "", "", 1))
     once = tuple(label for label, name in graph.outputs if name in answers(graph))
     sizes = count_parameters(graph), flops_per_token(graph)
-    return Plan(entries, chooser.chosen, *sizes, at, graph.has_step, once)
+    found = Plan(entries, chooser.chosen, *sizes, at, graph.has_step, once)
+    if trained is None:
+        return found
+    chooser = _Chooser(forms, at, forced, lenient=True)
+    return replace(found, trained=Trained(trained, Plan(tuple(chooser.entries(trained, "", "", 1)), chooser.chosen)))
 
 
 def all_forms() -> list[Form]:
@@ -142,6 +167,7 @@ class _Chooser:
     forms: list[Form]
     at: Setting
     forced: dict[str, str]
+    lenient: bool = False  # whether a forced form that does not fit is passed over
     chosen: dict[tuple[str, str], Match] = field(default_factory=dict)
 
     def entries(self, graph: Graph, where: str, shown: str, count: int) -> Iterator[Entry]:
@@ -192,7 +218,8 @@ class _Chooser:
                 found.append((match, form.cost(graph, fact, match, self.at).seconds(self.at)))
         wanted = self._wanted(path, fact.node.name)
         if wanted is not None:
-            found = [pair for pair in found if pair[0].form.name == wanted]
+            fitting = [pair for pair in found if pair[0].form.name == wanted]
+            found = fitting or (found if self.lenient else [])
             if not found:
                 raise UsageError(f"the form `{wanted}` does not compute `{path}`: A is {fact.structure}")
         return sorted(found, key=lambda pair: pair[1])

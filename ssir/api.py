@@ -106,9 +106,9 @@ def to_torch(
 def empty(spec: Spec, at: Setting, forms: Mapping[str, str] | None, made: torch.device | None) -> Model:
     """A model of a spec, its parameters without values."""
     graph, dtype = passes.run(spec.graph), _dtype(at.dtype)
-    plan = make_plan(graph, at, forms)
+    plan = make_plan(graph, at, forms, passes.trained(spec.graph))
     source = write(graph, plan, f"{spec.name}, written by SSIR")
-    model = build(source, dtype, made)
+    model = build(source, dtype, made).eval()
     model.plan, model.spec, model.graph, model.source = plan, spec, graph, source
     model.recipe = (again, (texts(spec), at, dict(forms or {})))
     return model
@@ -136,16 +136,21 @@ def to_cuda_graph(
 
 
 def reference(
-    model: Model, *inputs: Tensor, state: Mapping[str, Tensor] | None = None, reset: Tensor | None = None
+    model: Model,
+    *inputs: Tensor,
+    state: Mapping[str, Tensor] | None = None,
+    reset: Tensor | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> tuple[Any, State]:
     """The meaning of a model with its parameters: the spec as it is written, one step after another, in float64.
 
-    inputs: [batch, time, *axes]; reset: [batch, time] bool. Returns what the model itself would.
+    inputs: [batch, time, *axes]; reset: [batch, time] bool; masks: what dropout keeps, as the model was given them. Returns what the model
+    itself would.
     """
     graph: Graph = model.spec.graph
     before = None if state is None else unmerged(graph, state)
     named = dict(zip(model.inputs, inputs, strict=True))
-    outputs, after = Interpreter(graph, meaning_parameters(model)).run(named, before, reset)
+    outputs, after = Interpreter(graph, meaning_parameters(model), masks=masks).run(named, before, reset)
     return (next(iter(outputs.values())) if len(outputs) == 1 else outputs), State(merged(graph, after))
 
 

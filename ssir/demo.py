@@ -112,6 +112,7 @@ def train(console: Console, model: Model, text: torch.Tensor) -> None:
         optimizer, [group["lr"] for group in optimizer.param_groups], STEPS, pct_start=0.15
     )
     losses: list[float] = []
+    model.train()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -131,6 +132,7 @@ def train(console: Console, model: Model, text: torch.Tensor) -> None:
             schedule.step()
             losses.append(loss.item())
             progress.update(task, advance=1, description=f"loss {loss.item():.3f}")
+    model.eval()
     seconds = time.perf_counter() - begin
     last = sum(losses[-10:]) / 10
     console.print(

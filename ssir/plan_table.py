@@ -72,6 +72,9 @@ def _totals(plan: Plan) -> dict[str, str]:
     }
     if plan.answers:
         found["answers"] = f"{', '.join(plan.answers)}: one for a sequence"
+    if plan.training is not None:
+        others = "".join(f"; {path} by `{form}`" for path, form in plan.training.items())
+        found["training"] = f"with dropout{others}"
     if not plan.has_step:
         found["steps"] = "whole sequences only: the future is read (`ssir explain SSIR022`)"
     return found

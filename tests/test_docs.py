@@ -37,8 +37,8 @@ def test_the_pictures_of_pairs_are_fresh() -> None:
         )
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
@@ -54,8 +54,10 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     assert {"x.svg", "y.png", "out"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", blocks("python")[0]], cwd=tmp_path, capture_output=True, text=True)
+@pytest.mark.parametrize("page", ["README.md", "docs/writing.md"])
+def test_the_python_of_the_documentation_runs(page: str, tmp_path: Path) -> None:
+    (found,) = blocks("python", (ROOT / page).read_text("utf-8"))
+    done = subprocess.run([sys.executable, "-c", found], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -9,7 +9,7 @@ from ssir.ir.graph import Dependence, Graph, Node
 from ssir.ir.ops.program import PROGRAM
 from ssir.registry import registry
 
-_AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part".split())
+_AS_DATA = frozenset("linear embed rms_norm layer_norm l2_norm context stack part kept".split())
 _LAYOUT = frozenset("rename split merge concat pack slice select expand".split())
 _NUMBERS = frozenset({"arange", "eye", "position", "input"})
 

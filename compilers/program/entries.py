@@ -18,7 +18,7 @@ from ssir.registry import registry
 LONG = 16
 """A register of more slots is laid out by entry where that can be."""
 _BY_ENTRY = frozenset(
-    "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename".split()
+    "dot softmax sum max min mean state arange param const expand rms_norm layer_norm l2_norm linear rename kept".split()
 )
 
 

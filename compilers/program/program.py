@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ssir.analysis.facts import facts
 from ssir.compilers.core import Loop
 from ssir.compilers.forms import Match
-from ssir.compilers.program.function import Function, begin
+from ssir.compilers.program.function import Function, Mode, begin
 from ssir.ir.graph import Graph
 from ssir.ir.text import render
 
@@ -16,8 +16,8 @@ from ssir.ir.text import render
 @dataclass(frozen=True)
 class Program:
     """``functions``, by name: ``sequence``; ``step``; ``begin``, every memory as it is before the first step; ``apart`` and ``step_apart``,
-    the same as the first two, memories step by step, and every part called by itself, where that is something else. ``bodies``: the
-    programs of the graphs that stacks repeat."""
+    the same as the first two, memories step by step, and every part called by itself, where that is something else. Or, while training with
+    dropout, ``training`` and ``training_apart``, a sequence. ``bodies``: the programs of the graphs that stacks repeat."""
 
     functions: Mapping[str, Graph]
     bodies: Mapping[str, Program]
@@ -26,9 +26,12 @@ class Program:
         return "\n".join(f"function {name}\n{render(graph)}" for name, graph in self.functions.items())
 
 
-def program(graph: Graph, chosen: Mapping[tuple[str, str], Match], where: str = "") -> Program:
-    """The program of a graph; ``chosen``: by graph (its path among bodies) and state, the form."""
-    inner = {name: program(body, chosen, f"{where}{name}/") for name, body in graph.bodies.items()}
+def program(
+    graph: Graph, chosen: Mapping[tuple[str, str], Match], where: str = "", training: Mode | None = None
+) -> Program:
+    """The program of a graph; ``chosen``: by graph (its path among bodies) and state, the form. training: only what is trained with dropout,
+    in a mode."""
+    inner = {name: program(body, chosen, f"{where}{name}/", training) for name, body in graph.bodies.items()}
 
     def bodies(*names: str) -> dict[str, Graph]:
         of = {body: found.functions for body, found in inner.items()}
@@ -36,6 +39,12 @@ def program(graph: Graph, chosen: Mapping[tuple[str, str], Match], where: str = 
 
     match = {node.name: chosen[where, node.name] for node in graph.states}
     loops = {node.name: one for node in graph.states if (one := Loop().match(graph, facts(graph, node))) is not None}
+    if training:
+        functions = {"training": Function(graph, match, training).made(graph.outputs, bodies("training"))}
+        if loops and training == "sequence":
+            apart = Function(graph, {**match, **loops}, training)
+            functions["training_apart"] = apart.made(graph.outputs, bodies("training_apart", "training"))
+        return Program(functions, inner)
     fused = any(getattr(one.form, "reads_weights", False) for one in match.values())
     functions = {"sequence": Function(graph, match, "sequence").made(graph.outputs, bodies("sequence"))}
     if graph.has_step:

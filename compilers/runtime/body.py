@@ -14,6 +14,7 @@ from .clock import Time
 from .frozen import Kept
 from .layers import Linear, Values, bound, owned, plain
 from .linear import linear
+from .masks import ByEntry, Masks, kept
 from .memory import Memories
 from .step import Own
 from .support import plainly
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 class Run:
     """One call of a body. ``at`` is the path that its memories are filed under, ``layer`` its index in a stack; ``plain`` says whether
-    weights may be used without calling the parts that own them, ``blocks`` has those that lie side by side and may be used as one."""
+    weights may be used without calling the parts that own them, ``blocks`` has those that lie side by side and may be used as one.
+    ``training``: whether entries are dropped, and ``masks`` which, if that is given."""
 
-    __slots__ = ("at", "blocks", "kept", "layer", "new", "old", "plain", "root", "time")
+    __slots__ = ("at", "blocks", "kept", "layer", "masks", "new", "old", "plain", "root", "time", "training")
 
     def __init__(
         self,
@@ -39,8 +41,11 @@ class Run:
         at: str = "",
         layer: int = 0,
         blocks: Sequence[joined.Block | None] = (),
+        training: bool = False,
+        masks: Masks | None = None,
     ) -> None:
         self.root, self.time, self.old, self.new = root, time, old, new
+        self.training, self.masks = training, masks
         self.plain, self.kept, self.at, self.layer, self.blocks = plain, kept, at, layer, blocks
 
     def constants(self, make: Callable[[Run], tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -78,7 +83,23 @@ class Run:
     def inside(self, path: str, layer: int) -> Run:
         """The call of a layer of a stack."""
         at = f"{self.at}{path}.{layer}."
-        return Run(self.root, self.time, self.old, self.new, self.plain, self.kept, at, layer, self.blocks)
+        return Run(
+            self.root,
+            self.time,
+            self.old,
+            self.new,
+            self.plain,
+            self.kept,
+            at,
+            layer,
+            self.blocks,
+            self.training,
+            self.masks,
+        )
+
+    def mask(self, path: str, rate: float, shape: Sequence[int], each: str, by_entry: ByEntry = ()) -> Tensor:
+        """What dropout at a path multiplies by."""
+        return kept(self.masks, self.at + path, self.time, rate, shape, each, by_entry)
 
 
 class Body(nn.Module):
@@ -254,6 +275,8 @@ class Body(nn.Module):
         raise NotImplementedError("no step form: `context` reads the whole sequence")
 
     _step_apart: Any = None
+    _training: Any = None  # ``_sequence`` and ``_apart`` with entries dropped, if any are
+    _training_apart: Any = None
 
     def forward(self, run: Run, *inputs: Tensor) -> Any:
         """Called by the body around it: a sequence [batch, time, *axes], or one step [batch, *axes]."""
@@ -263,7 +286,10 @@ class Body(nn.Module):
         """The method for this call."""
         watched = self.FUSED and not run.plain
         found: Callable[..., Any]
-        if run.time.steps is None:
+        if run.training:
+            apart = self._training_apart is not None and (run.time.each or watched)
+            found = self._training_apart if apart else self._training
+        elif run.time.steps is None:
             found = self._step_apart if watched else self._step
         else:
             found = self._apart if self._apart is not None and (run.time.each or watched) else self._sequence

@@ -41,7 +41,7 @@ def compiled(model: Model) -> Sequenced:
         each: bool,
         blocks: Sequence[Block | None],
     ) -> tuple[Any, Any]:
-        return model.call(model.steps(values), values, state, reset, each, blocks=blocks)
+        return model.call(model.steps(values), values, state, reset, each, blocks=blocks, training=model.dropping)
 
     made = torch.compile(sequence)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .clock import Time
 from .frozen import Kept
 from .fused import Sequenced, compiled
 from .generate import generate, refused, sampling
+from .masks import Given, Masks
 from .memory import Memories
 from .ragged import by_lengths
 from .release import release
@@ -47,6 +49,7 @@ class Model(Body):
     ANSWERS: tuple[str, ...] = ()  # the outputs of which a sequence has one, [batch, *axes]
     POSITION = False  # whether a state must say how many steps lie behind it
     STEPS = True  # whether the model can run one step at a time
+    DROPS = False  # whether entries are dropped while training
     TITLE = "the model"
     NATIVE: Step | None = None  # the step in one call
 
@@ -233,8 +236,15 @@ class Model(Body):
         reset: Tensor | None,
         lengths: Tensor | None,
         states: str | None,
+        masks: Given | None = None,
     ) -> tuple[Any, Any]:
         """``forward``: a sequence, [batch, time, *axes]."""
+        if masks is not None and (lengths is not None or not self.training):
+            raise InputError(
+                "`masks` say what is dropped while training, and the model is evaluated; call train() first"
+                if lengths is None
+                else "`lengths` and `masks` exclude each other: masks are of rows of one length"
+            )
         if states not in (None, "each"):
             raise InputError(f'states is "each" or left out, not {states!r}')
         values = self._checked(values, 2)
@@ -244,7 +254,12 @@ class Model(Body):
                     "`lengths` and `states` exclude each other: the states after each step are of rows of one length"
                 )
             return by_lengths(self, values, state, reset, lengths)
-        return self.sequence(values, state, reset, states == "each")
+        found = Masks(masks) if masks is not None else None
+        result = self.sequence(values, state, reset, states == "each", found)
+        if found is not None and (unknown := found.unknown()):
+            near = get_close_matches(unknown[0], found.used, 1, 0.0)
+            raise InputError(f"nothing is dropped at `{unknown[0]}`; the nearest is `{near[0]}`")
+        return result
 
     def one(
         self, values: Sequence[Tensor], state: Mapping[str, Tensor] | None, reset: Tensor | None
@@ -299,14 +314,20 @@ class Model(Body):
         state: Mapping[str, Tensor] | None,
         reset: Tensor | None,
         each: bool = False,
+        masks: Masks | None = None,
     ) -> tuple[Any, Any]:
         """A sequence of inputs that were checked."""
         steps = self.steps(values)
-        if not self.fused or not steps or torch.compiler.is_compiling():
-            return self.call(steps, values, state, reset, each)
+        if not self.fused or not steps or masks is not None or torch.compiler.is_compiling():
+            return self.call(steps, values, state, reset, each, training=self.dropping, masks=masks)
         if self._compiled is None:
             self._compiled = compiled(self)
         return self._compiled(values, state, reset, each, self._blocks())
+
+    @property
+    def dropping(self) -> bool:
+        """Whether sequences have entries dropped."""
+        return self.training and self.DROPS
 
     def _blocks(self) -> Sequence[joined.Block | None]:
         return self.blocks() if joined.pays(self.device) else ()
@@ -320,9 +341,11 @@ class Model(Body):
         each: bool = False,
         kept: Kept | None = None,
         blocks: Sequence[joined.Block | None] | None = None,
+        training: bool = False,
+        masks: Masks | None = None,
     ) -> tuple[Any, Any]:
         """A sequence of so many steps, or (None) one step, of inputs that were checked. kept: what only parameters decide, if it is given;
-        blocks: what ``blocks`` gave."""
+        blocks: what ``blocks`` gave; training: whether entries are dropped, and masks which, if that is given."""
         batch, device = values[0].shape[0], values[0].device
         old: Mapping[str, Tensor] = state or {}
         if old and not (isinstance(old, State) and old.signature is self.signature and old.batch == batch):
@@ -335,7 +358,7 @@ class Model(Body):
             raise StateError(
                 "a state of fixed capacity is written in place, so there is only the one after the last step"
             )
-        kept = self._constant() if kept is None else kept
+        kept = self._constant() if kept is None and not training else kept
         if steps is None and kept is not None and reset is None and batch <= ROWS:
             done = self._native(kept, values, old)
             if done is not None:
@@ -349,7 +372,8 @@ class Model(Body):
         with nullcontext() if kept is None else native.settled():
             if blocks is None:
                 blocks = self._blocks() if plain and kept is None else ()
-            found = Body.forward(self, Run(self, time, old, new, plain, kept, blocks=blocks), *values)
+            run = Run(self, time, old, new, plain, kept, blocks=blocks, training=training, masks=masks)
+            found = Body.forward(self, run, *values)
         if self.POSITION:
             new["position"] = Course(time.after) if each else time.after()
         self._round(new)

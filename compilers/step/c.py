@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import reduce
 from math import prod
 
+from ssir.analysis.whole import Wholly, wholly
 from ssir.compilers.loops.nests import Nests
 from ssir.compilers.loops.phases import Extent, Layers, Product
 from ssir.compilers.loops.region import Region
 from ssir.compilers.loops.spelling import Unfit
 from ssir.compilers.step.region import POSITION, step_region, whole_region
-from ssir.compilers.step.whole import Wholly, wholly
 from ssir.ir.graph import Graph, Node
 
 GROUP = 32

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ssir.analysis.facts import facts, is_complex, state_axes
+from ssir.analysis.whole import Wholly, varies
 from ssir.compilers.loops.pairs import COMPLEX
 from ssir.compilers.loops.region import Maker, Region, Room, short_name
 from ssir.compilers.loops.spelling import JOINED, LEAVES, REDUCED, VIEWS, Unfit, spelled
 from ssir.compilers.program.systems import UnknownOperator
 from ssir.compilers.step.apart import apart
-from ssir.compilers.step.whole import Wholly, varies
 from ssir.ir.builder import Value
 from ssir.ir.graph import Axis, Dependence, Graph, Node, Type
 from ssir.ir.op import TypeFault

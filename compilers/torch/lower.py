@@ -13,12 +13,13 @@ from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ssir.analysis.facts import facts
-from ssir.compilers.plan import Plan
+from ssir.compilers.forms import Match
+from ssir.compilers.plan import Plan, Trained
 from ssir.compilers.program.dtypes import memory_kind
 from ssir.compilers.program.program import Program, program
 from ssir.compilers.runtime.model import Model
@@ -50,7 +51,7 @@ def write(graph: Graph, plan: Plan, title: str, package: str = "ssir") -> Source
     """The source of the classes of a graph and its bodies. It imports torch and runtime modules only; those of this project lie in ``package``
     as they do in ssir."""
     writer, made = _Writer(plan, steps.native_step(graph)), program(graph, plan.chosen)
-    writer.visit(graph, "", made, title)
+    writer.visit(graph, "", made, title, _trained(plan.trained))
     body = "\n\n\n".join([*(text for _, text in writer.definitions.values()), *writer.texts])
     body += _MODEL.format(root=writer.classes[""])
     lines = [
@@ -63,6 +64,27 @@ def write(graph: Graph, plan: Plan, title: str, package: str = "ssir") -> Source
     head = f'"""{title}"""\n\nfrom __future__ import annotations\n\nfrom collections.abc import Mapping\nfrom typing import Any\n\nimport torch\n{functional}from torch import Tensor\n\n'
     modules = tuple(sorted({*writer.imports, *(["layers"] if "layers." in body else [])}))
     return Source(made, f"{head}{chr(10).join(lines)}\n\n\n{body}\n", writer.classes, modules)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A graph as it is while training, its plan, its program."""
+
+    graph: Graph
+    plan: Plan
+    program: Program
+    mode: Mode
+
+    def body(self, name: str) -> _Training:
+        return _Training(self.graph.bodies[name], self.plan, self.program.bodies[name], self.mode)
+
+
+def _trained(trained: Trained | None) -> _Training | None:
+    if trained is None:
+        return None
+    mode: Literal["sequence", "step"] = "sequence" if trained.graph.has_time else "step"
+    made = program(trained.graph, trained.plan.chosen, training=mode)
+    return _Training(trained.graph, trained.plan, made, mode)
 
 
 def _imported_as(name: str, own: str) -> str:
@@ -90,15 +112,17 @@ class _Writer:
     known: dict[str, str] = field(default_factory=dict)
     definitions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def visit(self, graph: Graph, where: str, program: Program, title: str) -> None:
+    def visit(self, graph: Graph, where: str, program: Program, title: str, training: _Training | None) -> None:
         for name, body in graph.bodies.items():
-            self.visit(body, f"{where}{name}/", program.bodies[name], title)
-        chosen = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
-        regions = Regions(graph, chosen.items())
+            inner = training.body(name) if training else None
+            self.visit(body, f"{where}{name}/", program.bodies[name], title, inner)
+        regions = Regions(graph, _chosen(graph, self.plan, where).items())
+        if training:
+            regions.hold(training.graph, _chosen(training.graph, training.plan, where).items())
         before, known = deepcopy(self.imports), dict(self.definitions)
         while True:
             try:
-                self._classes(graph, where, program, title, regions)
+                self._classes(graph, where, program, title, regions, training)
                 return
             except Again:
                 self.imports.clear()
@@ -106,9 +130,11 @@ class _Writer:
                 self.definitions.clear()
                 self.definitions.update(known)
 
-    def _classes(self, graph: Graph, where: str, program: Program, title: str, regions: Regions) -> None:
+    def _classes(
+        self, graph: Graph, where: str, program: Program, title: str, regions: Regions, training: _Training | None
+    ) -> None:
         """Write the class of a graph, and those of the components in it."""
-        match = {node.name: self.plan.chosen[where, node.name] for node in graph.states}
+        match = _chosen(graph, self.plan, where)
         unit = Unit(graph, where, match, self.imports, regions, self.definitions)
         methods = []
         for name, function in program.functions.items():
@@ -117,10 +143,12 @@ class _Writer:
             else:
                 mode: Mode = "step" if name.startswith("step") else "sequence"
                 methods += _method(unit, f"_{name}", mode, function, apart="apart" in name)
+        if training:
+            methods += self._training(unit, where, training)
         if self.native is not None:
             methods += steps.natives(unit, self.native.kept[where])
         if not where:
-            methods += _doors([argument.id for argument in _arguments(unit, "", graph)])
+            methods += _doors([argument.id for argument in _arguments(unit, "", graph)], training is not None)
         silent = regions.paths - regions.texts.keys()
         if silent:
             regions.dissolve(min(silent))
@@ -133,6 +161,20 @@ class _Writer:
             [f'    """{_signature(graph)}"""', *self._layout(unit, "", inner, "" if where else title), *methods]
         )
         self.classes[where] = self._named(graph.name, "Body" if where else "Model", text)
+
+    def _training(self, unit: Unit, where: str, training: _Training) -> list[str]:
+        """What the same class computes while training: other methods over the same parts."""
+        match = _chosen(training.graph, training.plan, where)
+        own = Unit(training.graph, where, match, self.imports, unit.regions, self.definitions)
+        assert {*own.parts.all} <= {*unit.parts.all}, f"dropout changes the parts of `{training.graph.name}`"
+        known = {tuple(_projection(unit, name) for name in names) for names in unit.groups.values()}
+        own.groups = {
+            name: names for name, names in own.groups.items() if tuple(_projection(own, one) for one in names) in known
+        }
+        methods: list[str] = []
+        for name, function in training.program.functions.items():
+            methods += _method(own, f"_{name}", training.mode, function, apart="apart" in name)
+        return methods
 
     def _named(self, component: str, base: str, text: str) -> str:
         """The name of the class with this text, written if there is none yet."""
@@ -208,6 +250,8 @@ class _Writer:
                 attributes["ANSWERS"] = repr(said)
             attributes["POSITION"] = repr(needs_position(graph))
             attributes["STEPS"] = repr(graph.has_step)
+            if self.plan.trained:
+                attributes["DROPS"] = "True"
             attributes["TITLE"] = repr(title.partition(",")[0])
         return ["\n".join(f"    {name} = {text}" for name, text in attributes.items())] if attributes else []
 
@@ -220,6 +264,10 @@ class _Writer:
         )
         layers = ", ".join(f"({name!r}, {self.classes[f'{where}{name}/']})" for name in pattern[:period])
         return f"({layers},) * {len(pattern) // period}"
+
+
+def _chosen(graph: Graph, plan: Plan, where: str) -> dict[str, Match]:
+    return {node.name: plan.chosen[where, node.name] for node in graph.states}
 
 
 def _path(unit: Unit, part: Part) -> str:
@@ -241,14 +289,15 @@ def _rows(rows: Iterable[str]) -> str:
     return "(\n" + "".join(f"        {row},\n" for row in rows) + "    )"
 
 
-def _doors(arguments: Sequence[str]) -> list[str]:
-    """What a user calls, with the inputs that the spec names."""
+def _doors(arguments: Sequence[str], drops: bool) -> list[str]:
+    """What a user calls, with the inputs that the spec names; and masks, if entries are dropped."""
     inputs = ", ".join(arguments) + ("," if len(arguments) == 1 else "")
     given = ", ".join(f"{name}: Tensor" for name in arguments)
     own = "state: Mapping[str, Tensor] | None = None, reset: Tensor | None = None"
+    more, masks = (", masks: Any = None", ", masks") if drops else ("", "")
     return [
-        f"    def forward(self, {given}, {own}, lengths: Tensor | None = None, states: str | None = None) -> Any:\n"
-        f"        return self.over(({inputs}), state, reset, lengths, states)",
+        f"    def forward(self, {given}, {own}, lengths: Tensor | None = None, states: str | None = None{more}) -> Any:\n"
+        f"        return self.over(({inputs}), state, reset, lengths, states{masks})",
         f"    def step(self, {given}, {own}) -> Any:\n        return self.one(({inputs}), state, reset)",
     ]
 

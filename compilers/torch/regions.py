@@ -26,6 +26,10 @@ class Regions:
         self.wanted: dict[tuple[str, str], list[str]] = {}
         self.texts: dict[str, list[str]] = {}
         self.of = lru_cache(maxsize=None)(self._of)
+        self.hold(graph, matches)
+
+    def hold(self, graph: Graph, matches: Iterable[tuple[str, Match]]) -> None:
+        """Keep together what forms of a graph compute together."""
         together = [*graph.cycles, *({name, *match.covers, *match.gives} for name, match in matches)]
         for names in together:
             self._keep_together(names)

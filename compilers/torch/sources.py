@@ -50,6 +50,31 @@ def _context(e: Emitter, node: Node) -> Code:
     return e.let(node.name, method(called(e.function("operations", "lengthened"), x, TIME), "unsqueeze", 1))
 
 
+def _kept(e: Emitter, node: Node) -> Code:
+    shape: list[object] = []
+    by_entry = []
+    for place, axis in enumerate(node.type.axes):
+        if axis.name in e.unit.entries:
+            shape.append(entries(e, axis.name))
+            if axis.size is not None:
+                by_entry.append((place, axis.size, e.unit.entries[axis.name]))
+        else:
+            shape.append(_extent(e, axis.name) if axis.size is None else axis.size)
+    (rate,) = node.inputs
+    given = node.attrs["mask"], e.value(rate), tuple(shape), node.attrs["each"]
+    return e.let(node.name, called(code("run.mask"), *given, *([tuple(by_entry)] if by_entry else [])))
+
+
+def _extent(e: Emitter, axis: str) -> Code:
+    """How many entries there are along an axis without a size that no register has."""
+    for node in e.graph:
+        if node.op == "input" and axis in node.type.names and (axis, WHOLE) not in node.type.absent:
+            return code("{0}.shape[{1}]", e.value(node.name), node.type.names.index(axis) - len(node.type.names))
+        if node.op == "rename" and (old := {new: old for old, new in node.attrs["axes"]}.get(axis)) is not None:
+            return _extent(e, old)
+    return code("time.steps")
+
+
 def _stack(e: Emitter, node: Node) -> Code:
     first, *others = node.inputs
     x = e.let(node.name, as_data(e, first, e.tensor(first, node.type.names)))
@@ -109,6 +134,7 @@ SOURCES: Mapping[str, Callable[[Emitter, Node], Code]] = {
     "start": lambda e, node: code("time.start"),
     "layer": lambda e, node: code("run.layer"),
     "context": _context,
+    "kept": _kept,
     "stack": _stack,
     "part": _part,
 }

@@ -95,10 +95,10 @@ def planned(spec: Spec, options: Namespace | None = None) -> Plan:
     from ssir import passes
     from ssir.compilers.plan import plan
 
-    graph = passes.run(spec.graph)
+    graph, trained = passes.run(spec.graph), passes.trained(spec.graph)
     if options is None:
-        return plan(graph)
-    return plan(graph, setting(options), specs.forms(options, spec))
+        return plan(graph, trained=trained)
+    return plan(graph, setting(options), specs.forms(options, spec), trained)
 
 
 def show(options: Namespace) -> int:

@@ -19,9 +19,7 @@ def infer_dependence(graph: Graph) -> Graph:
 
 
 def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
-    found = {
-        node.name: given.get(node.name, Dependence.POSITION if _varies(node) else Dependence.CONSTANT) for node in graph
-    }
+    found = {node.name: given.get(node.name, _own(node)) for node in graph}
     if graph.cycles:
         found |= dict.fromkeys(graph.cycle_of, Dependence.STATE)
     todo = list(graph.nodes)
@@ -56,9 +54,12 @@ def _infer(graph: Graph, given: dict[str, Dependence]) -> Graph:
     return replace(graph.with_nodes(nodes), bodies=bodies) if changed else graph
 
 
-def _varies(node: Node) -> bool:
-    """Whether a node changes with the position whatever its operands do. How many slots there are does."""
-    return node.op in _OF_POSITION or (node.op == "arange" and node.type.axes[0].size is None)
+def _own(node: Node) -> Dependence:
+    """What a node changes with whatever its operands do. How many slots there are changes with the position; a mask is one of each sequence."""
+    if node.op == "kept":
+        return Dependence.INPUT
+    moves = node.op in _OF_POSITION or (node.op == "arange" and node.type.axes[0].size is None)
+    return Dependence.POSITION if moves else Dependence.CONSTANT
 
 
 def _argument(found: dict[str, Dependence], stack: Node, arguments: dict[str, str], name: str) -> Dependence:

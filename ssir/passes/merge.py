@@ -1,6 +1,6 @@
 """Makes equal nodes one: same operation, same operands, same attributes. Four reads of delay(h) become one memory.
 
-Of equal memories the one stays whose name comes first, so that no order of the nodes decides it. Parameters are equal only to themselves. A layer's stack is never merged with another: it owns parameters.
+Of equal memories the one stays whose name comes first, so that no order of the nodes decides it. Parameters are equal only to themselves, and so is what is dropped. A layer's stack is never merged with another: it owns parameters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from ssir.ir.graph import Graph, Node
 from ssir.passes.rewrite import bottom_up, swapped
 
-_APART = frozenset({"input", "param", "stack"})
+_APART = frozenset({"input", "param", "stack", "dropout"})  # each draws for itself
 
 
 def merge_equal(graph: Graph) -> Graph:

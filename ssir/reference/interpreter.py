@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssir.ir.answers import answers
-from ssir.ir.graph import Graph, Node, Type, owners
+from ssir.ir.graph import WHOLE, Graph, Node, Type, owners
 from ssir.ir.slots import gaps
 from ssir.reference.ops import Step, evaluate, fit, present, zeroed
 
@@ -41,13 +41,15 @@ class Interpreter:
     States are kept as the project's state objects keep them: a bounded register oldest first with all its slots, an unbounded one
     with the steps that it has seen, all else as [batch, *axes]; and ``position`` [batch]. What no output needs is not remembered.
 
-    seen: is shown each step of each graph, once its memories are known.
+    seen: is shown each step of each graph, once its memories are known. masks: what dropout keeps, by path, [batch, steps or 1, *axes] of bool;
+    along an axis without a size the entries, oldest first. Without them nothing is dropped.
     """
 
     graph: Graph
     params: Mapping[str, Tensor]
     dtype: torch.dtype = torch.float64
     seen: Callable[[FrameStep], None] | None = None
+    masks: Mapping[str, Tensor] | None = None
 
     def root(self, batch: int) -> Frame:
         """The graph itself as a frame; those of its layers are below it."""
@@ -294,8 +296,30 @@ class FrameStep:
             case "part":
                 self.value(node.inputs[0])
                 return self.values[f"{node.inputs[0]}/{node.attrs['label']}"]
+            case "dropout":
+                return self._dropout(node)
         operands = [self.value(name) for name in node.inputs]
         return evaluate(node, operands, [self.graph[name].type for name in node.inputs], self.moment_of_ops)
+
+    def _dropout(self, node: Node) -> Tensor:
+        x, rate = (self.real(name) for name in node.inputs)
+        if self.frame.whole.masks is None:
+            return x
+        own = [axis for axis in node.type.axes if axis.name not in node.attrs["over"]]
+        mask = self.frame.whole.masks[self.frame.prefix + node.name]
+        mask = mask[:, self.t if mask.shape[1] > 1 else 0]
+        for place, axis in enumerate(own, 1):
+            lag = self.frame.gaps.get(axis.name)
+            if axis.size is None and lag == WHOLE:
+                steps = self.moment.slots.clamp(min=0).reshape(len(self.moment.slots), *[1] * (place - 1), -1)
+                index = steps.reshape(*steps.shape, *[1] * (mask.dim() - place - 1))
+                shape = [max(a, b) for a, b in zip(mask.shape, index.shape, strict=True)]
+                shape[place] = index.shape[place]
+                mask = mask.expand(*shape[:place], -1, *shape[place + 1 :]).gather(place, index.expand(shape))
+            elif axis.size is None and lag is not None:
+                mask = mask.narrow(place, 0, x.shape[node.type.names.index(axis.name) + 1]).flip(place)
+        scaled = mask.to(self.dtype) / (1 - rate.reshape(-1, *[1] * (mask.dim() - 1)))
+        return x * fit(scaled, [axis.name for axis in own], node.type.names)
 
     def _context(self, node: Node) -> Tensor:
         slots = self.moment.slots

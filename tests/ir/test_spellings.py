@@ -14,22 +14,39 @@ from ssir.reference import ops as reference
 
 OPERATORS = {name for name in TABLE if name.startswith("op.")}  # what a state is given: its forms read them
 READING = {"later"}  # gone when a spec has been read
+SAID = {"dropout"}  # which the passes leave out, or write as a product with what is `kept`
 PLANNED = PROGRAM  # made by a plan: the reference has no plan, and loops and steps are written from the graph
 SPELLED: dict[str, tuple[Container[str], ...]] = {
     "reference": (
         PLANNED,
+        {"kept"},  # made by a pass
         reference.FUNCTIONS,
         reference.OTHER,
         # what the interpreter itself is
-        {"state", "context", "stack", "part", "input", "param", "const", "arange", "eye", "position", "start", "layer"},
+        {
+            "state",
+            "context",
+            "stack",
+            "part",
+            "input",
+            "param",
+            "const",
+            "arange",
+            "eye",
+            "position",
+            "start",
+            "layer",
+            "dropout",
+        },
     ),
     "torch": (
         elementwise.SPELLED,
         elementwise.RUNTIME,
         ops.OTHER,
         program.PROGRAM,
-        {"state"},
-    ),  # of which the plan has made something else
+        SAID,
+        {"state"},  # of which the plan has made something else
+    ),
     "c": (
         PLANNED,
         c.SPELLED,
@@ -48,6 +65,9 @@ SPELLED: dict[str, tuple[Container[str], ...]] = {
         {"param", "layer", "eye", "matmul", "expm"},
         # what a step cannot know
         {"context"},
+        # what is trained only, by torch, and given to loops
+        SAID,
+        {"kept"},
     ),
     "triton": (
         PLANNED,
@@ -61,6 +81,8 @@ SPELLED: dict[str, tuple[Container[str], ...]] = {
         # what no loop has: complex numbers, and what steps have beside loops
         COMPLEX,
         {"embed", "solve", "position", "start", "stack", "part", "param", "layer", "eye", "matmul", "expm", "context"},
+        SAID,
+        {"kept"},
     ),
 }
 

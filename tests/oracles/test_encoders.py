@@ -26,7 +26,7 @@ def _many(pairs: dict[str, str]) -> dict[str, str | compare.Part]:
     return {key: value for ours, theirs in pairs.items() for key, value in _affine(ours, theirs).items()}
 
 
-def _sentences() -> tuple[Tensor, Tensor, Tensor]:
+def sentences() -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, which sentence each belongs to, and where there is one: the second row is padded."""
     tokens = compare.tokens(VOCAB)
     segments = (torch.arange(9) > 4).long().expand(2, 9)
@@ -77,7 +77,7 @@ def test_bert_agrees_with_transformers(via: str) -> None:
         return found
 
     weights, mapping = dict(theirs.named_parameters()), compare.per_layer(BERT, LAYERS)
-    compare.same(compare.Model(spec, via), run, weights, mapping, *_sentences())
+    compare.same(compare.Model(spec, via), run, weights, mapping, *sentences())
 
 
 DISTILBERT = {
@@ -115,7 +115,7 @@ def test_distilbert_agrees_with_transformers(via: str) -> None:
     )
     theirs = compare.built(lambda: DistilBertForMaskedLM(config))
     spec = load("distilbert", vocab=VOCAB, length=LENGTH, model=MODEL, hidden=HIDDEN, head=HEAD, layers=LAYERS)
-    tokens, _, keep = _sentences()
+    tokens, _, keep = sentences()
 
     def run(tokens: Tensor, keep: Tensor) -> Tensor:
         found: Tensor = theirs(tokens, attention_mask=keep.long()).logits
@@ -170,4 +170,4 @@ def test_albert_agrees_with_transformers(via: str) -> None:
         return found
 
     mapping = compare.per_layer(ALBERT, LAYERS)
-    compare.same(compare.Model(spec, via), run, dict(theirs.named_parameters()), mapping, *_sentences())
+    compare.same(compare.Model(spec, via), run, dict(theirs.named_parameters()), mapping, *sentences())

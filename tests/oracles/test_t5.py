@@ -58,7 +58,7 @@ T5: dict[str, str | compare.Part] = {
 }
 
 
-def _theirs() -> Any:
+def built() -> Any:
     config = T5Config(
         vocab_size=DIMS["vocab"],
         d_model=DIMS["model"],
@@ -75,7 +75,7 @@ def _theirs() -> Any:
 
 @pytest.mark.parametrize("via", compare.VIA)
 def test_t5_agrees_with_transformers(via: str) -> None:
-    theirs, ours = _theirs(), compare.Model(load("t5", None, **DIMS), via)
+    theirs, ours = built(), compare.Model(load("t5", None, **DIMS), via)
     target, source = compare.tokens(11, time=26), compare.tokens(11, time=31, seed=1)  # farther apart than all buckets
 
     def run(target: Tensor, source: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ssir.ir.op import Op
-from ssir.ir.ops import axes, elementwise, program, sources, sums, systems
+from ssir.ir.ops import axes, elementwise, program, random, sources, sums, systems
 
-MODULES = (elementwise, sums, axes, systems, sources, program)
+MODULES = (elementwise, sums, axes, systems, random, sources, program)
 TABLE: dict[str, Op] = {op.name: op for module in MODULES for op in module.OPS}
 
 
