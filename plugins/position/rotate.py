@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("interleaved")) -> Node:
     """Pairs along an axis turned by an angle in radians, which has an axis of half the size (arXiv:2104.09864).
 
-    pairs=interleaved turns (0, 1), (2, 3), ...; pairs=halves turns (0, n/2), (1, n/2 + 1), ...
+    pairs=interleaved turns (0, 1), (2, 3), ...; pairs=halves turns (0, n/2), (1, n/2 + 1), ... With an angle of fewer entries only as many
+    pairs at the start of the axis are turned, as if they were all.
     """
     if pairs not in ("interleaved", "halves"):
         cx.fail("SSIR013", f"pairs is `interleaved` or `halves`, not `{pairs}`", "pairs", "write pairs=halves")
@@ -30,13 +31,20 @@ def rotate(cx: Site, a: Node, angle: Node, over: Axis, pairs: Symbol = Symbol("i
     if is_unknown(a, angle):
         return a
     half = [x for x in angle.type.axes if x.name not in a.type.names]
-    if len(half) != 1 or over.size is None or 2 * (half[0].size or 0) != over.size:
-        words = (
-            f"the angle needs one axis of its own, half as long as `{over.name}`: its axes: {listed(angle.type.axes)}"
-        )
+    turned = 2 * (half[0].size or 0) if len(half) == 1 else 0
+    if over.size is None or not 0 < turned <= over.size:
+        words = f"the angle needs one axis of its own, half as long as `{over.name}` or shorter: its axes: {listed(angle.type.axes)}"
         help = "make it of position and arange(half): position * base ** (-arange(half) / half)"
         cx.fail("SSIR014", words, "angle", help)
-    return cx.emit("rotate", (a, angle), over=over.name, half=half[0].name, pairs=pairs)
+    about = {"over": over.name, "half": half[0].name, "pairs": pairs}
+    if turned == over.size:
+        return cx.emit("rotate", (a, angle), **about)
+    first, rest = (
+        cx.emit("slice", (a,), name, axis=over.name, start=start, stop=stop, out=over.name)
+        for name, start, stop in (("first", 0, turned), ("rest", turned, over.size))
+    )
+    parts = cx.emit("rotate", (first, angle), "turned", **about), rest
+    return cx.emit("concat", parts, axis=over.name, axes=(over.name, over.name))
 
 
 def _turned(use: Use) -> Type:

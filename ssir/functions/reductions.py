@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Literal
 
 from ssir.functions.kinds import Init
 from ssir.ir.graph import Axis, Node
 from ssir.ir.op import names
 from ssir.ir.ops.sums import REDUCE
-from ssir.spec.build import Site
+from ssir.spec.build import Site, is_unknown
 
 if TYPE_CHECKING:
     from ssir.registry import Registry
@@ -42,13 +43,20 @@ def _norm(
     cx: Site,
     op: str,
     a: Node,
-    over: tuple[Axis, ...],
+    over: tuple[Axis, ...] | None,
     eps: float,
-    affine: tuple[Axis, ...],
+    affine: tuple[Axis, ...] | None,
     scale: bool,
     bias: bool,
     init: Init = Init("ones"),
 ) -> Node:
+    if over is None:
+        if is_unknown(a):
+            return a
+        over = a.type.axes
+        if not over:
+            cx.fail("SSIR014", "there is no axis to normalise along", "a", help="give it a value that has one")
+    affine = over if affine is None else affine
     cx.over(a, over)
     operands = [a]
     if scale:
@@ -59,23 +67,28 @@ def _norm(
 
 
 def rms_norm(
-    cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-5, scale: bool = True, init: Init = Init("ones")
+    cx: Site,
+    a: Node,
+    over: tuple[Axis, ...] | None = None,
+    eps: float = 1e-5,
+    scale: bool = True,
+    init: Init = Init("ones"),
 ) -> Node:
-    """weight * a / sqrt(mean(a^2) + eps) along the axes named (arXiv:1910.07467). The weight has these axes alone; init is its."""
-    return _norm(cx, "rms_norm", a, over, eps, over, scale, False, init)
+    """weight * a / sqrt(mean(a^2) + eps) along the axes named, or all (arXiv:1910.07467). The weight has these axes alone; init is its."""
+    return _norm(cx, "rms_norm", a, over, eps, None, scale, False, init)
 
 
 def layer_norm(
     cx: Site,
     a: Node,
-    over: tuple[Axis, ...],
+    over: tuple[Axis, ...] | None = None,
     eps: float = 1e-5,
     scale: bool = True,
     bias: bool = True,
     init: Init = Init("ones"),
 ) -> Node:
-    """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named, which alone weight and bias have (arXiv:1607.06450)."""
-    return _norm(cx, "layer_norm", a, over, eps, over, scale, bias, init)
+    """weight * (a - mean(a)) / sqrt(var(a) + eps) + bias along the axes named, or all, which alone weight and bias have (arXiv:1607.06450)."""
+    return _norm(cx, "layer_norm", a, over, eps, None, scale, bias, init)
 
 
 def group_norm(
@@ -91,9 +104,15 @@ def group_norm(
     return _norm(cx, "layer_norm", a, over, eps, a.type.axes, scale, bias, init)
 
 
-def l2_norm(cx: Site, a: Node, over: tuple[Axis, ...], eps: float = 1e-12) -> Node:
-    """a / max(sqrt(sum(a^2)), eps) along the axes named."""
-    return _norm(cx, "l2_norm", a, over, eps, over, False, False)
+def l2_norm(
+    cx: Site, a: Node, over: tuple[Axis, ...] | None = None, eps: float = 1e-12, within: Literal["max", "root"] = "max"
+) -> Node:
+    """a / max(sqrt(sum(a^2)), eps) along the axes named, or all; with within=root a / sqrt(sum(a^2) + eps)."""
+    if within == "max":
+        return _norm(cx, "l2_norm", a, over, eps, None, False, False)
+    size = prod(axis.size or 1 for axis in (a.type.axes if over is None else over))
+    scaled = _norm(cx, "rms_norm", a, over, eps / size, None, False, False)
+    return cx.emit("mul", (scaled, cx.number(size**-0.5)))
 
 
 def register(registry: Registry) -> None:

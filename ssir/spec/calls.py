@@ -18,12 +18,21 @@ def fail(code: str, message: str, span: Span | None, help: str | None = None, no
     raise SpecError([Diagnostic(code, message, span, tuple(notes), help)])
 
 
-def input_type(module: Module, dims: Mapping[str, float | None], component: Component, name: str, path: Path) -> Type:
-    """What an input is by itself: where it takes further axes, with none."""
+def input_type(
+    module: Module,
+    dims: Mapping[str, float | None],
+    component: Component,
+    name: str,
+    path: Path,
+    rest: tuple[Axis, ...] = (),
+) -> Type:
+    """What an input is by itself: where it takes further axes, with none; where it says nothing else, with those of ``rest``."""
     declared, axes = component.input[name], component.axes(name)
     inside = (*path, "token") if isinstance(declared, Tokens) else path
     listed = isinstance(declared, list) or (isinstance(declared, Tokens) and isinstance(declared.token, list))
     found = axes_of(module, dims, axes if listed or not axes else axes[0], inside, "the input")
+    if REST in axes and not found:
+        found = rest
     return Type(found, "int" if component.is_token(name) else "real")
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from ssir.depth import TooDeep, deep
 from ssir.errors import Diagnostic, Report, Span, SpecError
-from ssir.ir.graph import Graph, Type
+from ssir.ir.graph import Axis, Graph, Type
 from ssir.spec.attempts import Attempts, Elaborator
 from ssir.spec.calls import Path, fail, input_type
 from ssir.spec.instance import Instance
 from ssir.spec.module import Module, sized
+from ssir.spec.schema import REST
 from ssir.spec.written import Values
 
 _OF_A_RING = ("SSIR016", "SSIR017")
@@ -56,10 +57,28 @@ def survey(module: Module, overrides: Mapping[str, float]) -> list[Diagnostic]:
     if not sizes.failed:
         for component in module.file.components:
             with report.catching():
-                _elaborate(module, component, overrides, True)
+                _by_itself(module, component, overrides)
             if any(fault.code == "SSIR004" for fault in report.diagnostics):
                 break  # what is too large once is too large each time that it is looked at
     return _each_once([*sizes.diagnostics, *report.diagnostics])
+
+
+_SOME = Axis("axis", 2)
+"""Stands for what a caller gives where an input is nothing but [...]."""
+
+
+def _by_itself(module: Module, component: str, overrides: Mapping[str, float]) -> None:
+    try:
+        _elaborate(module, component, overrides, True)
+    except SpecError:
+        if not any(module.component(component).axes(name) == [REST] for name in module.component(component).input):
+            raise
+        try:
+            _elaborate(module, component, overrides, True, rest=(_SOME,))
+            return
+        except SpecError:
+            pass
+        raise
 
 
 def _each_once(faults: Sequence[Diagnostic]) -> list[Diagnostic]:
@@ -74,7 +93,12 @@ def _each_once(faults: Sequence[Diagnostic]) -> list[Diagnostic]:
 
 
 def _elaborate(
-    module: Module, component: str, overrides: Mapping[str, float], gather: bool, made: list[Instance] | None = None
+    module: Module,
+    component: str,
+    overrides: Mapping[str, float],
+    gather: bool,
+    made: list[Instance] | None = None,
+    rest: tuple[Axis, ...] = (),
 ) -> Graph:
     dims = sized(module, overrides)
     definition = module.component(component)
@@ -83,7 +107,7 @@ def _elaborate(
     for name in definition.input:
         path: Path = ("components", component, "input", name)
         with report.catching():
-            inputs.append((name, input_type(module, dims, definition, name, path), module.document.span(path)))
+            inputs.append((name, input_type(module, dims, definition, name, path, rest), module.document.span(path)))
     report.raise_if_any()
 
     def start(graph: Elaborator, values: Values) -> Instance:

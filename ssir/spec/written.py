@@ -268,6 +268,7 @@ class Text:
             fail("SSIR013", f"`{component}` takes {counted(names, 'input')}", self.span(tree.args[len(names)]), usage)
         given = dict(zip(names, tree.args, strict=False))
         others: list[tuple[str, syntax.Expr, int, int]] = []
+        shared = instance.shared
         share: str | None = None
         for key, value, start, end in tree.kwargs:
             if key in given:
@@ -277,9 +278,7 @@ class Text:
             elif key == NAME:
                 self._name(value)
             elif key == "share":
-                if not isinstance(value, syntax.Name):
-                    fail("SSIR013", "share is a name", self.span(value), "calls with the same name share their weights")
-                share = value.id
+                share, shared = self._share(value), None
             else:
                 others.append((key, value, start, end))
         overrides = self._overrides(module, component, others)
@@ -306,10 +305,21 @@ class Text:
             place,
             borrowed,
         )
-        shared = f"{share}={scope}" if share is not None else instance.shared
+        shared = f"{share}={scope}" if share is not None else shared
         return instance.called(
             module, component, dims, self._constants(module, overrides), inputs, scope, shared, callers
         )
+
+    def _share(self, tree: syntax.Expr) -> str | None:
+        """The name under which calls share their parameters; None where each is to have its own."""
+        if isinstance(tree, syntax.Name):
+            return tree.id
+        if isinstance(tree, syntax.Bool) and not tree.value:
+            return None
+        help = (
+            "calls with the same name share their weights; with share=false each has its own, in a shared component too"
+        )
+        fail("SSIR013", "share is a name, or false", self.span(tree), help)
 
 
 def counted(things: Sequence[object], noun: str) -> str:

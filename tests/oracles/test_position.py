@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
 from transformers.models.llama import modeling_llama
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
@@ -71,6 +72,21 @@ def test_rope_agrees_with_transformers(via: str) -> None:
 
 def _x() -> Tensor:
     return compare.tokens(VOCAB, time=TIME)
+
+
+@pytest.mark.parametrize("via", compare.VIA)
+def test_a_turn_of_the_first_pairs_agrees_with_transformers(via: str) -> None:
+    """GPT-NeoX turns a part of each head only."""
+    spec = loads(
+        "ssir: 1\nname: part\ndims: {head: 2, key: 10, half: 3}\ncomponents:\n  net:\n    input: {x: [head, key]}\n    graph:\n"
+        "      angle: position * 100 ** (-arange(half) / half)\n      y: rotate(x, angle, over=key, pairs=halves)\n"
+        "    output: y\nmain: net\n"
+    )
+    x = torch.randn(2, 9, 2, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    angle = torch.arange(9.0).double()[:, None] * 100 ** (-torch.arange(3).double() / 3)
+    turns = torch.cat([angle, angle], -1)[None]
+    wanted, _ = apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), turns.cos(), turns.sin())  # type: ignore[no-untyped-call]
+    compare.close(compare.Model(spec, via)(x)[0], wanted.transpose(1, 2))
 
 
 @pytest.mark.parametrize("via", compare.VIA)
