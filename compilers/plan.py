@@ -6,24 +6,25 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ssir.analysis.facts import Facts, facts, is_complex
+from ssir.analysis.facts import Facts, facts
 from ssir.compilers.core import CORE_FORMS, Loop
 from ssir.compilers.forms import USUAL, Cost, Form, Match, Setting
 from ssir.compilers.loops.form import CompiledLoop, Newton
+from ssir.compilers.program.dtypes import kept_as, wide
 from ssir.errors import UsageError, nearest
 from ssir.ir.answers import answers
 from ssir.ir.graph import Dependence, Graph, Node, owners
 from ssir.ir.ops import TABLE
 from ssir.registry import registry
 
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+_BYTES = {"complex128": 16, "complex64": 8, "float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Entry:
     """One state. ``path`` stands for ``count`` states in a stack. ``chosen``: whether the form was chosen for this state, and not for
-    another that it computes along with it. ``bytes``: per sequence (per token, if it grows). ``seconds``: by form that fits, the time that is
-    expected of it in the setting of the plan."""
+    another that it computes along with it. ``bytes``: per sequence (per token, if it grows), kept in a ``dtype``. ``seconds``: by form that fits,
+    the time that is expected of it in the setting of the plan."""
 
     path: str
     count: int
@@ -31,6 +32,7 @@ class Entry:
     match: Match
     cost: Cost
     bytes: int
+    dtype: str
     seconds: Mapping[str, float]
     chosen: bool
 
@@ -54,6 +56,7 @@ class Entry:
             "why": self.match.why,
             "also": list(self.others),
             "bytes": self.bytes,
+            "dtype": self.dtype,
             "grows": self.facts.grows,
             "flops_per_token": self.cost.flops,
             "bytes_per_token": self.cost.bytes,
@@ -71,7 +74,8 @@ class Trained:
 @dataclass(frozen=True)
 class Plan:
     """``chosen``: by graph (its path among bodies) and state, the form that computes it. ``has_step``: whether it can run a step at a time;
-    ``answers``: the outputs of which a sequence has one; ``trained``: what is trained, where it is another graph."""
+    ``answers``: the outputs of which a sequence has one; ``wide``: the named values that are float32 at least in a model of lower precision;
+    ``trained``: what is trained, where it is another graph."""
 
     entries: tuple[Entry, ...]
     chosen: Mapping[tuple[str, str], Match] = field(default_factory=dict)
@@ -80,6 +84,7 @@ class Plan:
     at: Setting = USUAL
     has_step: bool = True
     answers: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
     trained: Trained | None = None
 
     def __deepcopy__(self, memo: object) -> Plan:
@@ -105,6 +110,7 @@ class Plan:
             "bytes_per_token": self.growth,
             "has_step": self.has_step,
             "answers": list(self.answers),
+            "wide": list(self.wide),
             "training": self.training,
             "states": [entry.record() for entry in self.entries],
         }
@@ -150,7 +156,7 @@ def plan(
     entries = tuple(chooser.entries(graph, "", "", 1))
     once = tuple(label for label, name in graph.outputs if name in answers(graph))
     sizes = count_parameters(graph), flops_per_token(graph)
-    found = Plan(entries, chooser.chosen, *sizes, at, graph.has_step, once)
+    found = Plan(entries, chooser.chosen, *sizes, at, graph.has_step, once, tuple(_wide(graph, "")))
     if trained is None:
         return found
     chooser = _Chooser(forms, at, forced, lenient=True)
@@ -197,7 +203,8 @@ class _Chooser:
             cost = match.form.cost(graph, fact, match, self.at)
             seconds = {option.form.name: expected for option, expected in ranked[name]}
             chosen = match.form.name in seconds
-            yield Entry(shown + name, count, fact, match, cost, state_bytes(graph, fact, self.at), seconds, chosen)
+            held, kept = state_bytes(graph, fact, self.at), kept_as(graph, fact.node, self.at.dtype)
+            yield Entry(shown + name, count, fact, match, cost, held, kept, seconds, chosen)
         for node in graph:
             if node.op == "stack":
                 for body in dict.fromkeys(node.attrs["pattern"]):
@@ -231,12 +238,18 @@ class _Chooser:
 
 def state_bytes(graph: Graph, fact: Facts, at: Setting) -> int:
     """Bytes of a state per sequence; per token, if it grows."""
-    wide = max(_BYTES[at.dtype], 4)
-    given = fact.node.attrs["dtype"] == "data" or (
-        fact.node.attrs["dtype"] is None and fact.structure.kind in ("shift", "zero")
-    )
-    kept = _BYTES[at.dtype] if given else wide
-    return fact.entries * kept * (2 if is_complex(graph, fact.node) else 1)
+    return fact.entries * _BYTES[kept_as(graph, fact.node, at.dtype)]
+
+
+def _wide(graph: Graph, shown: str) -> Iterator[str]:
+    """The values of a graph, by the names that the spec gives them, that are float32 at least whatever the data is; memories aside."""
+    for node in graph:
+        given = node.op in ("input", "param", "const", "state") or "/" in node.name
+        if not given and node.type.dtype == "real" and node.name in wide(graph):
+            yield shown + node.name
+        if node.op == "stack":
+            for body in dict.fromkeys(node.attrs["pattern"]):
+                yield from _wide(graph.bodies[body], f"{shown}{body}.")
 
 
 def count_parameters(graph: Graph) -> int:

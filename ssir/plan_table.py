@@ -21,7 +21,7 @@ def tell(plan: Plan, console: Console) -> None:
     """Print it."""
     table = say.table(*_COLUMNS, right=("memory",))
     for entry in plan.entries:
-        table.add_row(*_row(entry.record()))
+        table.add_row(*_row(entry.record(), plan.at.dtype))
     console.print(table if plan.entries else _NO_STATE)
     console.print()
     for name, value in _totals(plan).items():
@@ -40,7 +40,7 @@ def text(plan: Plan) -> str:
 def html(plan: Plan) -> str:
     """As HTML."""
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    rows = "".join(f"<tr>{''.join(map(_cell, _row(entry.record())))}</tr>" for entry in plan.entries)
+    rows = "".join(f"<tr>{''.join(map(_cell, _row(entry.record(), plan.at.dtype)))}</tr>" for entry in plan.entries)
     totals = "<br>".join(f"{name}: {escaping.escape(value)}" for name, value in _totals(plan).items())
     table = (
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if plan.entries else f"<p>{_NO_STATE}</p>"
@@ -52,24 +52,27 @@ def _cell(words: str) -> str:
     return f'<td style="text-align: left">{escaping.escape(words).replace(chr(10), "<br>")}</td>'
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def _row(one: dict[str, Any], dtype: str) -> tuple[str, ...]:
     return (
         f"{one['state']} ×{one['count']}" if one["count"] > 1 else one["state"],
         one["structure"] + (", on a cycle" if one["on_cycle"] else ""),
         _depends(one["depends_on"]),
         one["form"] + "".join(f"\nor {other}" for other in one["also"]),
         one["why"],
-        _held(one),
+        _held(one, dtype),
     )
 
 
 def _totals(plan: Plan) -> dict[str, str]:
     memory = say.memory(plan.state_bytes, plan.growth)
+    alike = all(entry.dtype == plan.at.dtype for entry in plan.entries)
     found = {
         "parameters": say.quantity(plan.parameters),
         "FLOPs/token": say.quantity(plan.flops),
-        "state": f"{memory} a sequence, in {plan.at.dtype}",
+        "state": f"{memory} a sequence" + (f", in {plan.at.dtype}" if alike else ""),
     }
+    if plan.wide and plan.at.dtype in ("bfloat16", "float16"):
+        found["float32"] = f"{', '.join(plan.wide)}: also where the model is narrower"
     if plan.answers:
         found["answers"] = f"{', '.join(plan.answers)}: one for a sequence"
     if plan.training is not None:
@@ -88,6 +91,7 @@ def _depends(roles: dict[str, str]) -> str:
     return "\n".join(f"{', '.join(letters)}: {dependence}" for dependence, letters in grouped.items())
 
 
-def _held(one: dict[str, Any]) -> str:
+def _held(one: dict[str, Any], dtype: str) -> str:
     each = say.size(one["bytes"]) + ("/token" if one["grows"] else "")
-    return f"{one['count']} × {each}" if one["count"] > 1 else each
+    kept = f"\n{one['dtype']}" if one["dtype"] != dtype else ""
+    return (f"{one['count']} × {each}" if one["count"] > 1 else each) + kept

@@ -79,6 +79,14 @@ def _in_program(node: Node, known: Collection[str]) -> bool:
     return bool(node.attrs.get("kind") == "wide")
 
 
+def kept_as(graph: Graph, node: Node, dtype: str) -> str:
+    """The dtype in which a memory is kept from call to call, in a model of a dtype."""
+    kind, full = memory_kind(graph, node), dtype if dtype == "float64" else "float32"
+    if kind == "complex":
+        return {"float64": "complex128", "float32": "complex64"}[full]
+    return dtype if kind == "data" or node.attrs["dtype"] == "data" else full
+
+
 def memory_kind(graph: Graph, node: Node) -> str:
     """How the numbers of a memory are kept: ``data``, ``wide`` or ``complex``. A register or a delay keeps what it is given as it is given."""
     if is_complex(graph, node):

@@ -259,6 +259,29 @@ def test_a_resolved_spec_is_a_spec_of_the_same_graph(tmp_path: Path, capsys: Cap
     assert load(str(path)).graph == load("mamba", layers=2).graph
 
 
+def test_the_plan_says_what_stays_wide_in_a_narrow_model(capsys: Captured) -> None:
+    assert main(["plan", "griffin", "--dtype", "bfloat16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {one["state"].rpartition(".")[2]: one["dtype"] for one in found["states"]} == {
+        "conv": "bfloat16",
+        "h": "float32",
+        "scores": "bfloat16",
+        "read": "bfloat16",
+    }
+    assert found["wide"] == ["x[attention].mixed.mixer.angle"]
+    assert main(["plan", "griffin", "--dtype", "bfloat16"]) == 0
+    assert "float32      x[attention].mixed.mixer.angle: also where the model is narrower" in capsys.readouterr().out
+    assert main(["plan", "griffin"]) == 0
+    assert "narrower" not in capsys.readouterr().out
+
+
+def test_the_plan_says_what_dropout_changes_in_training(capsys: Captured) -> None:
+    assert main(["plan", "gpt2.mixer"]) == 0
+    assert "training     with dropout; scores by `register`; read by `register`" in capsys.readouterr().out
+    assert main(["plan", "gpt2.mixer", "--set", "drop=0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["training"] is None
+
+
 def test_the_plan_says_why(capsys: Captured) -> None:
     assert main(["plan", "mamba", "--set", "layers=2"]) == 0
     out = capsys.readouterr().out
