@@ -50,6 +50,7 @@ EXPRESSIONS = {
     "polar": "imag(polar(x, w) * polar(w, x))",
     "stop_gradient": "x * stop_gradient(x)",
     "float32": "x * float32(x)",
+    "dropout": "dropout(x, 0.3)",
     "cumsum": "cumsum(x)",
     "cummean": "cummean(x)",
     "cummax": "cummax(x)",

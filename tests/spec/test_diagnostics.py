@@ -545,7 +545,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "rotate half": (
         graph("y: rotate(u, param([n]), over=model)"),
-        ["SSIR014 |param([n])| the angle needs one axis of its own, half as long as `model`: its axes: n:3"],
+        ["SSIR014 |param([n])| the angle needs one axis of its own, half as long as `model` or shorter: its axes: n:3"],
     ),
     "rotate op": (
         graph("y: {state: [model], A: 'rotate(param([n]), over=model)', input: u}"),
