@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(registry: Registry) -> None:
-    from ssir.functions import elementwise, learned, operators, random, reductions, shapes, systems
+    from ssir.functions import algebra, elementwise, learned, operators, random, reductions, shapes, systems
 
-    for module in (elementwise, reductions, learned, shapes, systems, operators, random):
+    for module in (algebra, elementwise, reductions, learned, shapes, systems, operators, random):
         module.register(registry)

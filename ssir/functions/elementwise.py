@@ -80,7 +80,7 @@ def float32(cx: Site, a: Node) -> Node:
 
 
 def register(registry: Registry) -> None:
-    for op in sorted(UNARY - {"detach", "float32", "final"}):
+    for op in sorted(UNARY - {"detach", "float32", "final", "exp", "expm1"}):  # exponentials are of operators too
         registry.function(calling(TABLE[op]))
     for call in (where, maximum, minimum, clamp, complex_, polar, stop_gradient, float32):
         registry.function(call)

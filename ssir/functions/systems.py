@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssir.errors import nearest
 from ssir.functions.kinds import Later, Symbol
-from ssir.functions.operators import combine, lifted, outer, shift
-from ssir.functions.shapes import expm, eye, solve
+from ssir.functions.operators import lifted, shift
 from ssir.ir.graph import Axis, Node
 from ssir.ir.op import pairs, promote
 from ssir.ir.ops.systems import ROLES
@@ -201,125 +199,6 @@ def reverse(cx: Site, x: Node) -> Node:
     ends = cx.emit("add", (first, last), "ends")
     mirrored = cx.emit("sub", (ends, cx.emit("position", (), "position")), "mirrored")
     return cx.emit("select", (steps, mirrored), axis=slot.name, told="backwards")
-
-
-METHODS = ("zoh", "bilinear", "euler")
-
-
-def discretized(cx: Site, a: Node, b: Node | None, method: str, dt: Node, axes: tuple[Axis, ...]) -> tuple[Node, Node]:
-    """A and B sampled with step dt. zoh: exp(dt A), A^-1 (exp(dt A) - 1) B; bilinear: (1 - dt A / 2)^-1 (1 + dt A / 2),
-    (1 - dt A / 2)^-1 dt B; euler: 1 + dt A, dt B."""
-    one = cx.number(1)
-    b = b if b is not None else one
-    if a.op == "op.dense":
-        return _discretized_dense(cx, a, b, method, dt)
-    if a.type.operator:
-        return _discretized_rank_one(cx, a, b, method, dt)
-    z = cx.emit("mul", (dt, a), "dt_A")
-    if method == "zoh":
-        still = a.op == "const" and a.attrs["value"] == 0
-        small = dt if still else cx.emit("div", (cx.emit("expm1", (z,)), a), "phi")
-        return lifted(cx, cx.emit("exp", (z,))), cx.emit("mul", (small, b))
-    if method == "bilinear":
-        half = cx.emit("mul", (z, cx.number(0.5)))
-        below = cx.emit("sub", (one, half))
-        grown = cx.emit("div", (cx.emit("add", (one, half)), below))
-        return lifted(cx, grown), cx.emit("mul", (cx.emit("div", (dt, below)), b))
-    return lifted(cx, cx.emit("add", (one, z))), cx.emit("mul", (dt, b))
-
-
-@dataclass(frozen=True)
-class _RankOne:
-    """diag(d) + outer(u, v, over), where either part may be missing."""
-
-    d: Node | None = None
-    u: Node | None = None
-    v: Node | None = None
-    over: str | None = None
-
-
-def _rank_one(cx: Site, a: Node) -> _RankOne | None:
-    """A sum of diagonals and of at most one product of rank one, in its parts; None if it is anything else."""
-    operands = [cx.builder.nodes[name] for name in a.inputs]
-    match a.op:
-        case "op.diag":
-            return _RankOne(d=operands[0])
-        case "op.outer":
-            return _RankOne(u=operands[0], v=operands[1], over=a.attrs["over"])
-    if a.op not in ("op.neg", "op.add", "op.sub"):
-        return None
-    parts = [_rank_one(cx, operand) for operand in operands]
-    last = parts[-1]
-    if last is not None and a.op != "op.add":
-        d, u = (cx.emit("neg", (x,)) if x is not None else None for x in (last.d, last.u))
-        last = _RankOne(d, u, last.v, last.over)
-    first = parts[0] if len(parts) == 2 else _RankOne()
-    if first is None or last is None or (first.u is not None and last.u is not None):
-        return None
-    d = cx.emit("add", (first.d, last.d)) if first.d is not None and last.d is not None else first.d or last.d
-    return _RankOne(d, first.u or last.u, first.v or last.v, first.over or last.over)
-
-
-def _discretized_rank_one(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tuple[Node, Node]:
-    """bilinear, by the formula of Sherman and Morrison, with Z = dt A / 2 and E = (1 - dt d / 2)^-1, which is diagonal:
-    (1 - Z)^-1 = E + outer(s E u, v E), s = dt / 2 / (1 - dt / 2 sum(v E u)), and (1 - Z)^-1 (1 + Z) = 2 (1 - Z)^-1 - 1."""
-    parts = _rank_one(cx, a)
-    if parts is None or parts.u is None or parts.v is None or parts.over is None or method == "zoh":
-        help = "write the discrete A yourself; bilinear and euler know a diagonal plus one `outer` too"
-        cx.fail("SSIR019", "only a diagonal or a dense A can be discretised", "A", help)
-    d, u, v, n = parts.d or cx.number(0), parts.u, parts.v, parts.over
-    if n not in b.type.names:
-        cx.fail("SSIR014", f"B lacks the axis `{n}` of the rank one in A", "B")
-
-    def times(x: Node, y: Node) -> Node:
-        return cx.emit("mul", (x, y))
-
-    def along(x: Node, y: Node) -> Node:
-        """sum(x y) along n."""
-        return cx.emit("dot", (x, y), over=(n,))
-
-    axis = u.type.axis(n)
-    one = cx.number(1)
-    if method == "euler":
-        kept = cx.emit("add", (one, times(dt, d)))
-        return combine(cx, "add", kept, outer(cx, times(dt, u), v, axis)), times(dt, b)
-    half = times(dt, cx.number(0.5))
-    e = cx.emit("div", (one, cx.emit("sub", (one, times(half, d)))))
-    eu, ve = times(e, u), times(v, e)
-    s = cx.emit("div", (half, cx.emit("sub", (one, times(half, along(v, eu))))))
-    side = times(s, eu)
-    two = cx.number(2)
-    kept = cx.emit("sub", (times(two, e), one))
-    entering = cx.emit("add", (times(e, b), times(side, along(ve, b))))
-    return combine(cx, "add", kept, outer(cx, times(two, side), ve, axis)), times(dt, entering)
-
-
-def _discretized_dense(cx: Site, a: Node, b: Node, method: str, dt: Node) -> tuple[Node, Node]:
-    n = cx.builder.nodes[a.inputs[0]].type.axis(a.attrs["over"])
-    m = cx.builder.nodes[a.inputs[0]]
-    unit = eye(cx, (n, Axis(f"{n.name}_", n.size)))
-    z = cx.emit("mul", (dt, m))
-    if n.name not in b.type.names:
-        cx.fail("SSIR014", f"B lacks the axis `{n.name}` of the dense A", "B")
-    step = cx.emit("mul", (dt, b))
-    if method == "euler":
-        return _dense(cx, cx.emit("add", (unit, z)), n), step
-    if method == "bilinear":
-        half = cx.emit("mul", (z, cx.number(0.5)))
-        below = cx.emit("sub", (unit, half))
-        return _dense(cx, solve(cx, below, cx.emit("add", (unit, half)), n), n), solve(cx, below, step, n)
-    grown = expm(cx, z, n)
-    change = cx.emit("sub", (grown, unit))
-    return _dense(cx, grown, n), solve(cx, m, _apply(cx, change, b, n), n)
-
-
-def _apply(cx: Site, m: Node, v: Node, n: Axis) -> Node:
-    column = cx.emit("rename", (v,), axes=((n.name, f"{n.name}_"),))
-    return cx.emit("dot", (m, column), over=(f"{n.name}_",))
-
-
-def _dense(cx: Site, m: Node, n: Axis) -> Node:
-    return cx.emit("op.dense", (m,), over=n.name)
 
 
 def register(registry: Registry) -> None:

@@ -25,7 +25,7 @@ from ssir.draw.maths import (
     Sum,
 )
 from ssir.draw.words import FUNCTIONS
-from ssir.functions.kinds import Later, Nested
+from ssir.functions.kinds import Later, Nested, Operator
 from ssir.ir.graph import Node, Type
 from ssir.latex import weights
 from ssir.latex.arithmetic import IDENTITY, applied, between, over, times
@@ -52,7 +52,7 @@ def call(expression: Expression, tree: syntax.Call, where: Where) -> Maths:
     if tree.function in _SAID:
         return _SAID[tree.function](one)
     kinds = {one.name: one.annotation for one in parameters}
-    values = [value for key, value in given.items() if kinds.get(key) in (Node, Later, Nested, list[Node])]
+    values = [value for key, value in given.items() if kinds.get(key) in (Node, Operator, Later, Nested, list[Node])]
     name = FUNCTIONS.get(tree.function, tree.function)
     return Apply(name, tuple(expression.of(value, where) for value in values), _along(one, one.axes("over"), where))
 

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ssir.errors import Span, nearest, together
-from ssir.functions.kinds import Init, Later, Nested, Symbol
+from ssir.functions.kinds import Init, Later, Nested, Operator, Symbol
 from ssir.ir.graph import Axis, Node
 from ssir.registry import registry
 from ssir.spec import expr as syntax
@@ -101,6 +101,10 @@ class Arguments:
         kind = options[0]
         if kind is Node:
             return self._plain(tree, condition=key == "condition")
+        if kind is Operator:
+            node = self.text.value_of(tree, self.name)
+            self.text.refuse_condition(node, tree)
+            return node
         if kind is Later:
             return self.text.instance.graph.later(self.name, self.text.span(tree), lambda: self._plain(tree))
         if kind is Axis:

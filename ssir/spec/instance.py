@@ -10,15 +10,15 @@ from functools import partial
 
 from ssir.errors import Report, Span, SpecError, nearest
 from ssir.functions.operators import lifted
-from ssir.functions.systems import METHODS, discretized, system
-from ssir.ir.graph import WHOLE, Axis, Graph, Node, Type
+from ssir.functions.systems import system
+from ssir.ir.graph import WHOLE, Graph, Node, Type
 from ssir.ir.op import UNKNOWN
 from ssir.spec.attempts import Attempts, Elaborator
 from ssir.spec.build import Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, unified
 from ssir.spec.module import Module
 from ssir.spec.paths import refuse_clashes
-from ssir.spec.sampling import sampled_by
+from ssir.spec.sampling import is_still, sampled
 from ssir.spec.schema import Component, Discretize, Stack, State
 from ssir.spec.static import NUMBERS
 from ssir.spec.written import BUILT_IN, Text, Values
@@ -59,7 +59,7 @@ class Instance:
             refuse_clashes(self.module, self.name)
         report.raise_if_any()
 
-    def outputs(self) -> Values:
+    def outputs(self, operators: bool = False) -> Values:
         report = Report()
         if self.graph.gather:
             for key in self.definition.graph:
@@ -92,7 +92,7 @@ class Instance:
             span = self.module.document.span(place)
             with report.catching():
                 values[label] = self.named(name, span)
-                if values[label].type.operator:
+                if values[label].type.operator and not operators:
                     fail(
                         "SSIR019",
                         f"`{name}` is an operator, and an output is a value",
@@ -199,12 +199,14 @@ class Instance:
         scope: str,
         shared: str | None,
         callers: tuple[tuple[str, str], ...],
+        operators: bool = False,
     ) -> Values:
-        """The outputs of a component that is inlined here."""
+        """The outputs of a component that is inlined here; operators: whether one may be among them."""
         span = self.module.document.span(self.path, key=True)
         self.graph.builder.refuse_more(span)
         self.graph.calls.count(span)
-        return Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers).outputs()
+        made = Instance(self.graph, module, component, dims, constants, inputs, scope, shared, callers)
+        return made.outputs(operators)
 
     def _join(self, name: str) -> str:
         return f"{self.scope}.{name}" if self.scope else name
@@ -241,13 +243,13 @@ class Instance:
                 with report.catching():
                     roles[role] = self._role(text, name, role)
         report.raise_if_any()
-        sampled = None
+        told = None
         if body.discretize is not None and not is_unknown(*roles.values()):
-            roles = self._sampled(roles, body.discretize, own, path, axes, spans)
+            roles = self._sampled(roles, body.discretize, own, path, spans)
             rates = [f"{key} = {value}" for key, value in (("A", body.A), ("B", body.B)) if value is not None]
-            sampled = f"sampled by {body.discretize.method} with step {body.discretize.dt}: {', '.join(rates)}"
+            told = f"sampled by {body.discretize.method} with step {body.discretize.dt}: {', '.join(rates)}"
         site = Site(self.graph.builder, own, own, self.shared, span, spans, self)
-        return system(site, axes, roles, body.read, body.algebra, body.dtype, sampled)
+        return system(site, axes, roles, body.read, body.algebra, body.dtype, told)
 
     def _role(self, text: Text, name: str, role: str) -> Node:
         node = text.value(name)
@@ -267,9 +269,7 @@ class Instance:
             )
         return node
 
-    def _sampled(
-        self, roles: Values, how: Discretize, own: str, path: Path, axes: tuple[Axis, ...], spans: dict[str, Span]
-    ) -> Values:
+    def _sampled(self, roles: Values, how: Discretize, own: str, path: Path, spans: dict[str, Span]) -> Values:
         if "A" not in roles:
             fail(
                 "SSIR007",
@@ -282,13 +282,11 @@ class Instance:
         dt = self._handed((*path, "discretize"), "dt", own)
         a = roles["A"]
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
-        if how.method not in METHODS:
-            b = roles["B"] if "B" in roles else site.number(1)
-            given = {"A": rate, "B": b, "dt": dt}
-            place = self.module.document.span((*path, "discretize", "method"))
-            return roles | sampled_by(self, how.method, given, f"{own}.discretize", place, site, spans)
-        sampled_a, sampled_b = discretized(site, rate, roles.get("B"), how.method, dt, axes)
-        return {**roles, "A": sampled_a, "B": sampled_b}
+        b = roles["B"] if "B" in roles else site.number(1)
+        place = self.module.document.span((*path, "discretize", "method"))
+        # The zero-order hold of what stands still divides by it; in the limit it is Euler's method.
+        method = "euler" if how.method == "zoh" and is_still(rate) else how.method
+        return roles | sampled(self, method, {"A": rate, "B": b, "dt": dt}, own, place, site, spans)
 
     def _stack(self, body: Stack, own: str, path: Path) -> Values:
         document = self.module.document

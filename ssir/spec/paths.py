@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from ssir.errors import Report, SpecError
-from ssir.functions.kinds import Later, Nested
+from ssir.functions.kinds import Later, Nested, Operator
 from ssir.ir.graph import Node
 from ssir.registry import registry
 from ssir.spec import expr as syntax
@@ -80,7 +80,9 @@ def _values(call: syntax.Call) -> list[syntax.Expr]:
 
 
 def _is_value(kind: Any) -> bool:
-    return kind in (Node, Later, Nested) or any(map(_is_value, get_args(kind) if get_origin(kind) is not tuple else ()))
+    return kind in (Node, Later, Nested, Operator) or any(
+        map(_is_value, get_args(kind) if get_origin(kind) is not tuple else ())
+    )
 
 
 def paths(module: Module, tree: syntax.Expr, at: str, scope: str) -> dict[int, str]:

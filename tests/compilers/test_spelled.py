@@ -51,6 +51,8 @@ EXPRESSIONS = {
     "stop_gradient": "x * stop_gradient(x)",
     "float32": "x * float32(x)",
     "dropout": "dropout(x, 0.3)",
+    "inverse": "inverse(x + 3)",
+    "apply": "apply(inverse(w + 5), x) + apply(x, w)",
     "cumsum": "cumsum(x)",
     "cummean": "cummean(x)",
     "cummax": "cummax(x)",

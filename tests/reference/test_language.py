@@ -423,8 +423,8 @@ heun:
   input: {A: [...], B: [...], dt: [...]}
   graph:
     z: dt * A
-    a: 1 + z + z ** 2 / 2
-    b: dt * (1 + z / 2) * B
+    a: 1 + z + 0.5 * z * z
+    b: apply(1 + 0.5 * z, dt * B)
   output: {A: a, B: b}
 """
 
@@ -443,6 +443,21 @@ def test_a_component_may_say_how_a_and_b_are_sampled(b: str) -> None:
     z = dt * rate
     entering = dt * (1 + z / 2) * w.get("b", 1)
     close(run(one, X, w)[0], recurrence(lambda h, t: (1 + z + z**2 / 2)[:, t] * h, entering * X))
+
+
+def test_a_component_may_sample_a_matrix() -> None:
+    one = spec(
+        """
+        m: param([n, n_], name=m)
+        y: {state: [n], A: "dense(m, over=n) - 0.5", B: "param([n], name=b)", input: x, discretize: {method: heun, dt: 0.1}}
+        """,
+        HEUN,
+    )
+    w = filled(one)
+    unit = torch.eye(4, dtype=torch.float64)
+    z = 0.1 * (w["m"] - 0.5 * unit)
+    entering = (unit + z / 2) @ (0.1 * w["b"])
+    close(run(one, X, w)[0], recurrence(lambda h, t: h @ (unit + z + z @ z / 2).T, entering * X))
 
 
 @pytest.mark.parametrize("method", ["zoh", "bilinear", "euler"])

@@ -638,13 +638,13 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "discretize an operator by a component": (
         graph(
             "y: {state: [n], A: 'dense(eye([n, n_]), over=n)', input: 'mean(u, over=model)', discretize: {method: own, dt: 0.1}}",
-            OWN,
+            OWN.replace("dt * B", "dt * A"),
         ),
-        ["SSIR019 |'dense(eye([n, n_]), over=n)'| `own` is given the entries of A, and this is an operator"],
+        ["SSIR019 |own| this B is an operator, and a value is needed"],
     ),
     "discretize shift": (
         graph("y: {state: [n, model], A: shift(n), input: u, discretize: {method: zoh, dt: 0.1}}"),
-        ["SSIR019 |shift(n)| only a diagonal or a dense A can be discretised"],
+        ["SSIR019 |shift(n)| only a diagonal or a dense operator has an exponential"],
     ),
     "constants": (
         "constants: {c: 1 / 0}\n" + graph("y: u * c"),
