@@ -11,13 +11,14 @@ from typing import Any
 from ssir import catalogue
 from ssir.codes import CODES
 from ssir.diff import page as compared
-from ssir.functions.kinds import Init, Later, Nested, Symbol
+from ssir.functions.kinds import Init, Later, Nested, Operator, Symbol
 from ssir.ir.graph import Axis, Node
 from ssir.ir.ops import MODULES
 from ssir.registry import registry
 
 _KINDS: Mapping[Any, str] = {
     Node: "value",
+    Operator: "value or operator",
     Later: "value of this step, remembered",
     Axis: "axis",
     Init: "initialiser",

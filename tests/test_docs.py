@@ -54,6 +54,10 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     assert {"x.svg", "y.png", "out"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_every_argument_has_a_kind() -> None:
+    assert not re.findall(r"`\w+`: (?:;|$)", PAGES["functions.md"](), re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/writing.md"])
 def test_the_python_of_the_documentation_runs(page: str, tmp_path: Path) -> None:
     (found,) = blocks("python", (ROOT / page).read_text("utf-8"))

@@ -37,23 +37,25 @@ def program(
         of = {body: found.functions for body, found in inner.items()}
         return {body: next(found[name] for name in names if name in found) for body, found in of.items()}
 
+    def made(mode: Mode, match: Mapping[str, Match], *names: str) -> Graph:
+        """A function; ``names``: that of the layers in it, the first that there is."""
+        return Function(graph, match, mode).made(graph.outputs, bodies(*names))
+
     match = {node.name: chosen[where, node.name] for node in graph.states}
     loops = {node.name: one for node in graph.states if (one := Loop().match(graph, facts(graph, node))) is not None}
+    apart = {**match, **loops}
     if training:
-        functions = {"training": Function(graph, match, training).made(graph.outputs, bodies("training"))}
+        functions = {"training": made(training, match, "training")}
         if loops and training == "sequence":
-            apart = Function(graph, {**match, **loops}, training)
-            functions["training_apart"] = apart.made(graph.outputs, bodies("training_apart", "training"))
+            functions["training_apart"] = made(training, apart, "training_apart", "training")
         return Program(functions, inner)
     fused = any(getattr(one.form, "reads_weights", False) for one in match.values())
-    functions = {"sequence": Function(graph, match, "sequence").made(graph.outputs, bodies("sequence"))}
+    functions = {"sequence": made("sequence", match, "sequence")}
     if graph.has_step:
-        functions["step"] = Function(graph, match, "step").made(graph.outputs, bodies("step"))
+        functions["step"] = made("step", match, "step")
         if loops:
-            apart = Function(graph, {**match, **loops}, "sequence")
-            functions["apart"] = apart.made(graph.outputs, bodies("apart", "sequence"))
+            functions["apart"] = made("sequence", apart, "apart", "sequence")
         if fused:
-            apart = Function(graph, {**match, **loops}, "step")
-            functions["step_apart"] = apart.made(graph.outputs, bodies("step_apart", "step"))
+            functions["step_apart"] = made("step", apart, "step_apart", "step")
     functions["begin"] = begin(graph, match, bodies("begin"))
     return Program(functions, inner)

@@ -53,15 +53,16 @@ def kept(
     lead = time.batch, 1 if each == "sequence" or time.steps is None else time.steps
     rate = float(rate)
     if masks is None:
-        found = torch.empty(*lead, *shape, dtype=time.data, device=time.device).bernoulli_(1 - rate).div_(1 - rate)
-        return found.squeeze(1) if time.steps is None else found
-    own = list(shape)
-    for place, size, _ in by_entry:
-        own[place] = size
-    mask = masks.of(path, time, rate, (*lead, *own))
-    for place, size, lag in by_entry:
-        mask = _at_entries(mask, place + 2, time.slots(shape[place], size, lag).clamp(0, size - 1))
-    found = mask.to(time.data) / (1 - rate)
+        found = torch.empty(*lead, *shape, dtype=time.data, device=time.device).bernoulli_(1 - rate)
+    else:
+        own = list(shape)
+        for place, size, _ in by_entry:
+            own[place] = size
+        mask = masks.of(path, time, rate, (*lead, *own))
+        for place, size, lag in by_entry:
+            mask = _at_entries(mask, place + 2, time.slots(shape[place], size, lag).clamp(0, size - 1))
+        found = mask.to(time.data)
+    found = found.div_(1 - rate)
     return found.squeeze(1) if time.steps is None else found
 
 

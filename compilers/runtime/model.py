@@ -239,12 +239,12 @@ class Model(Body):
         masks: Given | None = None,
     ) -> tuple[Any, Any]:
         """``forward``: a sequence, [batch, time, *axes]."""
-        if masks is not None and (lengths is not None or not self.training):
+        if masks is not None and not self.training:
             raise InputError(
                 "`masks` say what is dropped while training, and the model is evaluated; call train() first"
-                if lengths is None
-                else "`lengths` and `masks` exclude each other: masks are of rows of one length"
             )
+        if masks is not None and lengths is not None:
+            raise InputError("`lengths` and `masks` exclude each other: masks are of rows of one length")
         if states not in (None, "each"):
             raise InputError(f'states is "each" or left out, not {states!r}')
         values = self._checked(values, 2)

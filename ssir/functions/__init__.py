@@ -1,6 +1,6 @@
 """The functions that a spec may call. Each turns arguments into IR nodes; its annotations say what the arguments are.
 
-Node: a value · Axis, tuple[Axis, ...]: dims · int, float: arithmetic over dims and constants · bool · Symbol: a bare word ·
+Node: a value · Operator: a value or an operator · Axis, tuple[Axis, ...]: dims · int, float: arithmetic over dims and constants · bool · Symbol: a bare word ·
 Init: an initialiser (ssir.spec.init) · list[Node]: values in brackets.
 """
 

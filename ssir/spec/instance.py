@@ -18,7 +18,7 @@ from ssir.spec.build import Site, is_unknown
 from ssir.spec.calls import Layer, Path, axes_of, fail, unified
 from ssir.spec.module import Module
 from ssir.spec.paths import refuse_clashes
-from ssir.spec.sampling import is_still, sampled
+from ssir.spec.sampling import sampled
 from ssir.spec.schema import Component, Discretize, Stack, State
 from ssir.spec.static import NUMBERS
 from ssir.spec.written import BUILT_IN, Text, Values
@@ -284,9 +284,7 @@ class Instance:
         rate = builder.nodes[a.inputs[0]] if a.op == "op.diag" else a
         b = roles["B"] if "B" in roles else site.number(1)
         place = self.module.document.span((*path, "discretize", "method"))
-        # The zero-order hold of what stands still divides by it; in the limit it is Euler's method.
-        method = "euler" if how.method == "zoh" and is_still(rate) else how.method
-        return roles | sampled(self, method, {"A": rate, "B": b, "dt": dt}, own, place, site, spans)
+        return roles | sampled(self, how.method, {"A": rate, "B": b, "dt": dt}, own, place, site, spans)
 
     def _stack(self, body: Stack, own: str, path: Path) -> Values:
         document = self.module.document

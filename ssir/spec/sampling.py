@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ssir.errors import Diagnostic, Span, SpecError, nearest
 from ssir.functions.algebra import settled
 from ssir.functions.operators import lifted
-from ssir.ir.graph import Node
 from ssir.spec.build import Site
 from ssir.spec.calls import fail, unified
 from ssir.spec.module import Module, parse, sized
@@ -32,6 +31,9 @@ def sampled(
     """What a component {A, B, dt} -> {A, B} makes of them. Raises SpecError if it is none such, or knows no such A."""
     home, own = instance.module, methods()
     if home.callee(method) is None and method in own.file.components:
+        rate = given["A"]
+        if method == "zoh" and rate.op == "const" and rate.attrs["value"] == 0:
+            method = "euler"  # its text divides by A; this is the limit
         try:
             return _called(instance, own, method, given, f"{scope}/sampled", span, site, spans)
         except SpecError as error:
@@ -72,8 +74,3 @@ def _called(
     if found["B"].type.operator:
         fail("SSIR019", "this B is an operator, and a value is needed", span, "write apply(operator, B)")
     return {"A": lifted(site, settled(site, found["A"])), "B": found["B"]}
-
-
-def is_still(node: Node) -> bool:
-    """Whether a rate of change is nothing."""
-    return node.op == "const" and node.attrs["value"] == 0

@@ -445,6 +445,14 @@ def test_a_component_may_say_how_a_and_b_are_sampled(b: str) -> None:
     close(run(one, X, w)[0], recurrence(lambda h, t: (1 + z + z**2 / 2)[:, t] * h, entering * X))
 
 
+def test_a_component_called_like_a_method_takes_its_place_whatever_a_is() -> None:
+    one = spec(
+        "y: {state: [n], A: 0, input: x, discretize: {method: zoh, dt: 0.1}}",
+        "\nzoh:\n  input: {A: [...], B: [...], dt: [...]}\n  graph: {a: 0.5 + dt * A, b: 3 * B}\n  output: {A: a, B: b}\n",
+    )
+    close(run(one, X, filled(one))[0], recurrence(lambda h, t: 0.5 * h, 3 * X))
+
+
 def test_a_component_may_sample_a_matrix() -> None:
     one = spec(
         """
